@@ -1,0 +1,114 @@
+// y[t, n] = sum_k x[t, k] * w[n, k] + bias[n]      for many rows: 64 x 64 tiles, 4 x 4 results per invocation.
+// x: [T, K]; w: [N, K]; bias: [N]; y: [T, N]. Tiles hold 16 of K, in vec4s along K, so that a product is a dot.
+@if(x_f32) import package::shared::elem_f32::{Elem4 as X4, unpack4 as unpack_x};
+@if(x_f16) import package::shared::elem_f16::{Elem4 as X4, unpack4 as unpack_x};
+@if(y_f32) import package::shared::elem_f32::{Elem4 as Y4, unpack4 as unpack_y, pack4 as pack_y};
+@if(y_f16) import package::shared::elem_f16::{Elem4 as Y4, unpack4 as unpack_y, pack4 as pack_y};
+@if(w_f32) import package::shared::elem_f32::{Elem4 as W4, unpack4 as unpack_w};
+@if(w_f16) import package::shared::elem_f16::{Elem4 as W4, unpack4 as unpack_w};
+@if(w_q4) import package::shared::dequantize::{q4_unpack4, q4_scale, Q4_BLOCK4};
+import package::shared::step::Step;
+import package::shared::matmul::MatmulParams;
+import package::shared::group::flat_group;
+
+const TILE: u32 = 64u;
+const TILE_K4: u32 = 4u;
+// vec4s from one row of a tile to the next; odd, so that rows fall on different banks
+const PITCH: u32 = 5u;
+
+override BIAS: bool = false;
+// Add to what y holds: the residual stream.
+override ACCUMULATE: bool = false;
+
+@group(0) @binding(0) var<uniform> params: MatmulParams;
+@group(0) @binding(1) var<storage, read> step: Step;
+@group(0) @binding(2) var<storage, read> x: array<X4>;
+@group(0) @binding(3) var<storage, read> bias: array<vec4<f32>>;
+@group(0) @binding(4) var<storage, read_write> y: array<Y4>;
+@if(w_q4) @group(0) @binding(5) var<storage, read> w: array<u32>;
+@if(!w_q4) @group(0) @binding(5) var<storage, read> w: array<W4>;
+@if(w_q4) @group(0) @binding(6) var<storage, read> scales: array<u32>;
+
+var<workgroup> x_tile: array<vec4<f32>, 320>;
+// column c of the tile stands in row (c % 4) * 16 + c / 4: an invocation's four columns are then 16 rows apart
+var<workgroup> w_tile: array<vec4<f32>, 320>;
+
+@if(w_q4)
+fn weight4(n: u32, k: u32) -> vec4<f32> {
+    let block = k / Q4_BLOCK4;
+    let scale = q4_scale(scales[n * params.scale_stride + block / 2u], block);
+    return q4_unpack4(w[(n * params.w_stride4 + k) / 2u], (k & 1u) * 16u, scale);
+}
+
+@if(!w_q4)
+fn weight4(n: u32, k: u32) -> vec4<f32> {
+    return unpack_w(w[n * params.w_stride4 + k]);
+}
+
+@compute @workgroup_size(256)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let flat = flat_group(group, groups);
+    let n_tiles = (params.n + TILE - 1u) / TILE;
+    let n0 = (flat % n_tiles) * TILE;
+    let t0 = (flat / n_tiles) * TILE;
+    if t0 >= step.rows {
+        return;
+    }
+    let tx = lane % 16u;
+    let ty = lane / 16u;
+    // what this invocation brings into the tiles: one vec4 of one row of each
+    let fill_row = lane / TILE_K4;
+    let fill_k = lane % TILE_K4;
+    let x_row = min(t0 + fill_row, step.rows - 1u);
+    let w_row = min(n0 + fill_row, params.n - 1u);
+    let w_slot = (fill_row % 4u) * 16u + fill_row / 4u;
+
+    var acc: array<vec4<f32>, 4>; // acc[row].column
+    for (var k0 = 0u; k0 < params.k4; k0 += TILE_K4) {
+        let k = k0 + fill_k;
+        var xv = vec4<f32>(0.0);
+        var wv = vec4<f32>(0.0);
+        if k < params.k4 {
+            xv = unpack_x(x[x_row * params.k4 + k]);
+            wv = weight4(w_row, k);
+        }
+        workgroupBarrier();
+        x_tile[fill_row * PITCH + fill_k] = xv;
+        w_tile[w_slot * PITCH + fill_k] = wv;
+        workgroupBarrier();
+        for (var i = 0u; i < TILE_K4; i++) {
+            let w0 = w_tile[tx * PITCH + i];
+            let w1 = w_tile[(tx + 16u) * PITCH + i];
+            let w2 = w_tile[(tx + 32u) * PITCH + i];
+            let w3 = w_tile[(tx + 48u) * PITCH + i];
+            for (var r = 0u; r < 4u; r++) {
+                let v = x_tile[(ty * 4u + r) * PITCH + i];
+                acc[r] += vec4<f32>(dot(v, w0), dot(v, w1), dot(v, w2), dot(v, w3));
+            }
+        }
+    }
+
+    let n = n0 + tx * 4u;
+    if n >= params.n {
+        return;
+    }
+    let column = (params.first + n) / 4u;
+    for (var r = 0u; r < 4u; r++) {
+        let t = t0 + ty * 4u + r;
+        if t < step.rows {
+            let at = t * params.y_stride4 + column;
+            var sum = acc[r];
+            if BIAS {
+                sum += bias[column];
+            }
+            if ACCUMULATE {
+                sum += unpack_y(y[at]);
+            }
+            y[at] = pack_y(sum);
+        }
+    }
+}

@@ -1,0 +1,79 @@
+// Rotates queries and keys (Su et al. 2021, the half-split layout of Hugging Face checkpoints) and appends keys and values
+// to the cache:   (a, b) -> (a cos - b sin, b cos + a sin)   for a = x[i], b = x[i + R/2], R the rotary width.
+// qkv: [T, (H + 2 K) E]; q: [T, H E]; cache: [blocks, 32, K E]. E is padded to whole vec4s, the padding being zero.
+@if(x_f32) import package::shared::elem_f32::{Elem4 as X4, unpack4 as unpack_x, pack4 as pack_x};
+@if(x_f16) import package::shared::elem_f16::{Elem4 as X4, unpack4 as unpack_x, pack4 as pack_x};
+@if(c_f32) import package::shared::elem_f32::{Elem4 as C4, pack4 as pack_c};
+@if(c_f16) import package::shared::elem_f16::{Elem4 as C4, pack4 as pack_c};
+import package::shared::step::{Step, BLOCK};
+import package::shared::group::flat_group;
+
+struct Params {
+    heads: u32,
+    kv_heads: u32,
+    // E in vec4s
+    head4: u32,
+    // R, the width that is rotated (even)
+    rotary: u32,
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> step: Step;
+@group(0) @binding(2) var<storage, read> qkv: array<X4>;
+@group(0) @binding(3) var<storage, read_write> q: array<X4>;
+@group(0) @binding(4) var<storage, read_write> k_cache: array<C4>;
+@group(0) @binding(5) var<storage, read_write> v_cache: array<C4>;
+// (cos, sin) of angle(i) * p: for p = 0 .. 255, then for p = 0, 256, 512, ...; [positions, R/2] each.
+// Their product by the addition theorem is exact to f32 at any position, with a table that stays small.
+@group(0) @binding(6) var<storage, read> table: array<vec2<f32>>;
+
+fn element(head: u32, i: u32) -> f32 {
+    return unpack_x(qkv[head + i / 4u])[i % 4u];
+}
+
+// Element i of the head that begins at vec4 `head`, rotated for position p.
+fn rotated(head: u32, i: u32, p: u32) -> f32 {
+    let half = params.rotary / 2u;
+    if i >= params.rotary {
+        return element(head, i);
+    }
+    let pair = i % half;
+    let low = table[(p % 256u) * half + pair];
+    let high = table[(256u + p / 256u) * half + pair];
+    let c = low.x * high.x - low.y * high.y;
+    let s = low.y * high.x + low.x * high.y;
+    let other = select(i + half, i - half, i >= half);
+    let sign = select(-1.0, 1.0, i >= half);
+    return element(head, i) * c + sign * element(head, other) * s;
+}
+
+@compute @workgroup_size(64)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let index = flat_group(group, groups) * 64u + lane;
+    let all = params.heads + 2u * params.kv_heads;
+    let i4 = index % params.head4;
+    let h = (index / params.head4) % all;
+    let t = index / params.head4 / all;
+    if t >= step.rows || step.done != 0u {
+        return;
+    }
+    let p = step.position + t;
+    let head = (t * all + h) * params.head4;
+    let cached = step.pages[p / BLOCK] * BLOCK + p % BLOCK;
+    if h >= params.heads + params.kv_heads {
+        let to = (cached * params.kv_heads + h - params.heads - params.kv_heads) * params.head4 + i4;
+        v_cache[to] = pack_c(unpack_x(qkv[head + i4]));
+        return;
+    }
+    let i = i4 * 4u;
+    let v = vec4<f32>(rotated(head, i, p), rotated(head, i + 1u, p), rotated(head, i + 2u, p), rotated(head, i + 3u, p));
+    if h < params.heads {
+        q[(t * params.heads + h) * params.head4 + i4] = pack_x(v);
+    } else {
+        k_cache[(cached * params.kv_heads + h - params.heads) * params.head4 + i4] = pack_c(v);
+    }
+}

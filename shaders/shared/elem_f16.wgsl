@@ -1,0 +1,14 @@
+// Four consecutive elements of a row, stored as f16. Needs no `shader-f16`: packing is part of core WGSL.
+alias Elem4 = vec2<u32>;
+
+const F16_MAX: f32 = 65504.0;
+
+fn unpack4(v: Elem4) -> vec4<f32> {
+    return vec4<f32>(unpack2x16float(v.x), unpack2x16float(v.y));
+}
+
+// Saturates: an overflow to infinity would be silent, and would spread.
+fn pack4(v: vec4<f32>) -> Elem4 {
+    let c = clamp(v, vec4<f32>(-F16_MAX), vec4<f32>(F16_MAX));
+    return vec2<u32>(pack2x16float(c.xy), pack2x16float(c.zw));
+}

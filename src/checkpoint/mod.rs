@@ -1,0 +1,212 @@
+//! What a checkpoint holds: names, dtypes, shapes and byte ranges. Bytes of weights are never read here, and nothing here
+//! knows of a GPU.
+
+mod dtype;
+mod index;
+mod safetensors;
+
+pub use dtype::Dtype;
+
+use crate::error::CheckpointError;
+use crate::source::{Source, shorten};
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::ops::Range;
+
+/// The one file of a checkpoint that is not split.
+pub const SINGLE: &str = "model.safetensors";
+/// Which shard holds which tensor, for a checkpoint that is split.
+pub const INDEX: &str = "model.safetensors.index.json";
+
+/// Names of weights that are not read yet, to say so instead of "nothing there". GGUF files have no fixed name: these
+/// are the usual ones.
+const UNSUPPORTED: [&str; 9] = [
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+    "model.gguf",
+    "ggml-model-f16.gguf",
+    "ggml-model-q4_0.gguf",
+    "consolidated.00.pth",
+    "tf_model.h5",
+    "flax_model.msgpack",
+    "model.onnx",
+];
+
+/// One tensor of a checkpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TensorInfo {
+    /// Its name, as stored.
+    pub name: String,
+    /// Its element type, as stored.
+    pub dtype: Dtype,
+    /// Its shape, outermost dimension first (row-major); empty for a scalar.
+    pub shape: Vec<u64>,
+    /// Its file, as an index into [`Checkpoint::files`].
+    pub file: usize,
+    /// Its bytes, counted from the start of that file. The length fits shape and dtype, and lies within the file.
+    pub range: Range<u64>,
+}
+
+/// The tensors of a checkpoint, in one file or many.
+#[derive(Debug)]
+pub struct Checkpoint {
+    files: Vec<String>,
+    /// Sorted by file and start, which is the order in which they are best read.
+    tensors: Vec<TensorInfo>,
+    by_name: HashMap<String, usize>,
+}
+
+impl Checkpoint {
+    /// Reads the headers of a checkpoint: `model.safetensors`, else `model.safetensors.index.json` and its shards.
+    /// Where a folder has both, the single file is taken, as transformers does.
+    ///
+    /// # Errors
+    /// [`CheckpointError`] has one variant per way in which a file can be wrong.
+    pub async fn open(source: &Source) -> Result<Self, CheckpointError> {
+        if source.size(SINGLE).await?.is_some() {
+            let mut checkpoint = Self::empty();
+            checkpoint.add(source, SINGLE.to_owned()).await?;
+            return Ok(checkpoint.finish());
+        }
+        if let Some(index) = index::read(source, INDEX).await? {
+            return Self::open_shards(source, &index).await;
+        }
+        let place = source.describe();
+        for name in UNSUPPORTED {
+            if source.size(name).await?.is_some() {
+                return Err(CheckpointError::UnsupportedFormat {
+                    place,
+                    found: name.to_owned(),
+                });
+            }
+        }
+        Err(CheckpointError::NoWeights { place })
+    }
+
+    /// All shards, then what the index promises of them. A tensor that a shard has beyond the promise is taken along,
+    /// as transformers does.
+    async fn open_shards(source: &Source, index: &index::Index) -> Result<Self, CheckpointError> {
+        // Asked for all shards before the first header is parsed: the common fault is a download that is not finished.
+        for shard in &index.shards {
+            if source.size(shard).await?.is_none() {
+                return Err(CheckpointError::ShardMissing {
+                    file: INDEX.to_owned(),
+                    shard: shard.clone(),
+                });
+            }
+        }
+        let mut checkpoint = Self::empty();
+        for shard in &index.shards {
+            checkpoint.add(source, shard.clone()).await?;
+        }
+        for (tensor, shard) in &index.weight_map {
+            let shard = &index.shards[*shard];
+            let found = checkpoint.get(tensor).map(|info| &checkpoint.files[info.file]);
+            if found != Some(shard) {
+                return Err(CheckpointError::ShardLacksTensor {
+                    file: INDEX.to_owned(),
+                    shard: shard.clone(),
+                    tensor: shorten(tensor),
+                });
+            }
+        }
+        Ok(checkpoint.finish())
+    }
+
+    fn empty() -> Self {
+        Self {
+            files: Vec::new(),
+            tensors: Vec::new(),
+            by_name: HashMap::new(),
+        }
+    }
+
+    /// Adds the tensors of one file, which must not repeat a name of an earlier one.
+    async fn add(&mut self, source: &Source, file: String) -> Result<(), CheckpointError> {
+        let number = self.files.len();
+        for tensor in safetensors::read_header(source, &file, number).await? {
+            match self.by_name.entry(tensor.name.clone()) {
+                Entry::Vacant(slot) => {
+                    slot.insert(self.tensors.len());
+                }
+                Entry::Occupied(slot) => {
+                    return Err(CheckpointError::DuplicateAcrossShards {
+                        tensor: shorten(&tensor.name),
+                        first: self.files[self.tensors[*slot.get()].file].clone(),
+                        second: file,
+                    });
+                }
+            }
+            self.tensors.push(tensor);
+        }
+        self.files.push(file);
+        Ok(())
+    }
+
+    /// Memory that grew while headers were read is given back: a checkpoint is held as long as its session.
+    fn finish(mut self) -> Self {
+        self.tensors.shrink_to_fit();
+        self.by_name.shrink_to_fit();
+        self
+    }
+
+    /// The tensor of that name.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&TensorInfo> {
+        self.by_name.get(name).map(|at| &self.tensors[*at])
+    }
+
+    /// All names, in byte order.
+    pub fn names(&self) -> impl ExactSizeIterator<Item = &str> {
+        self.tensors.iter().map(|tensor| tensor.name.as_str())
+    }
+
+    /// The files, by name; [`TensorInfo::file`] counts in this list.
+    #[must_use]
+    pub fn files(&self) -> &[String] {
+        &self.files
+    }
+
+    /// All tensors, sorted by file and start.
+    pub fn in_byte_order(&self) -> impl ExactSizeIterator<Item = &TensorInfo> {
+        self.tensors.iter()
+    }
+
+    /// How many tensors there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.tensors.len()
+    }
+
+    /// Whether there is no tensor at all, which the format allows.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.tensors.is_empty()
+    }
+}
+
+/// A JSON file such as `config.json`, or `None` where there is none. Larger than `cap` bytes is an error.
+///
+/// # Errors
+/// [`CheckpointError::Json`] with line and column, [`CheckpointError::Source`].
+pub async fn read_json(source: &Source, name: &str, cap: u64) -> Result<Option<serde_json::Value>, CheckpointError> {
+    let Some(bytes) = source.read_all(name, cap).await? else {
+        return Ok(None);
+    };
+    serde_json::from_slice(&bytes)
+        .map(Some)
+        .map_err(|error| CheckpointError::Json {
+            file: name.to_owned(),
+            line: error.line(),
+            column: error.column(),
+            detail: without_place(&error),
+        })
+}
+
+/// What `serde_json` says, less the place, which stands in its own fields.
+fn without_place(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    let place = format!(" at line {} column {}", error.line(), error.column());
+    text.strip_suffix(&place).unwrap_or(&text).to_owned()
+}

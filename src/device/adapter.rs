@@ -1,0 +1,158 @@
+//! Which adapters there are, and which one to take.
+
+use std::fmt;
+
+use crate::error::DeviceError;
+
+/// A graphics interface to prefer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Backend {
+    /// Vulkan (Linux, Windows, Android).
+    Vulkan,
+    /// Metal (macOS, iOS).
+    Metal,
+    /// Direct3D 12 (Windows).
+    Dx12,
+}
+
+impl Backend {
+    fn wgpu(self) -> wgpu::Backends {
+        match self {
+            Self::Vulkan => wgpu::Backends::VULKAN,
+            Self::Metal => wgpu::Backends::METAL,
+            Self::Dx12 => wgpu::Backends::DX12,
+        }
+    }
+}
+
+/// Which adapter to open, and how.
+#[derive(Clone, Debug, Default)]
+pub struct DeviceOptions {
+    /// An index into [`list_adapters`], or part of a name in any case. `None`: the most capable adapter.
+    pub adapter: Option<String>,
+    /// Only adapters of this interface.
+    pub backend: Option<Backend>,
+    /// WebGPU's default limits and no optional feature: what the weakest conforming adapter would give. For tests.
+    pub portable: bool,
+    /// Refuse buffers beyond this many bytes in all.
+    pub memory_limit: Option<u64>,
+}
+
+/// One adapter, as people need to know it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AdapterInfo {
+    /// `NVIDIA GeForce RTX 4090`, `llvmpipe (LLVM 15.0.6, 256 bits)`; in a browser often less.
+    pub name: String,
+    /// `Vulkan`, `Metal`, `Dx12`, `BrowserWebGpu`.
+    pub backend: String,
+    /// `discrete GPU`, `integrated GPU`, `virtual GPU`, `CPU`, `other`.
+    pub kind: &'static str,
+    /// Driver and version, where known.
+    pub driver: String,
+    /// Largest storage binding, in bytes.
+    pub max_binding: u64,
+    /// Largest buffer, in bytes.
+    pub max_buffer: u64,
+    /// `f16`, `subgroups`, `timestamps`, `pipeline cache`: the optional features that it has.
+    pub features: Vec<&'static str>,
+}
+
+impl AdapterInfo {
+    pub(super) fn of(adapter: &wgpu::Adapter) -> Self {
+        let info = adapter.get_info();
+        let limits = adapter.limits();
+        let has = adapter.features();
+        let features = [
+            (wgpu::Features::SHADER_F16, "f16"),
+            (wgpu::Features::SUBGROUP, "subgroups"),
+            (wgpu::Features::TIMESTAMP_QUERY, "timestamps"),
+            (wgpu::Features::PIPELINE_CACHE, "pipeline cache"),
+        ];
+        Self {
+            name: if info.name.is_empty() { "WebGPU adapter".into() } else { info.name },
+            backend: format!("{:?}", info.backend),
+            kind: match info.device_type {
+                wgpu::DeviceType::DiscreteGpu => "discrete GPU",
+                wgpu::DeviceType::IntegratedGpu => "integrated GPU",
+                wgpu::DeviceType::VirtualGpu => "virtual GPU",
+                wgpu::DeviceType::Cpu => "CPU",
+                wgpu::DeviceType::Other => "other",
+            },
+            driver: [info.driver, info.driver_info].join(" ").trim().to_owned(),
+            max_binding: limits.max_storage_buffer_binding_size,
+            max_buffer: limits.max_buffer_size,
+            features: features.into_iter().filter(|(f, _)| has.contains(*f)).map(|(_, name)| name).collect(),
+        }
+    }
+
+    /// Greater is more capable: kind of device first, then how much one buffer holds.
+    fn rank(&self) -> (u8, u64) {
+        let kind = match self.kind {
+            "discrete GPU" => 4,
+            "integrated GPU" => 3,
+            "virtual GPU" => 2,
+            "other" => 1,
+            _ => 0,
+        };
+        (kind, self.max_buffer)
+    }
+}
+
+impl fmt::Display for AdapterInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({}, {})", self.name, self.backend, self.kind)
+    }
+}
+
+fn instance(backend: Option<Backend>) -> (wgpu::Instance, wgpu::Backends) {
+    let all = wgpu::Backends::PRIMARY;
+    let backends = backend.map_or(all, Backend::wgpu);
+    let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
+    descriptor.backends = backends;
+    descriptor.flags = wgpu::InstanceFlags::empty().with_env();
+    (wgpu::Instance::new(descriptor), backends)
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+async fn adapters(backend: Option<Backend>) -> Vec<wgpu::Adapter> {
+    let (instance, backends) = instance(backend);
+    instance.enumerate_adapters(backends).await
+}
+
+/// A browser has no list: it gives the one adapter that it thinks best.
+#[cfg(target_arch = "wasm32")]
+async fn adapters(backend: Option<Backend>) -> Vec<wgpu::Adapter> {
+    let (instance, _) = instance(backend);
+    let options = wgpu::RequestAdapterOptions {
+        power_preference: wgpu::PowerPreference::HighPerformance,
+        ..Default::default()
+    };
+    instance.request_adapter(&options).await.into_iter().collect()
+}
+
+/// Every adapter, in the order that an index of [`DeviceOptions::adapter`] counts in.
+pub async fn list_adapters(backend: Option<Backend>) -> Vec<AdapterInfo> {
+    adapters(backend).await.iter().map(AdapterInfo::of).collect()
+}
+
+pub(super) async fn choose(options: &DeviceOptions) -> Result<wgpu::Adapter, DeviceError> {
+    let mut all = adapters(options.backend).await;
+    let infos: Vec<_> = all.iter().map(AdapterInfo::of).collect();
+    if infos.is_empty() {
+        return Err(DeviceError::NoAdapter { backend: options.backend });
+    }
+    let chosen = match &options.adapter {
+        None => (0..infos.len()).max_by_key(|&i| (infos[i].rank(), usize::MAX - i)),
+        Some(wanted) => match wanted.parse::<usize>() {
+            Ok(index) => (index < infos.len()).then_some(index),
+            Err(_) => infos.iter().position(|i| i.name.to_lowercase().contains(&wanted.to_lowercase())),
+        },
+    };
+    match chosen {
+        Some(index) => Ok(all.swap_remove(index)),
+        None => Err(DeviceError::AdapterNotFound {
+            wanted: options.adapter.clone().unwrap_or_default(),
+            available: infos.iter().enumerate().map(|(i, a)| format!("{i}: {a}")).collect(),
+        }),
+    }
+}

@@ -1,0 +1,355 @@
+//! The GPU: which adapter, what it can do, its buffers and their ledger, compiled kernels, readback.
+
+mod adapter;
+mod ledger;
+mod pipeline;
+mod readback;
+
+use std::ops::Range;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+pub use adapter::{AdapterInfo, Backend, DeviceOptions, list_adapters};
+pub use ledger::{Category, Entry, Ledger, LedgerSnapshot};
+pub use pipeline::{Constants, Pipeline};
+pub use readback::Readback;
+
+use crate::error::DeviceError;
+use pipeline::Pipelines;
+
+/// How many steps the GPU may run ahead of what was read back, unless a caller says otherwise: in a browser a readback may
+/// take 100 ms (Firefox), natively far less than a step.
+pub const LOOKAHEAD: usize = if cfg!(target_arch = "wasm32") { 32 } else { 8 };
+
+/// What the opened device can do beyond WebGPU's defaults. Read once; nothing here is required.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Capabilities {
+    /// `shader-f16`: f16 arithmetic in kernels. Storage in f16 needs no feature.
+    pub shader_f16: bool,
+    /// Subgroup operations that wgpu lets us use (never in a browser so far: wgpu#10146).
+    pub subgroups: bool,
+    /// Timestamps at pass boundaries.
+    pub timestamps: bool,
+    /// Compiled pipelines can be kept between runs.
+    pub pipeline_cache: bool,
+}
+
+/// An opened adapter. Cloning it is cheap and shares everything.
+#[derive(Clone, Debug)]
+pub struct Device(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    wgpu: wgpu::Device,
+    queue: wgpu::Queue,
+    info: AdapterInfo,
+    limits: wgpu::Limits,
+    capabilities: Capabilities,
+    ledger: Arc<Ledger>,
+    memory_limit: Option<u64>,
+    pipelines: Pipelines,
+    failure: Arc<Mutex<Failure>>,
+}
+
+/// What wgpu told us out of band, until somebody asks.
+#[derive(Debug, Default)]
+struct Failure {
+    /// The first error since the last `check`.
+    error: Option<DeviceError>,
+    /// Why the device is gone; stays.
+    lost: Option<String>,
+}
+
+/// Locks in spite of a panic elsewhere: what these locks guard is valid between any two statements.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Device {
+    /// Opens the adapter that `options` choose, with its own limits and the optional features that it has.
+    ///
+    /// # Errors
+    /// [`DeviceError::NoAdapter`] when there is none, with what to install; [`DeviceError::AdapterNotFound`] when the choice
+    /// names none, with the list; [`DeviceError::Open`] when the driver refuses.
+    pub async fn open(options: &DeviceOptions) -> Result<Self, DeviceError> {
+        let adapter = adapter::choose(options).await?;
+        let info = AdapterInfo::of(&adapter);
+        let has = adapter.features();
+        let wanted = if options.portable {
+            wgpu::Features::empty()
+        } else {
+            wgpu::Features::SHADER_F16
+                | wgpu::Features::SUBGROUP
+                | wgpu::Features::TIMESTAMP_QUERY
+                | wgpu::Features::PIPELINE_CACHE
+        };
+        let features = has & wanted;
+        let limits = if options.portable { wgpu::Limits::default() } else { adapter.limits() };
+        let (wgpu, queue) = adapter
+            .request_device(&wgpu::DeviceDescriptor {
+                label: Some("webweft"),
+                required_features: features,
+                required_limits: limits.clone(),
+                ..Default::default()
+            })
+            .await
+            .map_err(|e| DeviceError::Open { adapter: info.name.clone(), reason: e.to_string() })?;
+
+        let failure = Arc::new(Mutex::new(Failure::default()));
+        let of_errors = Arc::clone(&failure);
+        wgpu.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
+            let error = match error {
+                wgpu::Error::OutOfMemory { source } => {
+                    DeviceError::OutOfMemory { label: String::new(), size: 0, reason: source.to_string() }
+                }
+                other => DeviceError::Validation { message: other.to_string() },
+            };
+            tracing::error!(%error, "wgpu");
+            lock(&of_errors).error.get_or_insert(error);
+        }));
+        let of_loss = Arc::clone(&failure);
+        wgpu.set_device_lost_callback(move |reason, message| {
+            // A device that we dropped ourselves reports its end as well; nobody is left to hear of it.
+            lock(&of_loss).lost.get_or_insert(format!("{reason:?}: {message}"));
+        });
+
+        let capabilities = Capabilities {
+            shader_f16: features.contains(wgpu::Features::SHADER_F16),
+            subgroups: features.contains(wgpu::Features::SUBGROUP),
+            timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
+            pipeline_cache: features.contains(wgpu::Features::PIPELINE_CACHE),
+        };
+        tracing::info!(adapter = %info.name, backend = %info.backend, ?capabilities, "device opened");
+        Ok(Self(Arc::new(Inner {
+            wgpu,
+            queue,
+            info,
+            limits,
+            capabilities,
+            ledger: Arc::default(),
+            memory_limit: options.memory_limit,
+            pipelines: Pipelines::default(),
+            failure,
+        })))
+    }
+
+    /// The adapter behind this device.
+    #[must_use]
+    pub fn info(&self) -> &AdapterInfo {
+        &self.0.info
+    }
+
+    /// The limits that the device was opened with.
+    #[must_use]
+    pub fn limits(&self) -> &wgpu::Limits {
+        &self.0.limits
+    }
+
+    /// What the device can do beyond WebGPU's defaults.
+    #[must_use]
+    pub fn capabilities(&self) -> Capabilities {
+        self.0.capabilities
+    }
+
+    /// The account of every buffer made through this device.
+    #[must_use]
+    pub fn ledger(&self) -> &Ledger {
+        &self.0.ledger
+    }
+
+    /// Largest buffer that one binding of a kernel can show, in bytes: longer weights are split.
+    #[must_use]
+    pub fn max_binding(&self) -> u64 {
+        self.0.limits.max_storage_buffer_binding_size.min(self.0.limits.max_buffer_size)
+    }
+
+    /// The device of wgpu.
+    pub(crate) fn wgpu(&self) -> &wgpu::Device {
+        &self.0.wgpu
+    }
+
+    /// The queue of wgpu.
+    pub(crate) fn queue(&self) -> &wgpu::Queue {
+        &self.0.queue
+    }
+
+    /// Ends the device, as a driver reset would: what follows gets [`DeviceError::Lost`]. For tests of recovery.
+    pub fn destroy(&self) {
+        self.0.wgpu.destroy();
+        lock(&self.0.failure).lost.get_or_insert_with(|| "destroyed".into());
+    }
+
+    /// What went wrong since the last call, if anything: errors of wgpu arrive out of band.
+    ///
+    /// # Errors
+    /// [`DeviceError::Lost`], from then on always; [`DeviceError::OutOfMemory`] and [`DeviceError::Validation`] once each.
+    pub fn check(&self) -> Result<(), DeviceError> {
+        let mut failure = lock(&self.0.failure);
+        if let Some(reason) = &failure.lost {
+            return Err(DeviceError::Lost { reason: reason.clone() });
+        }
+        failure.error.take().map_or(Ok(()), Err)
+    }
+
+    /// A buffer of `size` bytes, rounded up to whole words, zeroed, and entered in the ledger until it is dropped.
+    ///
+    /// # Errors
+    /// [`DeviceError::BufferTooLarge`] beyond the adapter's limit; [`DeviceError::OutOfMemory`] beyond the budget, or where
+    /// the driver refuses (a browser says so only at the next [`Device::check`]).
+    pub fn buffer(
+        &self,
+        label: &str,
+        category: Category,
+        size: u64,
+        usage: wgpu::BufferUsages,
+    ) -> Result<Buffer, DeviceError> {
+        let size = size.max(4).checked_next_multiple_of(4).unwrap_or(u64::MAX);
+        if size > self.0.limits.max_buffer_size {
+            return Err(DeviceError::BufferTooLarge { label: label.into(), size, limit: self.0.limits.max_buffer_size });
+        }
+        self.check()?;
+        if let Some(limit) = self.0.memory_limit {
+            let in_use = self.0.ledger.snapshot().total;
+            if in_use.saturating_add(size) > limit {
+                let reason = format!("{in_use} bytes of the {limit} allowed are in use");
+                return Err(DeviceError::OutOfMemory { label: label.into(), size, reason });
+            }
+        }
+        let wgpu = self.0.wgpu.create_buffer(&wgpu::BufferDescriptor {
+            label: Some(label),
+            size,
+            usage,
+            mapped_at_creation: false,
+        });
+        match self.check() {
+            Ok(()) => {}
+            Err(DeviceError::OutOfMemory { reason, .. }) => {
+                return Err(DeviceError::OutOfMemory { label: label.into(), size, reason });
+            }
+            Err(other) => return Err(other),
+        }
+        let entry = self.0.ledger.enter(label, category, size);
+        Ok(Buffer(Arc::new(Owned { wgpu, size, entry, ledger: Arc::clone(&self.0.ledger) })))
+    }
+
+    /// A storage buffer that kernels, uploads and copies may use.
+    ///
+    /// # Errors
+    /// As [`Device::buffer`].
+    pub fn storage(&self, label: &str, category: Category, size: u64) -> Result<Buffer, DeviceError> {
+        use wgpu::BufferUsages as U;
+        self.buffer(label, category, size, U::STORAGE | U::COPY_SRC | U::COPY_DST)
+    }
+
+    /// A storage buffer that holds `data`.
+    ///
+    /// # Errors
+    /// As [`Device::buffer`].
+    pub fn storage_with<T: bytemuck::NoUninit>(
+        &self,
+        label: &str,
+        category: Category,
+        data: &[T],
+    ) -> Result<Buffer, DeviceError> {
+        let bytes: &[u8] = bytemuck::cast_slice(data);
+        let buffer = self.storage(label, category, bytes.len() as u64)?;
+        self.write(&buffer, 0, bytes);
+        Ok(buffer)
+    }
+
+    /// Writes `bytes` at `offset` (a multiple of 4) before whatever is submitted next. A last partial word is filled with zeros.
+    pub fn write(&self, buffer: &Buffer, offset: u64, bytes: &[u8]) {
+        let whole = bytes.len() & !3;
+        if whole > 0 {
+            self.0.queue.write_buffer(buffer.wgpu(), offset, &bytes[..whole]);
+        }
+        if whole < bytes.len() {
+            let mut word = [0; 4];
+            word[..bytes.len() - whole].copy_from_slice(&bytes[whole..]);
+            self.0.queue.write_buffer(buffer.wgpu(), offset + whole as u64, &word);
+        }
+    }
+
+    /// Reads bytes back, after everything submitted so far. `range` is in bytes, in whole words.
+    ///
+    /// # Errors
+    /// What the device met since the last check, or [`DeviceError::Readback`].
+    pub async fn read(&self, buffer: &Buffer, range: Range<u64>) -> Result<Vec<u8>, DeviceError> {
+        let mut readback = Readback::new(self, "readback", range.end - range.start)?;
+        let mut encoder = self.0.wgpu.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        readback.copy(&mut encoder, buffer, range.start, range.end - range.start);
+        readback.submit(self, encoder);
+        readback.wait(self).await?;
+        let mut bytes = vec![0; (range.end - range.start) as usize];
+        readback.take(|mapped| bytes.copy_from_slice(mapped))?;
+        Ok(bytes)
+    }
+
+    /// Waits until everything submitted so far is done.
+    ///
+    /// # Errors
+    /// As [`Device::check`].
+    pub async fn idle(&self) -> Result<(), DeviceError> {
+        let mut fence = Readback::new(self, "fence", 4)?;
+        let encoder = self.0.wgpu.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        fence.submit(self, encoder);
+        fence.wait(self).await?;
+        fence.take(|_| ())
+    }
+
+    /// `groups` workgroups in two dimensions where one does not hold them: at most a few too many, which find that they are
+    /// past the end.
+    pub(crate) fn fold(&self, groups: u64) -> [u32; 3] {
+        let most = u64::from(self.0.limits.max_compute_workgroups_per_dimension);
+        let y = groups.div_ceil(most).max(1);
+        [groups.div_ceil(y) as u32, y as u32, 1]
+    }
+
+    /// The compiled kernel with these pipeline constants, from the cache or made now.
+    ///
+    /// # Errors
+    /// [`DeviceError::Validation`] when the driver refuses the kernel.
+    pub fn pipeline(
+        &self,
+        kernel: &'static crate::shaders::Kernel,
+        constants: Constants<'_>,
+    ) -> Result<Arc<Pipeline>, DeviceError> {
+        self.0.pipelines.get(self, kernel, constants)
+    }
+}
+
+/// A buffer on the GPU. Cloning shares it; its bytes leave the ledger with the last clone.
+#[derive(Clone, Debug)]
+pub struct Buffer(Arc<Owned>);
+
+#[derive(Debug)]
+struct Owned {
+    wgpu: wgpu::Buffer,
+    size: u64,
+    entry: u64,
+    ledger: Arc<Ledger>,
+}
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        self.ledger.leave(self.entry);
+    }
+}
+
+impl Buffer {
+    /// Bytes, as allocated.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.0.size
+    }
+
+    /// The buffer of wgpu.
+    pub(crate) fn wgpu(&self) -> &wgpu::Buffer {
+        &self.0.wgpu
+    }
+
+    /// Whether two handles are the same memory.
+    #[must_use]
+    pub fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}

@@ -1,0 +1,373 @@
+//! A model with its cache, its step and its recorded programs: what runs.
+
+use std::collections::HashMap;
+
+use crate::device::{Buffer, Device, Readback};
+use crate::error::{Error, GenerateError};
+use crate::graph::{Arena, Graph, Program};
+use crate::managers::Precision;
+use crate::models::{Llama, LlamaConfig};
+use crate::nn::{KvCache, Pass, Rope};
+use crate::ops::{self, Rows};
+use crate::shaders;
+use crate::step::{BLOCK, Step};
+use crate::tensor::{Elem, Tensor, vec4s};
+
+/// What a program makes besides filling the cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Phase {
+    /// Nothing: a chunk of a prompt that is not its last.
+    Fill,
+    /// The next token, on the GPU.
+    Sample,
+    /// The last row's logits, for the host.
+    Logits,
+    /// Every row's hidden state and logits.
+    Everything,
+}
+
+/// Programs are recorded once for each phase and bucket. Buckets are powers of two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Key {
+    phase: Phase,
+    rows: u32,
+    live: u32,
+}
+
+pub(super) struct Recorded {
+    pub program: Program,
+    hidden: Option<Output>,
+    pub logits: Option<Output>,
+}
+
+/// An activation that a program leaves behind, and where.
+#[derive(Clone, Debug)]
+pub(super) struct Output {
+    pub tensor: Tensor,
+    pub buffer: Buffer,
+}
+
+/// A prompt that is submitted but for its last chunk.
+pub(super) struct Prefilled {
+    pub encoder: wgpu::CommandEncoder,
+    pub logits: Option<Output>,
+    pub known: usize,
+}
+
+/// Keys below which all caches share one bucket.
+const MIN_LIVE: u32 = 128;
+/// Ids that the ring holds: twice the longest lookahead.
+const RING: u32 = 256;
+
+/// Everything that a forward pass over given tokens makes, as transformers names it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Hidden {
+    /// `[T, D]`, after the final norm.
+    pub last_hidden_state: Vec<f32>,
+    /// `[T, V]`
+    pub logits: Vec<f32>,
+}
+
+/// One model on one device, and one sequence of it.
+pub struct Engine {
+    pub(super) device: Device,
+    model: Llama,
+    config: LlamaConfig,
+    precision: Precision,
+    /// the most positions that the cache may grow to
+    context: u32,
+    /// the most rows of one step
+    chunk: u32,
+    state: Option<State>,
+    arena: Arena,
+    programs: HashMap<Key, Recorded>,
+    /// the tokens whose keys and values the cache holds
+    pub(super) cached: Vec<u32>,
+    pub(super) readbacks: Vec<Readback>,
+}
+
+/// What depends on how many positions there is room for.
+struct State {
+    step: Step,
+    cache: KvCache,
+    rope: Rope,
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine").field("config", &self.config).field("programs", &self.programs.len()).finish_non_exhaustive()
+    }
+}
+
+impl Engine {
+    /// `context`: the most positions; `chunk`: the most tokens of a prompt in one step.
+    ///
+    /// # Errors
+    /// [`GenerateError::Setting`] where one of them is out of range.
+    pub fn new(
+        device: &Device,
+        model: Llama,
+        config: LlamaConfig,
+        precision: Precision,
+        context: u32,
+        chunk: u32,
+    ) -> Result<Self, Error> {
+        let most = config.max_position_embeddings;
+        if context == 0 || context > most {
+            let (name, expected) = ("context", "at least 1, and at most the model's max_position_embeddings");
+            return Err(GenerateError::Setting { name, got: context.to_string(), expected }.into());
+        }
+        if chunk == 0 || chunk > 1 << 16 {
+            let (name, expected) = ("prefill_chunk", "a number from 1 to 65536");
+            return Err(GenerateError::Setting { name, got: chunk.to_string(), expected }.into());
+        }
+        Ok(Self {
+            device: device.clone(),
+            model,
+            config,
+            precision,
+            context,
+            chunk,
+            state: None,
+            arena: Arena::default(),
+            programs: HashMap::new(),
+            cached: Vec::with_capacity(context as usize),
+            readbacks: Vec::new(),
+        })
+    }
+
+    /// The device that it runs on.
+    #[must_use]
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// The most positions of a sequence.
+    #[must_use]
+    pub fn context(&self) -> usize {
+        self.context as usize
+    }
+
+    /// V.
+    #[must_use]
+    pub fn vocab_size(&self) -> u32 {
+        self.config.vocab_size
+    }
+
+    /// D.
+    #[must_use]
+    pub fn hidden_size(&self) -> u32 {
+        self.config.hidden_size
+    }
+
+    /// The tokens whose keys and values are in the cache: a prompt that begins with them does not compute them again.
+    #[must_use]
+    pub fn cached(&self) -> &[u32] {
+        &self.cached
+    }
+
+    /// Forgets the sequence; its memory stays.
+    pub fn reset(&mut self) {
+        self.cached.clear();
+    }
+
+    /// Sets the most tokens of a prompt that one step takes.
+    ///
+    /// # Errors
+    /// [`GenerateError::Setting`] outside 1 to 65536.
+    pub fn set_prefill_chunk(&mut self, chunk: u32) -> Result<(), Error> {
+        if chunk == 0 || chunk > 1 << 16 {
+            let (name, expected) = ("prefill_chunk", "a number from 1 to 65536");
+            return Err(GenerateError::Setting { name, got: chunk.to_string(), expected }.into());
+        }
+        if chunk != self.chunk {
+            self.chunk = chunk;
+            self.release();
+        }
+        Ok(())
+    }
+
+    /// Drops the cache and all programs.
+    fn release(&mut self) {
+        self.cached.clear();
+        self.programs.clear();
+        self.state = None;
+        self.arena = Arena::default();
+    }
+
+    pub(super) fn check_ids(&self, ids: &[u32]) -> Result<(), GenerateError> {
+        if ids.is_empty() {
+            return Err(GenerateError::EmptyPrompt);
+        }
+        if ids.len() > self.context as usize {
+            return Err(GenerateError::PromptTooLong { tokens: ids.len(), context: self.context as usize });
+        }
+        match ids.iter().find(|&&id| id >= self.config.vocab_size) {
+            Some(&id) => Err(GenerateError::TokenOutOfRange { id, vocab: self.config.vocab_size }),
+            None => Ok(()),
+        }
+    }
+
+    /// Makes room for `positions` positions: memory follows what is asked for, not the longest context.
+    pub(super) fn reserve(&mut self, positions: usize) -> Result<(), Error> {
+        let wanted = (positions as u32).next_power_of_two().max(MIN_LIVE).min(self.context.next_multiple_of(BLOCK));
+        if self.state.as_ref().is_some_and(|s| s.cache.positions() >= wanted) {
+            return Ok(());
+        }
+        self.release();
+        let (device, c) = (&self.device, &self.config);
+        let cache = KvCache::new(device, c.num_hidden_layers, &c.heads, self.precision.activations, wanted)?;
+        let step = Step::new(device, self.chunk.next_power_of_two(), cache.blocks(), RING)?;
+        let rope = Rope::new(device, &c.inv_freq(), 1.0, cache.positions())?;
+        self.state = Some(State { step, cache, rope });
+        Ok(())
+    }
+
+    /// The sequence's step; there is one after `reserve`.
+    pub(super) fn step(&self) -> Result<&Step, GenerateError> {
+        self.state.as_ref().map(|s| &s.step).ok_or(GenerateError::EmptyPrompt)
+    }
+
+    /// The program for `rows` rows that leave `live` keys in the cache, recorded now if it never was.
+    pub(super) fn program(&mut self, phase: Phase, rows: u32, live: u32) -> Result<&Recorded, Error> {
+        let Some(state) = &self.state else { return Err(GenerateError::EmptyPrompt.into()) };
+        let live = live.next_power_of_two().clamp(MIN_LIVE, state.cache.positions().max(MIN_LIVE));
+        let key = Key { phase, rows: rows.next_power_of_two(), live };
+        if !self.programs.contains_key(&key) {
+            let recorded = self.record(key, state)?;
+            self.programs.insert(key, recorded);
+        }
+        Ok(&self.programs[&key])
+    }
+
+    fn record(&self, key: Key, state: &State) -> Result<Recorded, Error> {
+        let mut g = Graph::new(&self.device);
+        let pass = Pass {
+            step: &state.step,
+            cache: &state.cache,
+            rows: key.rows,
+            live: key.live,
+            wanted: if key.phase == Phase::Everything { Rows::All } else { Rows::Last },
+            elem: self.precision.activations,
+        };
+        let hidden = self.model.forward(&mut g, &state.rope, &pass)?; // [T, D] or [1, D]
+        let mut logits = None;
+        if key.phase != Phase::Fill {
+            let made = self.model.logits(&mut g, &hidden, &pass)?; // [T, V] or [1, V]
+            if key.phase == Phase::Sample {
+                ops::sample(&mut g, &made, &state.step)?;
+            } else {
+                g.keep(&made);
+                g.keep(&hidden);
+                logits = Some(made);
+            }
+        }
+        let program = g.finish(&self.arena)?;
+        tracing::debug!(?key, dispatches = program.len(), "recorded");
+        let kept = |tensor: Tensor| program.kept(&tensor).cloned().map(|buffer| Output { tensor, buffer });
+        let (hidden, logits) = (kept(hidden), logits.and_then(kept));
+        Ok(Recorded { program, hidden, logits })
+    }
+
+    /// Rows that one step may have: fewer where every row's logits are wanted and one binding does not show them all.
+    fn rows_at_once(&self, phase: Phase) -> usize {
+        let row = u64::from(vec4s(self.config.vocab_size)) * 16;
+        let most = (self.device.max_binding() / row).max(1) as usize;
+        match phase {
+            // buckets are powers of two: the largest that fits
+            Phase::Everything => (self.chunk as usize).min(1 << most.ilog2()),
+            _ => self.chunk as usize,
+        }
+    }
+
+    /// Submits a prompt in chunks; tokens that the cache already holds are left out. The last chunk's program is of `phase`:
+    /// its encoder is returned unsubmitted, with where its logits go, and how many tokens were left out.
+    pub(super) fn prefill(&mut self, ids: &[u32], phase: Phase) -> Result<Prefilled, Error> {
+        // at least one token must run, for its logits
+        let known = self.cached.iter().zip(ids).take_while(|(a, b)| a == b).count().min(ids.len() - 1);
+        self.cached.truncate(known);
+        let size = self.rows_at_once(phase);
+        let mut position = known;
+        loop {
+            let rows = size.min(ids.len() - position);
+            let last = position + rows == ids.len();
+            self.set_step(position, &ids[position..position + rows])?;
+            let mut encoder = self.device.wgpu().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+            let now = if last { phase } else { Phase::Fill };
+            let recorded = self.program(now, rows as u32, (position + rows) as u32)?;
+            recorded.program.encode(&mut encoder);
+            if last {
+                let logits = recorded.logits.clone();
+                self.cached.extend_from_slice(&ids[known..]);
+                return Ok(Prefilled { encoder, logits, known });
+            }
+            self.device.queue().submit([encoder.finish()]);
+            position += rows;
+        }
+    }
+
+    /// Sets the step to `ids` at `position`, with nothing sampled yet.
+    pub(super) fn set_step(&self, position: usize, ids: &[u32]) -> Result<(), Error> {
+        let step = self.step()?;
+        let rows = ids.len() as u32;
+        step.set(&self.device, &shaders::Step { position: position as u32, rows, done: 0, sampled: 0 });
+        step.set_ids(&self.device, ids);
+        Ok(())
+    }
+
+    /// The model once over `ids`, from an empty cache: every position's hidden state and logits.
+    ///
+    /// # Errors
+    /// [`GenerateError`] for ids that cannot be; those of the device.
+    pub async fn forward(&mut self, ids: &[u32]) -> Result<Hidden, Error> {
+        self.check_ids(ids)?;
+        self.reserve(ids.len())?;
+        self.cached.clear();
+        let mut out = Hidden::default();
+        let size = self.rows_at_once(Phase::Everything);
+        for (i, chunk) in ids.chunks(size).enumerate() {
+            let position = i * size;
+            self.set_step(position, chunk)?;
+            let mut encoder = self.device.wgpu().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+            let device = self.device.clone();
+            let recorded = self.program(Phase::Everything, chunk.len() as u32, (position + chunk.len()) as u32)?;
+            recorded.program.encode(&mut encoder);
+            let mut parts = Vec::new();
+            let mut total = 0;
+            for Output { tensor, buffer } in [&recorded.hidden, &recorded.logits].into_iter().flatten() {
+                let bytes = chunk.len() as u64 * u64::from(tensor.dim4()) * tensor.elem.bytes4();
+                parts.push((*tensor, buffer.clone(), total..total + bytes));
+                total += bytes;
+            }
+            let mut readback = Readback::new(&device, "outputs", total)?;
+            for (_, buffer, range) in &parts {
+                readback.copy(&mut encoder, buffer, 0, range.end - range.start);
+            }
+            readback.submit(&device, encoder);
+            readback.wait(&device).await?;
+            readback.take(|bytes| {
+                for (index, (tensor, _, range)) in parts.iter().enumerate() {
+                    let to = if index == 0 { &mut out.last_hidden_state } else { &mut out.logits };
+                    unpack_rows(&bytes[range.start as usize..range.end as usize], tensor, to);
+                }
+            })?;
+        }
+        self.cached.extend_from_slice(ids);
+        Ok(out)
+    }
+}
+
+/// Appends the rows of `tensor` as `bytes` has them, without their padding, as f32.
+pub(super) fn unpack_rows(bytes: &[u8], tensor: &Tensor, to: &mut Vec<f32>) {
+    let row = tensor.dim4() as usize * tensor.elem.bytes4() as usize;
+    for row in bytes.chunks_exact(row) {
+        match tensor.elem {
+            Elem::F32 => to.extend(row.chunks_exact(4).take(tensor.dim as usize).map(bytemuck::pod_read_unaligned::<f32>)),
+            Elem::F16 => to.extend(
+                row.chunks_exact(2)
+                    .take(tensor.dim as usize)
+                    .map(|b| half::f16::from_bits(bytemuck::pod_read_unaligned(b)).to_f32()),
+            ),
+        }
+    }
+}

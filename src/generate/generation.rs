@@ -1,0 +1,283 @@
+//! The decoding loop. The GPU samples and feeds itself; ids are read back through a ring, some steps behind.
+
+use std::collections::VecDeque;
+
+use web_time::Instant;
+
+use super::engine::{Engine, Output, Phase, unpack_rows};
+use super::{FinishReason, GenerateOptions, sampler};
+use crate::device::Readback;
+use crate::error::{Error, GenerateError};
+use crate::shaders;
+use crate::tensor::{Tensor, vec4s};
+
+/// Bytes of the step state that are read back before the ids.
+const HEADER: u64 = size_of::<shaders::Step>() as u64;
+
+/// Steps of one submit, read back together.
+#[derive(Debug)]
+struct Burst {
+    readback: usize,
+    /// number of the first token, and how many
+    first: usize,
+    count: usize,
+}
+
+/// How long things took, in milliseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Timing {
+    /// Tokens of the prompt that were computed; the rest was in the cache.
+    pub prefill_tokens: usize,
+    /// From the start to the first token.
+    pub prefill_ms: f64,
+    /// Tokens after the first.
+    pub decode_tokens: usize,
+    /// From the first token to the last.
+    pub decode_ms: f64,
+}
+
+/// A generation under way. Dropping it at any time leaves the engine's cache with exactly the tokens that were given out: what
+/// the GPU computed beyond them is rolled back.
+#[derive(Debug)]
+pub struct Generation<'e> {
+    engine: &'e mut Engine,
+    options: GenerateOptions,
+    /// tokens of the prompt, and the most that may follow
+    prompt: usize,
+    limit: usize,
+    submitted: usize,
+    delivered: usize,
+    bursts: VecDeque<Burst>,
+    /// read back, not yet given out
+    ready: VecDeque<u32>,
+    /// lookahead 0: the logits of one row, and how they come
+    logits: Vec<f32>,
+    row: Option<Tensor>,
+    finish: Option<FinishReason>,
+    started: Instant,
+    first_token: Option<Instant>,
+    timing: Timing,
+}
+
+impl Engine {
+    /// Begins to generate after `prompt`. Where it begins with the tokens of the cache, these are not computed again.
+    ///
+    /// # Errors
+    /// [`GenerateError`] for a prompt or options that cannot be; those of the device.
+    pub async fn generate(&mut self, prompt: &[u32], options: GenerateOptions) -> Result<Generation<'_>, Error> {
+        options.check()?;
+        self.check_ids(prompt)?;
+        if prompt.len() == self.context() {
+            return Err(GenerateError::PromptTooLong { tokens: prompt.len(), context: self.context() }.into());
+        }
+        let limit = options.max_new_tokens.min(self.context() - prompt.len());
+        self.reserve(prompt.len() + limit)?;
+        self.reuse_readbacks(options.lookahead).await?;
+        let step = self.step()?;
+        step.set_sampling(&self.device, options.sampling(), &options.eos_token_id);
+
+        let started = Instant::now();
+        let phase = if options.lookahead == 0 { Phase::Logits } else { Phase::Sample };
+        let prefilled = self.prefill(prompt, phase)?;
+        let vocab = self.vocab_size() as usize;
+        let burst = options.lookahead.max(1);
+        let mut generation = Generation {
+            prompt: prompt.len(),
+            limit,
+            submitted: 0,
+            delivered: 0,
+            bursts: VecDeque::with_capacity(self.readbacks.len()),
+            ready: VecDeque::with_capacity(burst),
+            logits: Vec::with_capacity(if options.lookahead == 0 { vocab } else { 0 }),
+            row: None,
+            finish: None,
+            started,
+            first_token: None,
+            timing: Timing { prefill_tokens: prompt.len() - prefilled.known, ..Timing::default() },
+            engine: self,
+            options,
+        };
+        match prefilled.logits {
+            Some(logits) => generation.submit_logits(prefilled.encoder, logits),
+            None => generation.submit(prefilled.encoder, 1)?,
+        }
+        Ok(generation)
+    }
+
+    /// Buffers to read back through, free of what an abandoned generation left in them.
+    async fn reuse_readbacks(&mut self, lookahead: usize) -> Result<(), Error> {
+        let size = match lookahead {
+            0 => u64::from(vec4s(self.vocab_size())) * 16,
+            _ => HEADER + 4 * lookahead as u64,
+        };
+        let count = if lookahead > 1 { 2 } else { 1 };
+        for readback in &mut self.readbacks {
+            readback.discard(&self.device).await?;
+        }
+        if self.readbacks.len() != count || self.readbacks.iter().any(|r| r.size() < size) {
+            self.readbacks.clear();
+            for _ in 0..count {
+                self.readbacks.push(Readback::new(&self.device, "sampled ids", size)?);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Generation<'_> {
+    /// The next token, or `None` at the end; then [`Generation::finish_reason`] says why.
+    ///
+    /// # Errors
+    /// [`GenerateError::NotANumber`]; those of the device.
+    pub async fn next(&mut self) -> Result<Option<u32>, Error> {
+        let id = match self.ready.pop_front() {
+            Some(id) => Some(id),
+            None if self.finish.is_some() => None,
+            None if self.options.lookahead == 0 => Some(self.sample_on_host().await?),
+            None => {
+                self.run_ahead()?;
+                self.collect().await?;
+                self.ready.pop_front()
+            }
+        };
+        let Some(id) = id else { return Ok(None) };
+        let now = Instant::now();
+        match self.first_token {
+            None => {
+                self.first_token = Some(now);
+                self.timing.prefill_ms = milliseconds(self.started, now);
+            }
+            Some(first) => {
+                self.timing.decode_tokens += 1;
+                self.timing.decode_ms = milliseconds(first, now);
+            }
+        }
+        // the token before is in the cache once this one is sampled
+        self.delivered += 1;
+        self.engine.cached.push(id);
+        if self.options.eos_token_id.contains(&id) {
+            self.finish = Some(FinishReason::Stop);
+        } else if self.delivered == self.limit {
+            self.finish = Some(FinishReason::Length);
+        }
+        Ok(Some(id))
+    }
+
+    /// Why it ended; `None` while it has not.
+    #[must_use]
+    pub fn finish_reason(&self) -> Option<FinishReason> {
+        self.finish.filter(|_| self.ready.is_empty())
+    }
+
+    /// How long it took so far.
+    #[must_use]
+    pub fn timing(&self) -> Timing {
+        self.timing
+    }
+
+    /// Keeps the GPU busy: submits bursts until `lookahead` tokens are under way.
+    fn run_ahead(&mut self) -> Result<(), Error> {
+        let free = self.engine.readbacks.len();
+        let size = self.options.lookahead.div_ceil(free).max(1);
+        while self.submitted < self.limit && self.bursts.len() < free {
+            let count = size.min(self.limit - self.submitted);
+            let live = (self.prompt + self.submitted + count - 1) as u32;
+            let mut encoder =
+                self.engine.device.wgpu().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+            let recorded = self.engine.program(Phase::Sample, 1, live)?;
+            for _ in 0..count {
+                recorded.program.encode(&mut encoder);
+            }
+            self.submit(encoder, count)?;
+        }
+        Ok(())
+    }
+
+    /// Submits an encoder that samples `count` tokens, and has them read back.
+    fn submit(&mut self, mut encoder: wgpu::CommandEncoder, count: usize) -> Result<(), Error> {
+        let used = |i: usize| self.bursts.iter().any(|b| b.readback == i);
+        let Some(index) = (0..self.engine.readbacks.len()).find(|&i| !used(i)) else {
+            return Err(crate::error::DeviceError::Readback.into());
+        };
+        let step = self.engine.step()?.clone();
+        let readback = &mut self.engine.readbacks[index];
+        readback.copy(&mut encoder, &step.state, 0, HEADER);
+        let ring = step.ring_len as usize;
+        let begin = self.submitted % ring;
+        let before_wrap = count.min(ring - begin);
+        readback.copy(&mut encoder, &step.ring, 4 * begin as u64, 4 * before_wrap as u64);
+        if before_wrap < count {
+            readback.copy(&mut encoder, &step.ring, 0, 4 * (count - before_wrap) as u64);
+        }
+        readback.submit(&self.engine.device, encoder);
+        self.bursts.push_back(Burst { readback: index, first: self.submitted, count });
+        self.submitted += count;
+        Ok(())
+    }
+
+    /// Waits for the oldest burst and takes its tokens.
+    async fn collect(&mut self) -> Result<(), Error> {
+        let Some(burst) = self.bursts.pop_front() else { return Ok(()) };
+        let readback = &mut self.engine.readbacks[burst.readback];
+        readback.wait(&self.engine.device).await?;
+        let ready = &mut self.ready;
+        let state = readback.take(|bytes| {
+            let (header, ids) = bytes.split_at(HEADER as usize);
+            let state: shaders::Step = bytemuck::pod_read_unaligned(header);
+            let valid = (state.sampled as usize).saturating_sub(burst.first).min(burst.count);
+            ready.extend(ids.chunks_exact(4).take(valid).map(bytemuck::pod_read_unaligned::<u32>));
+            state
+        })?;
+        if state.done == NOT_A_NUMBER && self.ready.is_empty() {
+            return Err(GenerateError::NotANumber { position: state.position as usize }.into());
+        }
+        Ok(())
+    }
+
+    /// The other door: submits a step whose logits come to the host.
+    fn submit_logits(&mut self, mut encoder: wgpu::CommandEncoder, logits: Output) {
+        let readback = &mut self.engine.readbacks[0];
+        readback.copy(&mut encoder, &logits.buffer, 0, u64::from(logits.tensor.dim4()) * logits.tensor.elem.bytes4());
+        readback.submit(&self.engine.device, encoder);
+        self.submitted += 1;
+        self.row = Some(logits.tensor);
+    }
+
+    async fn sample_on_host(&mut self) -> Result<u32, Error> {
+        if self.submitted == self.delivered {
+            let position = self.prompt + self.delivered - 1;
+            let last = self.engine.cached[position];
+            self.engine.set_step(position, &[last])?;
+            let mut encoder =
+                self.engine.device.wgpu().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+            let recorded = self.engine.program(Phase::Logits, 1, position as u32 + 1)?;
+            recorded.program.encode(&mut encoder);
+            if let Some(logits) = recorded.logits.clone() {
+                self.submit_logits(encoder, logits);
+            }
+        }
+        let readback = &mut self.engine.readbacks[0];
+        readback.wait(&self.engine.device).await?;
+        let (logits, row) = (&mut self.logits, &self.row);
+        logits.clear();
+        readback.take(|bytes| row.iter().for_each(|row| unpack_rows(bytes, row, logits)))?;
+        let position = self.prompt + self.delivered;
+        sampler::sample(&self.logits, &self.options.sampling(), position as u32)
+            .ok_or_else(|| GenerateError::NotANumber { position }.into())
+    }
+}
+
+fn milliseconds(from: Instant, to: Instant) -> f64 {
+    to.duration_since(from).as_secs_f64() * 1e3
+}
+
+/// `step.done` where the logits were no numbers, as `shaders/sample.wgsl` has it.
+const NOT_A_NUMBER: u32 = 2;
+
+impl Drop for Generation<'_> {
+    /// The last token given out was never fed: its keys and values are not in the cache, or not surely.
+    fn drop(&mut self) {
+        let kept = self.prompt + self.delivered.saturating_sub(1);
+        self.engine.cached.truncate(kept);
+    }
+}

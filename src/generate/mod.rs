@@ -1,0 +1,10 @@
+//! From a prompt to tokens: recorded programs, the decoding loop, sampling.
+
+mod engine;
+mod generation;
+mod options;
+pub mod sampler;
+
+pub use engine::{Engine, Hidden};
+pub use generation::{Generation, Timing};
+pub use options::{FinishReason, GenerateOptions};

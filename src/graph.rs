@@ -1,0 +1,277 @@
+//! Records dispatches and the lifetimes of their activations into a [`Program`], which is encoded again and again.
+//!
+//! Everything that costs is done while recording: shapes are checked, pipelines and bind groups made, memory assigned. To run a
+//! program is to walk a list.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+
+use crate::device::{Buffer, Category, Constants, Device, Pipeline};
+use crate::error::{DeviceError, OpError};
+use crate::shaders::{Binding, Kernel};
+use crate::tensor::{Elem, Tensor};
+
+/// What a binding of a dispatch shows.
+#[derive(Clone, Copy, Debug)]
+pub enum Operand<'a> {
+    /// An activation of this graph.
+    Tensor(&'a Tensor),
+    /// A buffer that outlives it: a weight, the cache, the step.
+    Buffer(&'a Buffer),
+}
+
+impl<'a> From<&'a Tensor> for Operand<'a> {
+    fn from(tensor: &'a Tensor) -> Self {
+        Self::Tensor(tensor)
+    }
+}
+
+impl<'a> From<&'a Buffer> for Operand<'a> {
+    fn from(buffer: &'a Buffer) -> Self {
+        Self::Buffer(buffer)
+    }
+}
+
+/// Buffers for activations, shared by all programs of a session: no two of them run at once.
+///
+/// Within a program an activation has a buffer for itself while it lives, since a buffer that is read and written in one
+/// dispatch through two bindings is an error in WebGPU, whatever their ranges.
+#[derive(Debug, Default)]
+pub struct Arena(RefCell<Vec<Buffer>>);
+
+#[derive(Debug)]
+enum Slot {
+    Activation { bytes: u64, first: usize, last: usize },
+    Fixed(Buffer),
+}
+
+struct Recorded {
+    pipeline: Arc<Pipeline>,
+    params: (usize, usize),
+    /// indices into `slots`
+    operands: Vec<usize>,
+    groups: [u32; 3],
+}
+
+/// A program being recorded.
+pub struct Graph<'a> {
+    device: &'a Device,
+    slots: Vec<Slot>,
+    recorded: Vec<Recorded>,
+    /// all dispatches' parameters, each at the alignment of uniform bindings
+    params: Vec<u8>,
+    kept: Vec<usize>,
+}
+
+impl<'a> Graph<'a> {
+    /// An empty program.
+    #[must_use]
+    pub fn new(device: &'a Device) -> Self {
+        Self { device, slots: Vec::new(), recorded: Vec::new(), params: Vec::new(), kept: Vec::new() }
+    }
+
+    /// The device that it is recorded for.
+    #[must_use]
+    pub fn device(&self) -> &'a Device {
+        self.device
+    }
+
+    /// A new activation `[rows, dim]`, unwritten.
+    ///
+    /// # Errors
+    /// [`OpError::Limit`] where one binding cannot show it.
+    pub fn empty(&mut self, op: &'static str, rows: u32, dim: u32, elem: Elem) -> Result<Tensor, OpError> {
+        let tensor = Tensor { id: self.slots.len(), rows, dim, elem };
+        let limit = self.device.max_binding();
+        if tensor.bytes() > limit {
+            return Err(OpError::Limit { op, what: "bytes of one activation", got: tensor.bytes(), limit });
+        }
+        self.slots.push(Slot::Activation { bytes: tensor.bytes(), first: usize::MAX, last: 0 });
+        Ok(tensor)
+    }
+
+    /// Keeps an activation until the program's end, so that it can be read from the buffer that [`Program::kept`] gives.
+    pub fn keep(&mut self, tensor: &Tensor) {
+        self.kept.push(tensor.id);
+    }
+
+    /// Records one dispatch of `groups` workgroups, folded into two dimensions where one does not hold them (a kernel finds its
+    /// number with `flat_group`). `params` is binding 0; `operands` are the bindings from 1 on.
+    ///
+    /// # Errors
+    /// [`DeviceError::Validation`] when the kernel cannot be compiled.
+    pub fn dispatch<P: bytemuck::NoUninit>(
+        &mut self,
+        kernel: &'static Kernel,
+        constants: Constants<'_>,
+        params: &P,
+        operands: &[Operand<'_>],
+        groups: u64,
+    ) -> Result<(), DeviceError> {
+        debug_assert_eq!(kernel.bindings.len(), operands.len() + 1, "{}", kernel.label);
+        debug_assert_eq!(kernel.bindings.first(), Some(&Binding::Uniform), "{}", kernel.label);
+        let pipeline = self.device.pipeline(kernel, constants)?;
+        let at = self.recorded.len();
+        let operands = operands.iter().map(|operand| self.slot(operand, at)).collect();
+
+        let align = self.device.limits().min_uniform_buffer_offset_alignment as usize;
+        let start = self.params.len().next_multiple_of(align);
+        self.params.resize(start, 0);
+        self.params.extend_from_slice(bytemuck::bytes_of(params));
+        let size = std::mem::size_of::<P>();
+        self.recorded.push(Recorded { pipeline, params: (start, size), operands, groups: self.device.fold(groups) });
+        Ok(())
+    }
+
+    fn slot(&mut self, operand: &Operand<'_>, at: usize) -> usize {
+        match operand {
+            Operand::Tensor(tensor) => {
+                if let Slot::Activation { first, last, .. } = &mut self.slots[tensor.id] {
+                    *first = (*first).min(at);
+                    *last = at;
+                }
+                tensor.id
+            }
+            Operand::Buffer(buffer) => {
+                let known = self.slots.iter().position(|s| matches!(s, Slot::Fixed(b) if b.is(buffer)));
+                known.unwrap_or_else(|| {
+                    self.slots.push(Slot::Fixed((*buffer).clone()));
+                    self.slots.len() - 1
+                })
+            }
+        }
+    }
+
+    /// Assigns memory from `arena` and makes the bind groups.
+    ///
+    /// # Errors
+    /// As [`Device::buffer`].
+    pub fn finish(self, arena: &Arena) -> Result<Program, DeviceError> {
+        let Self { device, slots, recorded, params, kept } = self;
+        let buffers = assign(device, &slots, &kept, recorded.len(), arena)?;
+        let uniforms = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
+        let params_buffer = device.buffer("kernel parameters", Category::Activations, params.len() as u64, uniforms)?;
+        device.write(&params_buffer, 0, &params);
+
+        let dispatches = recorded
+            .into_iter()
+            .map(|r| {
+                let uniform = wgpu::BufferBinding {
+                    buffer: params_buffer.wgpu(),
+                    offset: r.params.0 as u64,
+                    size: wgpu::BufferSize::new(r.params.1 as u64),
+                };
+                let mut entries = vec![wgpu::BindGroupEntry { binding: 0, resource: wgpu::BindingResource::Buffer(uniform) }];
+                entries.extend((1..).zip(&r.operands).map(|(binding, &slot)| wgpu::BindGroupEntry {
+                    binding,
+                    resource: buffers[slot].wgpu().as_entire_binding(),
+                }));
+                let bind_group = device.wgpu().create_bind_group(&wgpu::BindGroupDescriptor {
+                    label: Some(r.pipeline.kernel.label),
+                    layout: &r.pipeline.layout,
+                    entries: &entries,
+                });
+                Dispatch { pipeline: r.pipeline, bind_group, groups: r.groups }
+            })
+            .collect();
+        let kept = kept.into_iter().map(|id| (id, buffers[id].clone())).collect();
+        device.check()?;
+        Ok(Program { dispatches, kept, _params: params_buffer })
+    }
+}
+
+/// A buffer for each slot: activations whose lives do not meet share one.
+fn assign(
+    device: &Device,
+    slots: &[Slot],
+    kept: &[usize],
+    end: usize,
+    arena: &Arena,
+) -> Result<Vec<Buffer>, DeviceError> {
+    let mut pool = arena.0.borrow_mut();
+    // until which dispatch each buffer of the pool is taken
+    let mut taken: Vec<Option<usize>> = vec![None; pool.len()];
+    let mut order: Vec<usize> = (0..slots.len()).collect();
+    order.sort_by_key(|&id| match &slots[id] {
+        Slot::Activation { first, .. } => *first,
+        Slot::Fixed(_) => 0,
+    });
+    let mut buffers: Vec<Option<Buffer>> = vec![None; slots.len()];
+    for id in order {
+        buffers[id] = Some(match &slots[id] {
+            Slot::Fixed(buffer) => buffer.clone(),
+            Slot::Activation { bytes, first, last } => {
+                // sizes in powers of two, so that programs of different rows find each other's buffers
+                let size = bytes.next_power_of_two().clamp(256, device.max_binding().max(*bytes));
+                let free = (0..pool.len())
+                    .filter(|&i| pool[i].size() == size && taken[i].is_none_or(|until| until < *first))
+                    .min();
+                let i = match free {
+                    Some(i) => i,
+                    None => {
+                        pool.push(device.storage("activations", Category::Activations, size)?);
+                        taken.push(None);
+                        pool.len() - 1
+                    }
+                };
+                taken[i] = Some(if kept.contains(&id) { end } else { *last });
+                pool[i].clone()
+            }
+        });
+    }
+    Ok(buffers.into_iter().flatten().collect())
+}
+
+struct Dispatch {
+    pipeline: Arc<Pipeline>,
+    bind_group: wgpu::BindGroup,
+    groups: [u32; 3],
+}
+
+/// Dispatches with everything that they need, ready to be encoded any number of times.
+pub struct Program {
+    dispatches: Vec<Dispatch>,
+    kept: Vec<(usize, Buffer)>,
+    _params: Buffer,
+}
+
+impl std::fmt::Debug for Program {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.dispatches.iter().map(|d| (d.pipeline.kernel.label, d.groups))).finish()
+    }
+}
+
+impl Program {
+    /// Encodes all dispatches, in one compute pass.
+    pub fn encode(&self, encoder: &mut wgpu::CommandEncoder) {
+        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+        let mut current: Option<&Arc<Pipeline>> = None;
+        for dispatch in &self.dispatches {
+            if !current.is_some_and(|p| Arc::ptr_eq(p, &dispatch.pipeline)) {
+                pass.set_pipeline(&dispatch.pipeline.wgpu);
+                current = Some(&dispatch.pipeline);
+            }
+            pass.set_bind_group(0, &dispatch.bind_group, &[]);
+            let [x, y, z] = dispatch.groups;
+            pass.dispatch_workgroups(x, y, z);
+        }
+    }
+
+    /// The buffer of an activation that was kept while recording.
+    #[must_use]
+    pub fn kept(&self, tensor: &Tensor) -> Option<&Buffer> {
+        self.kept.iter().find(|(id, _)| *id == tensor.id).map(|(_, buffer)| buffer)
+    }
+
+    /// Number of dispatches.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.dispatches.len()
+    }
+
+    /// Whether nothing was recorded.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.dispatches.is_empty()
+    }
+}

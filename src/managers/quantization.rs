@@ -1,0 +1,81 @@
+//! Which types weights and activations take.
+
+use crate::nn::WeightTypes;
+use crate::tensor::{Elem, Storage};
+
+/// `--dtype`: how weights are stored on the GPU.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Dtype {
+    /// Everything in f32.
+    F32,
+    /// Everything in f16; sums are in f32 still.
+    F16,
+    /// Linear layers in 4 bits, embedding and output head in f16, norms and biases in f32.
+    Q4,
+    /// By [`resolve`]'s rule.
+    #[default]
+    Auto,
+}
+
+/// What a model is loaded and run with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Precision {
+    /// `f32`, `f16` or `q4`: what `auto` became.
+    pub dtype: Dtype,
+    /// Of the weights.
+    pub weights: WeightTypes,
+    /// Of activations and cache. The residual stream and all sums are f32 whatever this says.
+    pub activations: Elem,
+}
+
+/// Bytes of weights in f32 up to which `auto` keeps an f32 checkpoint exact, and in f16 up to which it keeps 16 bits.
+const KEEP_F32: u64 = 1 << 30;
+const KEEP_F16: u64 = 4 << 30;
+
+/// Decides for a checkpoint of `parameters` weights, most of them stored as f32 where `stored_f32`.
+///
+/// `auto`: a small f32 checkpoint (1 GiB) stays f32; what takes at most 4 GiB in f16 is f16; the rest is q4. Activations and cache
+/// are f32 at f32 and f16 otherwise.
+#[must_use]
+pub fn resolve(dtype: Dtype, parameters: u64, stored_f32: bool) -> Precision {
+    let dtype = match dtype {
+        Dtype::Auto if stored_f32 && parameters.saturating_mul(4) <= KEEP_F32 => Dtype::F32,
+        Dtype::Auto if parameters.saturating_mul(2) <= KEEP_F16 => Dtype::F16,
+        Dtype::Auto => Dtype::Q4,
+        given => given,
+    };
+    let (linear, embedding, activations) = match dtype {
+        Dtype::F32 => (Storage::F32, Storage::F32, Elem::F32),
+        Dtype::F16 => (Storage::F16, Storage::F16, Elem::F16),
+        Dtype::Q4 | Dtype::Auto => (Storage::Q4, Storage::F16, Elem::F16),
+    };
+    Precision { dtype, weights: WeightTypes { linear, embedding }, activations }
+}
+
+impl Dtype {
+    /// `f32`, `f16`, `q4`, `auto`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::F16 => "f16",
+            Self::Q4 => "q4",
+            Self::Auto => "auto",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn auto_keeps_what_is_small_and_quantizes_what_is_large() {
+        let became = |parameters, stored_f32| resolve(Dtype::Auto, parameters, stored_f32).dtype;
+        assert_eq!(became(260_000, true), Dtype::F32);
+        assert_eq!(became(260_000, false), Dtype::F16);
+        assert_eq!(became(1_000_000_000, true), Dtype::F16);
+        assert_eq!(became(7_000_000_000, false), Dtype::Q4);
+        assert_eq!(resolve(Dtype::F32, u64::MAX, false).dtype, Dtype::F32);
+    }
+}

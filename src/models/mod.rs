@@ -1,0 +1,7 @@
+//! Architectures, from their configurations alone.
+
+pub mod config;
+mod llama;
+
+pub use config::{LlamaConfig, ModelConfig};
+pub use llama::Llama;

@@ -1,0 +1,58 @@
+use crate::device::{Category, Device};
+use crate::error::DeviceError;
+use crate::ops::{Heads, LayerKv};
+use crate::step::BLOCK;
+use crate::tensor::Elem;
+
+/// Keys and values of all layers, in blocks of 32 positions that the step's page table finds.
+#[derive(Debug)]
+pub struct KvCache {
+    layers: Vec<LayerKv>,
+    blocks: u32,
+}
+
+impl KvCache {
+    /// Room for at least `positions` positions in each of `layers` layers.
+    ///
+    /// # Errors
+    /// As [`Device::buffer`].
+    pub fn new(
+        device: &Device,
+        layers: u32,
+        heads: &Heads,
+        elem: Elem,
+        positions: u32,
+    ) -> Result<Self, DeviceError> {
+        let blocks = positions.div_ceil(BLOCK);
+        let size = Self::bytes_per_position(heads, elem) * u64::from(BLOCK) * u64::from(blocks);
+        let new = |what, layer| device.storage(&format!("{what} of layer {layer}"), Category::Cache, size);
+        let layers = (0..layers)
+            .map(|layer| Ok(LayerKv { k: new("keys", layer)?, v: new("values", layer)?, elem }))
+            .collect::<Result<_, DeviceError>>()?;
+        Ok(Self { layers, blocks })
+    }
+
+    /// Bytes of one position's keys, or values, in one layer.
+    #[must_use]
+    pub fn bytes_per_position(heads: &Heads, elem: Elem) -> u64 {
+        u64::from(heads.kv_heads) * u64::from(heads.padded() / 4) * elem.bytes4()
+    }
+
+    /// Positions that there is room for.
+    #[must_use]
+    pub fn positions(&self) -> u32 {
+        self.blocks * BLOCK
+    }
+
+    /// Blocks that there is room for.
+    #[must_use]
+    pub fn blocks(&self) -> u32 {
+        self.blocks
+    }
+
+    /// Keys and values of one layer.
+    #[must_use]
+    pub fn layer(&self, layer: usize) -> &LayerKv {
+        &self.layers[layer]
+    }
+}

@@ -1,0 +1,79 @@
+use crate::device::Buffer;
+use crate::error::Error;
+use crate::graph::Graph;
+use crate::nn::Pass;
+use crate::ops::{self, Out, Result, Rows};
+use crate::tensor::{Elem, Storage, Tensor, Weight};
+use crate::weights::{self, Weights};
+
+/// `y = x W^T + b`, perhaps several layers of one input stacked into one product.
+#[derive(Debug)]
+pub struct Linear {
+    weight: Weight,
+    bias: Option<Buffer>,
+}
+
+impl Linear {
+    /// The layers `layers` (outputs and how they group), stacked; `dim` inputs, in groups of `column_group`.
+    ///
+    /// # Errors
+    /// As [`Weights::matrix`].
+    pub fn load(
+        w: &mut Weights<'_>,
+        layers: &[weights::Rows<'_>],
+        dim: u32,
+        column_group: u32,
+        bias: bool,
+        storage: Storage,
+    ) -> Result<Self, Error> {
+        let weight = w.matrix(layers, dim, column_group, storage)?;
+        let bias = if bias { Some(w.vector(layers, "bias")?) } else { None };
+        Ok(Self { weight, bias })
+    }
+
+    /// `x`: `[T, K]`; returns `[T, N]`, new or added to the residual stream.
+    ///
+    /// # Errors
+    /// [`ops::RecordError`]
+    pub fn forward(&self, g: &mut Graph<'_>, x: &Tensor, out: Out<'_>, pass: &Pass<'_>) -> Result<Tensor> {
+        ops::matmul(g, x, &self.weight, self.bias.as_ref(), out, Rows::All, pass.step)
+    }
+
+    /// Rows of the result, padding included.
+    #[must_use]
+    pub fn rows(&self) -> u32 {
+        self.weight.rows
+    }
+}
+
+/// A table of token embeddings, which may serve as output head, too.
+#[derive(Debug)]
+pub struct Embedding {
+    table: Weight,
+}
+
+impl Embedding {
+    /// The table `NAME.weight`: `[V, D]`.
+    ///
+    /// # Errors
+    /// As [`Weights::matrix`].
+    pub fn load(w: &mut Weights<'_>, name: &str, vocab: u32, dim: u32, storage: Storage) -> Result<Self, Error> {
+        Ok(Self { table: w.matrix(&[weights::Rows::plain(name, vocab)], dim, dim, storage)? })
+    }
+
+    /// The step's tokens: `[T, D]`, the residual stream.
+    ///
+    /// # Errors
+    /// [`ops::RecordError`]
+    pub fn forward(&self, g: &mut Graph<'_>, pass: &Pass<'_>) -> Result<Tensor> {
+        ops::embed(g, &self.table, pass.rows, 1.0, pass.step)
+    }
+
+    /// As output head: `x` `[T, D]` to logits `[T, V]`, in f32.
+    ///
+    /// # Errors
+    /// [`ops::RecordError`]
+    pub fn logits(&self, g: &mut Graph<'_>, x: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
+        ops::matmul(g, x, &self.table, None, Out::New(Elem::F32), pass.wanted, pass.step)
+    }
+}

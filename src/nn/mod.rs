@@ -1,0 +1,45 @@
+//! The parts that models are made of.
+
+mod attention;
+mod kv_cache;
+mod linear;
+mod mlp;
+mod norm;
+mod rope;
+
+pub use attention::Attention;
+pub use kv_cache::KvCache;
+pub use linear::{Embedding, Linear};
+pub use mlp::GatedMlp;
+pub use norm::RmsNorm;
+pub use rope::Rope;
+
+use crate::ops::Rows;
+use crate::step::Step;
+use crate::tensor::{Elem, Storage};
+
+/// What one recording of a model's forward pass is for.
+#[derive(Clone, Copy, Debug)]
+pub struct Pass<'a> {
+    /// The sequence's state on the GPU.
+    pub step: &'a Step,
+    /// Keys and values.
+    pub cache: &'a KvCache,
+    /// T, rows there is room for.
+    pub rows: u32,
+    /// The most keys that are in the cache once this pass's own are.
+    pub live: u32,
+    /// Which rows the result has.
+    pub wanted: Rows,
+    /// Element type of activations; the residual stream is f32 always.
+    pub elem: Elem,
+}
+
+/// How weights are stored on the GPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WeightTypes {
+    /// Linear layers.
+    pub linear: Storage,
+    /// Embedding and output head: most sensitive to rounding, so q4 keeps them in f16.
+    pub embedding: Storage,
+}

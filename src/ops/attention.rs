@@ -1,0 +1,86 @@
+use super::{Heads, LayerKv, OpError, Result, expect, flag};
+use crate::graph::Graph;
+use crate::shaders::{self, AttentionMergeParams, AttentionParams as KernelParams};
+use crate::step::{BLOCK, Step};
+use crate::tensor::{Elem, Tensor};
+
+/// What an attention needs to know besides its tensors.
+#[derive(Clone, Copy, Debug)]
+pub struct AttentionParams {
+    /// The heads.
+    pub heads: Heads,
+    /// Multiplies every score: 1 / sqrt(E) in most models.
+    pub scale: f32,
+    /// Keys that a query sees, itself included (sliding window); 0: all.
+    pub window: u32,
+    /// The most keys that may be in the cache once the step's own are: cost follows it, not the cache's capacity.
+    pub live: u32,
+}
+
+/// Rows that a workgroup takes, as in the kernel.
+const QUERIES: u32 = 8;
+/// Widest head: what a workgroup's lanes can accumulate in registers.
+const MAX_HEAD: u32 = 256;
+/// Workgroups that keep a GPU busy, and the fewest keys that are worth one.
+const ENOUGH_GROUPS: u32 = 256;
+const MIN_SPLIT: u32 = 128;
+
+/// Causal attention over the cache, which already holds this step's keys.
+/// `q`: `[T, H E]`; returns `[T, H E]`. Scores are never written; where rows are few, the cache is split over workgroups and the
+/// parts are merged.
+///
+/// # Errors
+/// [`RecordError`](super::RecordError)
+pub fn attention(g: &mut Graph<'_>, q: &Tensor, kv: &LayerKv, params: &AttentionParams, step: &Step) -> Result<Tensor> {
+    let heads = &params.heads;
+    let (h, k, head4) = (heads.heads, heads.kv_heads, heads.padded() / 4);
+    expect("attention.q", q.dim == h * heads.padded(), || format!("[T, {}]", h * heads.padded()), &[q.rows, q.dim])?;
+    expect("attention.heads", k > 0 && h % k == 0, || "K that divides H".into(), &[h, k])?;
+    if heads.head_dim > MAX_HEAD {
+        let (got, limit) = (u64::from(heads.head_dim), u64::from(MAX_HEAD));
+        return Err(OpError::Limit { op: "attention", what: "head width", got, limit }.into());
+    }
+    let query_blocks = (q.rows * (h / k)).div_ceil(QUERIES);
+    let live = params.live.max(1);
+    let splits = (live / MIN_SPLIT).min(ENOUGH_GROUPS.div_ceil(query_blocks * k)).max(1);
+    let split_keys = live.div_ceil(splits).next_multiple_of(BLOCK);
+    let splits = live.div_ceil(split_keys);
+
+    let y = g.empty("attention", q.rows, q.dim, q.elem)?;
+    let split = splits > 1;
+    // without splits these stand in for bindings that are not touched
+    let (part_rows, part_dim) = if split { (q.rows * h * splits, heads.padded()) } else { (1, 4) };
+    let parts = g.empty("attention", part_rows, part_dim, Elem::F32)?;
+    // two words for each part, whatever the rows of this tensor are
+    let stats = g.empty("attention", part_rows.div_ceil(2), 4, Elem::F32)?;
+    let kernel = shaders::ATTENTION.variant(&[flag('x', q.elem), flag('c', kv.elem)]);
+    let kernel_params = KernelParams {
+        heads: h,
+        kv_heads: k,
+        splits,
+        split_keys,
+        query_blocks,
+        window: params.window,
+        scale: params.scale,
+    };
+    let constants = [("HEAD4", f64::from(head4)), ("SPLIT", f64::from(u8::from(split)))];
+    let operands = [
+        (&step.state).into(),
+        q.into(),
+        (&kv.k).into(),
+        (&kv.v).into(),
+        (&y).into(),
+        (&parts).into(),
+        (&stats).into(),
+    ];
+    let groups = u64::from(query_blocks) * u64::from(k) * u64::from(splits);
+    g.dispatch(kernel, &constants, &kernel_params, &operands, groups)?;
+    if split {
+        let kernel = shaders::ATTENTION_MERGE.variant(&[flag('y', q.elem)]);
+        let merge = AttentionMergeParams { heads: h, head4, splits };
+        let operands = [(&step.state).into(), (&parts).into(), (&stats).into(), (&y).into()];
+        let items = u64::from(q.rows) * u64::from(h) * u64::from(head4);
+        g.dispatch(kernel, &[], &merge, &operands, items.div_ceil(64))?;
+    }
+    Ok(y)
+}

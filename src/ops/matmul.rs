@@ -1,0 +1,84 @@
+use super::{Result, Rows, expect, flag, weight_flag};
+use crate::device::Buffer;
+use crate::graph::{Graph, Operand};
+use crate::shaders::{self, MatmulParams};
+use crate::step::Step;
+use crate::tensor::{Elem, Tensor, Weight, vec4s};
+
+/// Where a product goes.
+#[derive(Clone, Copy, Debug)]
+pub enum Out<'a> {
+    /// A new activation of this element type.
+    New(Elem),
+    /// Added to this one: the residual stream.
+    AddTo(&'a Tensor),
+}
+
+/// Up to this many rows the matrix-vector kernel is taken: it reads each weight once for four rows, and wastes no tile.
+const FEW: u32 = 8;
+
+/// `y[t, n] = sum_k x[t, k] * w[n, k] + bias[n]`, accumulated in f32.
+/// `x`: `[T, K]`; `w`: `[N, K]`, N padded to a multiple of 4; `bias`: `[N]` in f32, padded; returns `[T, N]`.
+/// `rows` says whether `x` has the step's rows, or only the one that [`Rows::Last`] left.
+///
+/// # Errors
+/// [`RecordError`](super::RecordError)
+pub fn matmul(
+    g: &mut Graph<'_>,
+    x: &Tensor,
+    w: &Weight,
+    bias: Option<&Buffer>,
+    out: Out<'_>,
+    rows: Rows,
+    step: &Step,
+) -> Result<Tensor> {
+    expect("matmul.x", x.dim == w.dim, || format!("[T, {}]", w.dim), &[x.rows, x.dim])?;
+    let y = match out {
+        Out::New(elem) => g.empty("matmul", x.rows, w.rows, elem)?,
+        Out::AddTo(y) => *y,
+    };
+    expect("matmul.y", (y.rows, y.dim) == (x.rows, w.rows), || format!("[{}, {}]", x.rows, w.rows), &[y.rows, y.dim])?;
+    if let Some(bias) = bias {
+        let padded = u64::from(vec4s(w.rows)) * 16;
+        expect("matmul.bias", bias.size() >= padded, || format!("[{}]", w.rows), &[(bias.size() / 4) as u32])?;
+    }
+    let few = x.rows <= FEW;
+    let subgroups = if g.device().capabilities().subgroups { "sg_on" } else { "sg_off" };
+    let (x_flag, y_flag, w_flag) = (flag('x', x.elem), flag('y', y.elem), weight_flag(w.storage));
+    let kernel = if few {
+        shaders::MATMUL_FEW.variant(&[x_flag, y_flag, w_flag, subgroups])
+    } else {
+        shaders::MATMUL_MANY.variant(&[x_flag, y_flag, w_flag])
+    };
+    let per_group = x.rows.min(4);
+    let mut constants = vec![
+        ("BIAS", f64::from(u8::from(bias.is_some()))),
+        ("ACCUMULATE", f64::from(u8::from(matches!(out, Out::AddTo(_))))),
+    ];
+    if few {
+        constants.push(("ROWS", f64::from(per_group)));
+        constants.push(("ONE_ROW", f64::from(u8::from(rows == Rows::Last))));
+    }
+    for part in &w.parts {
+        let params = MatmulParams {
+            k4: x.dim4(),
+            n: part.rows,
+            first: part.first,
+            w_stride4: w.storage.stride4(w.dim),
+            scale_stride: w.storage.scale_stride(w.dim),
+            y_stride4: y.dim4(),
+        };
+        // without a bias its binding shows the step state, unread
+        let bias = bias.unwrap_or(&step.state);
+        let mut operands: Vec<Operand<'_>> =
+            vec![(&step.state).into(), x.into(), bias.into(), (&y).into(), (&part.data).into()];
+        operands.extend(part.scales.as_ref().map(Operand::from));
+        let groups = if few {
+            u64::from(part.rows / 4) * u64::from(x.rows.div_ceil(per_group))
+        } else {
+            u64::from(part.rows.div_ceil(64)) * u64::from(x.rows.div_ceil(64))
+        };
+        g.dispatch(kernel, &constants, &params, &operands, groups)?;
+    }
+    Ok(y)
+}

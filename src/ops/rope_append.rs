@@ -1,0 +1,49 @@
+use super::{Heads, LayerKv, Result, expect, flag};
+use crate::device::Buffer;
+use crate::graph::Graph;
+use crate::shaders::{self, RopeAppendParams};
+use crate::step::Step;
+use crate::tensor::Tensor;
+
+/// Rotates queries and keys, and appends keys and values to the cache (rotary embedding: Su et al. 2021).
+/// `qkv`: `[T, (H + 2 K) E]`; `table`: of [`rope_table`]; returns the queries, `[T, H E]`.
+///
+/// # Errors
+/// [`RecordError`](super::RecordError)
+pub fn rope_append(
+    g: &mut Graph<'_>,
+    qkv: &Tensor,
+    heads: &Heads,
+    table: &Buffer,
+    kv: &LayerKv,
+    step: &Step,
+) -> Result<Tensor> {
+    let all = heads.heads + 2 * heads.kv_heads;
+    expect("rope_append.qkv", qkv.dim == all * heads.padded(), || format!("[T, {}]", all * heads.padded()), &[qkv.rows, qkv.dim])?;
+    let fits = heads.rotary.is_multiple_of(2) && heads.rotary <= heads.head_dim;
+    expect("rope_append.rotary", fits, || format!("even and at most {}", heads.head_dim), &[heads.rotary])?;
+    let q = g.empty("rope_append", qkv.rows, heads.heads * heads.padded(), qkv.elem)?;
+    let kernel = shaders::ROPE_APPEND.variant(&[flag('x', qkv.elem), flag('c', kv.elem)]);
+    let head4 = heads.padded() / 4;
+    let params = RopeAppendParams { heads: heads.heads, kv_heads: heads.kv_heads, head4, rotary: heads.rotary };
+    let operands = [(&step.state).into(), qkv.into(), (&q).into(), (&kv.k).into(), (&kv.v).into(), table.into()];
+    let items = u64::from(qkv.rows) * u64::from(all) * u64::from(head4);
+    g.dispatch(kernel, &[], &params, &operands, items.div_ceil(64))?;
+    Ok(q)
+}
+
+/// The table of cosines and sines that the kernel multiplies by: `(cos, sin)` of `inv_freq[i] * p` for p = 0 .. 255, then for
+/// p = 0, 256, 512, ... up to `positions`. `scale` (YaRN's and LongRoPE's attention factor) multiplies the first part.
+#[must_use]
+pub fn rope_table(inv_freq: &[f32], scale: f64, positions: u32) -> Vec<[f32; 2]> {
+    let low = (0..256).map(|p| (f64::from(p), scale));
+    let high = (0..=positions.div_ceil(256)).map(|p| (f64::from(p * 256), 1.0));
+    low.chain(high)
+        .flat_map(|(p, scale)| {
+            inv_freq.iter().map(move |&f| {
+                let (sin, cos) = (p * f64::from(f)).sin_cos();
+                [(cos * scale) as f32, (sin * scale) as f32]
+            })
+        })
+        .collect()
+}

@@ -1,0 +1,30 @@
+/// Causal attention, softmax written out:
+/// `y[t, h, ..] = sum_s softmax_s(scale * q[t, h, ..] . k[s, h', ..]) v[s, h', ..]`, `s <= position + t`, `h' = h / (H / K)`,
+/// and with a `window` of w > 0 only the last w keys. `q`: `[T, H, E]`; `k`, `v`: `[S, K, E]` in order of position, S at
+/// least `position + T`; returns `[T, H, E]`. Vaswani et al. 2017; grouped heads: Ainslie et al. 2023.
+#[must_use]
+pub fn attention(
+    q: &[f32],
+    k: &[f32],
+    v: &[f32],
+    [heads, kv_heads, head_dim]: [usize; 3],
+    position: usize,
+    scale: f32,
+    window: usize,
+) -> Vec<f64> {
+    let mut y = Vec::with_capacity(q.len());
+    for (row, query) in q.chunks_exact(head_dim).enumerate() {
+        let (t, h) = (row / heads, row % heads);
+        let own = h / (heads / kv_heads);
+        let end = position + t + 1;
+        let begin = if window == 0 { 0 } else { end.saturating_sub(window) };
+        let of = |cache: &'_ [f32], s: usize, e: usize| f64::from(cache[(s * kv_heads + own) * head_dim + e]);
+        let score = |s| (0..head_dim).map(|e| f64::from(query[e]) * of(k, s, e)).sum::<f64>() * f64::from(scale);
+        let scores: Vec<f64> = (begin..end).map(score).collect();
+        let most = scores.iter().copied().fold(f64::MIN, f64::max);
+        let weights: Vec<f64> = scores.iter().map(|s| (s - most).exp()).collect();
+        let sum: f64 = weights.iter().sum();
+        y.extend((0..head_dim).map(|e| (begin..end).zip(&weights).map(|(s, w)| w * of(v, s, e)).sum::<f64>() / sum));
+    }
+    y
+}

@@ -1,0 +1,168 @@
+//! The API: open a model, generate, look inside.
+
+use serde_json::Value;
+
+use crate::checkpoint::{self, Checkpoint, Dtype as Stored};
+use crate::device::Device;
+use crate::error::{ConfigError, Error, GenerateError};
+use crate::generate::{Engine, GenerateOptions, Generation, Hidden};
+use crate::managers::{self, Dtype, Precision};
+use crate::models::{Llama, ModelConfig, config};
+use crate::nn::KvCache;
+use crate::preprocess::Tokenizer;
+use crate::source::Source;
+use crate::weights::{Progress, Weights};
+
+/// Largest `config.json` or `generation_config.json` that is read.
+const MAX_CONFIG: u64 = 4 << 20;
+/// Bytes that the cache takes at most where nobody says how long the context is to be.
+const DEFAULT_CACHE: u64 = 1 << 30;
+
+/// How to load a model.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LoadOptions {
+    /// How weights are stored.
+    pub dtype: Dtype,
+    /// The most positions of a sequence. `None`: the model's, bounded by 1 GiB of cache and the adapter's largest binding.
+    pub context: Option<u32>,
+    /// The most tokens of a prompt in one step. `None`: 512.
+    pub prefill_chunk: Option<u32>,
+}
+
+/// An opened model: weights on the GPU, tokenizer, defaults.
+#[derive(Debug)]
+pub struct Session {
+    engine: Engine,
+    tokenizer: Option<Tokenizer>,
+    defaults: GenerateOptions,
+    precision: Precision,
+    extra: Vec<String>,
+    place: String,
+}
+
+impl Session {
+    /// Opens the folder `source` (a Hugging Face checkpoint) on `device`. `progress` hears of every chunk.
+    ///
+    /// # Errors
+    /// Whatever is wrong with the files, by name; what the device refuses.
+    pub async fn open(
+        device: &Device,
+        source: &Source,
+        options: &LoadOptions,
+        progress: impl FnMut(Progress),
+    ) -> Result<Self, Error> {
+        let place = source.describe();
+        let json = checkpoint::read_json(source, "config.json", MAX_CONFIG).await?;
+        let json = json.ok_or_else(|| ConfigError::Missing { place: place.clone() })?;
+        let ModelConfig::Llama(config) = ModelConfig::from_json(&json)?;
+        let defaults = generation_defaults(source, config.eos_token_id.clone()).await?;
+        let tokenizer = Tokenizer::load(source).await?;
+        if let Some(tokenizer) = &tokenizer
+            && tokenizer.base_vocab_size() > config.vocab_size as usize
+        {
+            let max_id = tokenizer.id_bound().saturating_sub(1);
+            return Err(GenerateError::TokenizerMismatch { max_id, vocab: config.vocab_size }.into());
+        }
+
+        let checkpoint = Checkpoint::open(source).await?;
+        let precision = precision(options.dtype, &checkpoint);
+        let mut weights = Weights::new(device, &checkpoint);
+        let model = Llama::load(&mut weights, &config, precision.weights)?;
+        let extra = weights.extra();
+        weights.stream(source, progress).await?;
+
+        let per_position = KvCache::bytes_per_position(&config.heads, precision.activations);
+        let of_all_layers = per_position * 2 * u64::from(config.num_hidden_layers);
+        let fits = (DEFAULT_CACHE / of_all_layers).min(device.max_binding() / per_position).clamp(1, 1 << 28) as u32;
+        let context = options.context.unwrap_or(config.max_position_embeddings.min(fits));
+        let engine = Engine::new(device, model, config, precision, context, options.prefill_chunk.unwrap_or(512))?;
+        Ok(Self { engine, tokenizer, defaults, precision, extra, place })
+    }
+
+    /// What runs.
+    #[must_use]
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// What runs, to change its settings.
+    pub fn engine_mut(&mut self) -> &mut Engine {
+        &mut self.engine
+    }
+
+    /// The types that were chosen.
+    #[must_use]
+    pub fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    /// Tensors of the checkpoint that the architecture does not use.
+    #[must_use]
+    pub fn extra_tensors(&self) -> &[String] {
+        &self.extra
+    }
+
+    /// What `generation_config.json` (or `config.json`) says; greedy where it does not sample.
+    #[must_use]
+    pub fn defaults(&self) -> &GenerateOptions {
+        &self.defaults
+    }
+
+    /// The tokenizer.
+    ///
+    /// # Errors
+    /// [`GenerateError::NoTokenizer`] where the folder has none.
+    pub fn tokenizer(&self) -> Result<&Tokenizer, Error> {
+        self.tokenizer.as_ref().ok_or_else(|| GenerateError::NoTokenizer { place: self.place.clone() }.into())
+    }
+
+    /// A prompt's token ids, with what the tokenizer adds of its own (a first token, mostly).
+    ///
+    /// # Errors
+    /// [`GenerateError::NoTokenizer`], [`GenerateError::EmptyPrompt`], those of the tokenizer.
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>, Error> {
+        let ids = self.tokenizer()?.encode(text, true)?;
+        if ids.is_empty() { Err(GenerateError::EmptyPrompt.into()) } else { Ok(ids) }
+    }
+
+    /// Begins to generate after `prompt`.
+    ///
+    /// # Errors
+    /// As [`Engine::generate`].
+    pub async fn generate(&mut self, prompt: &[u32], options: GenerateOptions) -> Result<Generation<'_>, Error> {
+        self.engine.generate(prompt, options).await
+    }
+
+    /// The model once over `ids`: every position's hidden state and logits.
+    ///
+    /// # Errors
+    /// As [`Engine::forward`].
+    pub async fn forward(&mut self, ids: &[u32]) -> Result<Hidden, Error> {
+        self.engine.forward(ids).await
+    }
+}
+
+/// Types by the share of the weights that is stored as f32.
+fn precision(dtype: Dtype, checkpoint: &Checkpoint) -> Precision {
+    let elements = |info: &checkpoint::TensorInfo| info.shape.iter().product::<u64>();
+    let total: u64 = checkpoint.in_byte_order().map(elements).fold(0, u64::saturating_add);
+    let in_f32 = checkpoint.in_byte_order().filter(|i| i.dtype == Stored::F32).map(elements).fold(0, u64::saturating_add);
+    managers::resolve(dtype, total, in_f32 > total / 2)
+}
+
+/// `generation_config.json` over what `config.json` says of end tokens.
+async fn generation_defaults(source: &Source, eos_token_id: Vec<u32>) -> Result<GenerateOptions, Error> {
+    let mut defaults = GenerateOptions { eos_token_id, ..GenerateOptions::default() };
+    let json = checkpoint::read_json(source, "generation_config.json", MAX_CONFIG).await?.unwrap_or(Value::Null);
+    let eos = config::token_ids(&json, "eos_token_id")?;
+    if !eos.is_empty() {
+        defaults.eos_token_id = eos;
+    }
+    if config::flag(&json, "do_sample", false)? {
+        defaults.temperature = config::number(&json, "temperature", 1.0, 0.0..=1000.0)? as f32;
+        defaults.top_k = config::number(&json, "top_k", 50.0, 0.0..=1e9)? as u32;
+        let top_p = config::number(&json, "top_p", 1.0, 0.0..=1.0)? as f32;
+        defaults.top_p = if top_p > 0.0 { top_p } else { 1.0 };
+    }
+    Ok(defaults)
+}

@@ -31,9 +31,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut families = Vec::new();
     for (name, axes) in &variants {
         let constant = name.to_uppercase();
-        writeln!(code, "/// `shaders/{name}.wgsl`\npub static {constant}: Family = Family {{\n    name: {name:?},\n    kernels: &[")?;
+        writeln!(
+            code,
+            "/// `shaders/{name}.wgsl`\npub static {constant}: Family = Family {{\n    name: {name:?},\n    kernels: &["
+        )?;
         for features in product(axes) {
-            let kernel = compile(name, &features, axes, &mut structs).map_err(|e| format!("shaders/{name}.wgsl {features:?}: {e}"))?;
+            let kernel = compile(name, &features, axes, &mut structs)
+                .map_err(|e| format!("shaders/{name}.wgsl {features:?}: {e}"))?;
             let file = format!("{name}-{}.wgsl", features.join("-"));
             fs::write(Path::new(&out).join(&file), &kernel.wgsl)?;
             let label = if features.is_empty() { name.clone() } else { format!("{name}[{}]", features.join(",")) };
@@ -46,7 +50,11 @@ fn main() -> Result<(), Box<dyn Error>> {
         writeln!(code, "    ],\n}};\n")?;
         families.push(format!("&{constant}"));
     }
-    writeln!(code, "/// Every kernel, in every declared variant.\npub static ALL: &[&Family] = &[{}];\n", families.join(", "))?;
+    writeln!(
+        code,
+        "/// Every kernel, in every declared variant.\npub static ALL: &[&Family] = &[{}];\n",
+        families.join(", ")
+    )?;
     for body in structs.values() {
         code.push_str(body);
     }
@@ -119,10 +127,10 @@ fn compile(
             let wgsl_name = module.types[variable.ty].name.as_deref().unwrap_or_default();
             let short = wgsl_name.rsplit('_').next().unwrap_or_default();
             let rust_name = if short == "Params" { format!("{}Params", camel(name)) } else { short.to_owned() };
-            if let Some(body) = rust_struct(&rust_name, members, &module)? {
-                if structs.insert(rust_name.clone(), body.clone()).is_some_and(|before| before != body) {
-                    return Err(format!("struct {rust_name} has two layouts").into());
-                }
+            if let Some(body) = rust_struct(&rust_name, members, &module)?
+                && structs.insert(rust_name.clone(), body.clone()).is_some_and(|before| before != body)
+            {
+                return Err(format!("struct {rust_name} has two layouts").into());
             }
         }
     }

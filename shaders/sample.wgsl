@@ -58,10 +58,12 @@ fn exponential(bits: u32) -> f32 {
     return select(-log(max(1.0 - u, 2.9802322e-8)), u + 0.5 * u * u, u < 0.001);
 }
 
-// A key that orders as the floats do.
+// A key that orders as the finite floats do, and is 0 for the rest, which does not take part. By integers, since fast-math
+// drivers may assume that there are no NaNs to compare.
 fn key(v: f32) -> u32 {
     let bits = bitcast<u32>(v);
-    return select(bits | 0x80000000u, ~bits, bits >= 0x80000000u);
+    let order = select(bits | 0x80000000u, ~bits, bits >= 0x80000000u);
+    return select(order, 0u, (bits & 0x7f800000u) == 0x7f800000u);
 }
 
 @compute @workgroup_size(256)
@@ -69,7 +71,7 @@ fn main(@builtin(local_invocation_index) lane: u32) {
     var own = Best(0.0, NONE);
     for (var i = lane; i < params.vocab; i += LANES) {
         let v = logits[i];
-        if v >= -3.4028234e38 && v <= 3.4028234e38 {
+        if key(v) > 0u {
             own = better(own, Best(v, i));
         }
     }
@@ -90,7 +92,7 @@ fn main(@builtin(local_invocation_index) lane: u32) {
             }
         }
         if sampling.top_p < 1.0 {
-            let floor_key = cut;
+            let floor_key = max(cut, 1u);
             var mass = 0.0;
             for (var i = lane; i < params.vocab; i += LANES) {
                 let weight = exp((logits[i] - greatest.value) / sampling.temperature);
@@ -111,11 +113,12 @@ fn main(@builtin(local_invocation_index) lane: u32) {
             }
             cut = max(cut, nucleus);
         }
+        cut = max(cut, 1u);
         let stream = pcg3d(vec3<u32>(sampling.seed_low, sampling.seed_high, step.position + step.rows));
         own = Best(0.0, NONE);
         for (var i = lane; i < params.vocab; i += LANES) {
             let v = logits[i];
-            if key(v) >= cut && v >= -3.4028234e38 && v <= 3.4028234e38 {
+            if key(v) >= cut {
                 let noise = exponential(pcg3d(vec3<u32>(stream.x ^ i, stream.y, stream.z)).x);
                 own = better(own, Best((v - greatest.value) / sampling.temperature - log(noise), i));
             }

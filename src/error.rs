@@ -71,7 +71,9 @@ pub enum DeviceError {
         limit: u64,
     },
     /// The GPU's memory, or the budget, is used up.
-    #[error("out of GPU memory for {label} ({size} bytes): {reason}; use `--dtype q4`, a shorter context, or close other programs")]
+    #[error(
+        "out of GPU memory for {label} ({size} bytes): {reason}; use `--dtype q4`, a shorter context, or close other programs"
+    )]
     OutOfMemory {
         /// What the memory was for; empty where the driver does not say.
         label: String,
@@ -235,7 +237,10 @@ fn describe_tensors(
     };
     [
         list("missing", missing.to_vec()),
-        list("wrong shape", misshaped.iter().map(|(n, want, got)| format!("{n} is {got:?}, expected {want:?}")).collect()),
+        list(
+            "wrong shape",
+            misshaped.iter().map(|(n, want, got)| format!("{n} is {got:?}, expected {want:?}")).collect(),
+        ),
         list("type not supported", dtypes.iter().map(|(n, t)| format!("{n} is {t}")).collect()),
     ]
     .into_iter()
@@ -252,7 +257,9 @@ pub enum GenerateError {
     #[error("the prompt is empty: give at least one token (this tokenizer adds none of its own)")]
     EmptyPrompt,
     /// More tokens than fit.
-    #[error("the prompt has {tokens} tokens and the context holds {context}: shorten the prompt, or raise --context where the model allows it")]
+    #[error(
+        "the prompt has {tokens} tokens and the context holds {context}: shorten the prompt, or raise --context where the model allows it"
+    )]
     PromptTooLong {
         /// Tokens of the prompt, and of what is already in the context.
         tokens: usize,
@@ -274,7 +281,9 @@ pub enum GenerateError {
         place: String,
     },
     /// The tokenizer makes ids that the model does not have.
-    #[error("the tokenizer has ids up to {max_id}, but the model's vocabulary is {vocab}: they are of different models")]
+    #[error(
+        "the tokenizer has ids up to {max_id}, but the model's vocabulary is {vocab}: they are of different models"
+    )]
     TokenizerMismatch {
         /// Largest id of the tokenizer.
         max_id: u32,
@@ -306,7 +315,6 @@ pub enum GenerateError {
         problem: String,
     },
 }
-
 
 /// What can go wrong while bytes are fetched from a [`Source`](crate::source::Source).
 #[derive(Debug, Error)]

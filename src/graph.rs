@@ -161,7 +161,8 @@ impl<'a> Graph<'a> {
                     offset: r.params.0 as u64,
                     size: wgpu::BufferSize::new(r.params.1 as u64),
                 };
-                let mut entries = vec![wgpu::BindGroupEntry { binding: 0, resource: wgpu::BindingResource::Buffer(uniform) }];
+                let mut entries =
+                    vec![wgpu::BindGroupEntry { binding: 0, resource: wgpu::BindingResource::Buffer(uniform) }];
                 entries.extend((1..).zip(&r.operands).map(|(binding, &slot)| wgpu::BindGroupEntry {
                     binding,
                     resource: buffers[slot].wgpu().as_entire_binding(),
@@ -192,8 +193,10 @@ fn assign(
     // until which dispatch each buffer of the pool is taken
     let mut taken: Vec<Option<usize>> = vec![None; pool.len()];
     let mut order: Vec<usize> = (0..slots.len()).collect();
+    // what is kept may be filled from the host as well: it lives from the beginning to the end
+    let life = |id: usize, first: usize, last: usize| if kept.contains(&id) { (0, end) } else { (first, last) };
     order.sort_by_key(|&id| match &slots[id] {
-        Slot::Activation { first, .. } => *first,
+        Slot::Activation { first, last, .. } => life(id, *first, *last).0,
         Slot::Fixed(_) => 0,
     });
     let mut buffers: Vec<Option<Buffer>> = vec![None; slots.len()];
@@ -201,10 +204,11 @@ fn assign(
         buffers[id] = Some(match &slots[id] {
             Slot::Fixed(buffer) => buffer.clone(),
             Slot::Activation { bytes, first, last } => {
+                let (first, last) = life(id, *first, *last);
                 // sizes in powers of two, so that programs of different rows find each other's buffers
                 let size = bytes.next_power_of_two().clamp(256, device.max_binding().max(*bytes));
                 let free = (0..pool.len())
-                    .filter(|&i| pool[i].size() == size && taken[i].is_none_or(|until| until < *first))
+                    .filter(|&i| pool[i].size() == size && taken[i].is_none_or(|until| until < first))
                     .min();
                 let i = match free {
                     Some(i) => i,
@@ -214,7 +218,7 @@ fn assign(
                         pool.len() - 1
                     }
                 };
-                taken[i] = Some(if kept.contains(&id) { end } else { *last });
+                taken[i] = Some(last);
                 pool[i].clone()
             }
         });

@@ -9,7 +9,6 @@ pub mod models;
 pub mod nn;
 pub mod ops;
 pub mod preprocess;
-#[cfg(feature = "reference")]
 pub mod reference;
 pub mod session;
 pub mod shaders;

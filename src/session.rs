@@ -146,7 +146,8 @@ impl Session {
 fn precision(dtype: Dtype, checkpoint: &Checkpoint) -> Precision {
     let elements = |info: &checkpoint::TensorInfo| info.shape.iter().product::<u64>();
     let total: u64 = checkpoint.in_byte_order().map(elements).fold(0, u64::saturating_add);
-    let in_f32 = checkpoint.in_byte_order().filter(|i| i.dtype == Stored::F32).map(elements).fold(0, u64::saturating_add);
+    let in_f32 =
+        checkpoint.in_byte_order().filter(|i| i.dtype == Stored::F32).map(elements).fold(0, u64::saturating_add);
     managers::resolve(dtype, total, in_f32 > total / 2)
 }
 

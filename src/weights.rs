@@ -123,13 +123,16 @@ impl<'a> Weights<'a> {
     ) -> Result<Weight, Error> {
         let column_padded = vec4s(column_group) * 4;
         let to_dim = if column_group == dim { dim } else { dim / column_group * column_padded };
+        let found: Vec<_> = rows.iter().map(|r| self.find(r.name, "weight", &[r.rows, dim])).collect();
         let padded = rows.iter().map(Rows::padded).sum();
-        let mut to = self.allocate(rows[0].name, padded, to_dim, storage)?;
-        if let [only] = rows && only.group == only.rows {
+        let mut to = self.allocate(rows[0].name, &found, padded, to_dim, storage)?;
+        if let [only] = rows
+            && only.group == only.rows
+        {
             to.rows = only.rows;
         }
         let mut base = 0;
-        for block in rows {
+        for (block, info) in rows.iter().zip(found) {
             let request = Request {
                 rows: block.rows,
                 columns: dim,
@@ -140,7 +143,7 @@ impl<'a> Weights<'a> {
                 base,
                 to: to.clone(),
             };
-            self.request(block.name, "weight", &[u64::from(block.rows), u64::from(dim)], request);
+            self.requests.extend(info.map(|info| (info, request)));
             base += block.padded();
         }
         Ok(to)
@@ -154,10 +157,11 @@ impl<'a> Weights<'a> {
     pub fn vector(&mut self, rows: &[Rows<'_>], suffix: &str) -> Result<Buffer, Error> {
         let group = rows[0].group;
         debug_assert!(rows.iter().all(|r| r.group == group));
+        let found: Vec<_> = rows.iter().map(|r| self.find(r.name, suffix, &[r.rows])).collect();
         let groups = rows.iter().map(|r| r.rows / group).sum();
-        let to = self.allocate(rows[0].name, groups, group, Storage::F32)?;
+        let to = self.allocate(rows[0].name, &found, groups, group, Storage::F32)?;
         let mut base = 0;
-        for block in rows {
+        for (block, info) in rows.iter().zip(found) {
             let request = Request {
                 rows: block.rows / group,
                 columns: group,
@@ -168,30 +172,47 @@ impl<'a> Weights<'a> {
                 base,
                 to: to.clone(),
             };
-            self.request(block.name, suffix, &[u64::from(block.rows)], request);
+            self.requests.extend(info.map(|info| (info, request)));
             base += block.rows / group;
         }
         Ok(to.parts[0].data.clone())
     }
 
-    fn request(&mut self, name: &str, suffix: &str, shape: &[u64], request: Request) {
+    /// The tensor `NAME.suffix`, if it is there as it should be; else what is wrong with it is noted.
+    fn find(&mut self, name: &str, suffix: &str, shape: &[u32]) -> Option<&'a TensorInfo> {
         let name = format!("{}{name}.{suffix}", self.scope);
         let Some(info) = self.checkpoint.get(&name) else {
             self.missing.push(name);
-            return;
+            return None;
         };
-        if info.shape != shape {
-            self.misshaped.push((name, shape.to_vec(), info.shape.clone()));
-        } else if source_flag(info.dtype).is_none() {
-            self.dtypes.push((name, info.dtype.name().to_owned()));
-        } else {
-            self.requests.push((info, request));
+        if !info.shape.iter().copied().eq(shape.iter().map(|&n| u64::from(n))) {
+            let expected = shape.iter().map(|&n| u64::from(n)).collect();
+            self.misshaped.push((name, expected, info.shape.clone()));
+            return None;
         }
+        if source_flag(info.dtype).is_none() {
+            self.dtypes.push((name, info.dtype.name().to_owned()));
+            return None;
+        }
+        Some(info)
     }
 
-    /// Zeroed memory for `[rows, dim]`, in as many parts as bindings need.
-    fn allocate(&self, name: &str, rows: u32, dim: u32, storage: Storage) -> Result<Weight, Error> {
+    /// Zeroed memory for `[rows, dim]`, in as many parts as bindings need. Where a tensor was not found, next to none: a
+    /// config may claim any size, a file only what it holds, and `stream` is going to fail.
+    fn allocate(
+        &self,
+        name: &str,
+        found: &[Option<&TensorInfo>],
+        rows: u32,
+        dim: u32,
+        storage: Storage,
+    ) -> Result<Weight, Error> {
         let label = format!("{}{name}", self.scope);
+        if found.contains(&None) {
+            let data = self.device.storage(&label, Category::Weights, 0)?;
+            let parts = vec![Part { first: 0, rows: 0, data, scales: None }];
+            return Ok(Weight { rows, dim, storage, parts });
+        }
         let row_bytes = storage.row_bytes(dim);
         let limit = self.device.max_binding();
         // parts begin at whole tiles of the kernels
@@ -231,14 +252,17 @@ impl<'a> Weights<'a> {
             return Err(WeightsError::Mismatch { missing, misshaped, dtypes }.into());
         }
         self.requests.sort_by_key(|(info, _)| (info.file, info.range.start));
-        let mut at = Progress { loaded: 0, total: self.requests.iter().map(|(i, _)| i.range.end - i.range.start).sum() };
+        let mut at =
+            Progress { loaded: 0, total: self.requests.iter().map(|(i, _)| i.range.end - i.range.start).sum() };
         progress(at);
         let status = self.device.storage_with("load status", Category::Staging, &[u32::MAX; 2])?;
         let mut uploader = Uploader::new(self.device, &status)?;
         for (number, (info, request)) in self.requests.iter().enumerate() {
             let row_bytes = u64::from(request.columns) * (info.dtype.size_bits() / 8);
             if row_bytes > CHUNK {
-                return Err(WeightsError::RowTooLong { tensor: info.name.clone(), bytes: row_bytes, limit: CHUNK }.into());
+                return Err(
+                    WeightsError::RowTooLong { tensor: info.name.clone(), bytes: row_bytes, limit: CHUNK }.into()
+                );
             }
             let file = &self.checkpoint.files()[info.file];
             let mut first = 0;
@@ -368,7 +392,8 @@ impl<'a> Uploader<'a> {
         self.device.write(&chunk.bytes, chunk.used, bytes);
         let to = &request.to;
         let flags = [source_flag(dtype).unwrap_or("s_f32"), dest_flag(to.storage)];
-        let row = |source: u32| request.base + source / request.row_group * request.row_padded + source % request.row_group;
+        let row =
+            |source: u32| request.base + source / request.row_group * request.row_padded + source % request.row_group;
         let (low, high) = (row(first), row(first + rows - 1) + 1);
         for part in &to.parts {
             if part.first >= high || part.first + part.rows <= low {
@@ -414,7 +439,7 @@ impl<'a> Uploader<'a> {
             slot[..size_of::<ConvertParams>()].copy_from_slice(bytemuck::bytes_of(&conversion.params));
         }
         device.write(&chunk.params, 0, &params);
-        let mut encoder = device.wgpu().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        let mut encoder = device.encoder();
         {
             let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
             for (i, conversion) in chunk.conversions.iter().enumerate() {

@@ -8,7 +8,10 @@ fn unpack4(v: Elem4) -> vec4<f32> {
 }
 
 // Saturates: an overflow to infinity would be silent, and would spread.
+// Rounds to nearest, ties to even, before it packs: `pack2x16float` may round either way, and SwiftShader's truncates.
 fn pack4(v: vec4<f32>) -> Elem4 {
-    let c = clamp(v, vec4<f32>(-F16_MAX), vec4<f32>(F16_MAX));
+    let bits = bitcast<vec4<u32>>(clamp(v, vec4<f32>(-F16_MAX), vec4<f32>(F16_MAX)));
+    let even = (bits >> vec4<u32>(13u)) & vec4<u32>(1u);
+    let c = bitcast<vec4<f32>>((bits + 0xfffu + even) & vec4<u32>(0xffffe000u));
     return vec2<u32>(pack2x16float(c.xy), pack2x16float(c.zw));
 }

@@ -27,39 +27,24 @@ pub(super) async fn read(source: &Source, file: &str) -> Result<Option<Index>, C
     let Some(bytes) = source.read_all(file, CAP).await? else {
         return Ok(None);
     };
-    let bad = |detail: String| CheckpointError::IndexJson {
-        file: file.to_owned(),
-        detail,
-    };
+    let bad = |detail: String| CheckpointError::IndexJson { file: file.to_owned(), detail };
     let raw: Raw = serde_json::from_slice(&bytes).map_err(|error| bad(error.to_string()))?;
     let map = raw.weight_map.0;
     if map.is_empty() {
         return Err(bad("its `weight_map` is empty".to_owned()));
     }
     if let Some(tensor) = duplicate(map.iter().map(|(tensor, _)| tensor.as_str())) {
-        return Err(CheckpointError::DuplicateTensor {
-            file: file.to_owned(),
-            tensor: shorten(tensor),
-        });
+        return Err(CheckpointError::DuplicateTensor { file: file.to_owned(), tensor: shorten(tensor) });
     }
     let mut shards: Vec<String> = map.iter().map(|(_, shard)| shard.clone()).collect();
     shards.sort_unstable();
     shards.dedup();
     if let Some(shard) = shards.iter().find(|shard| !is_plain(shard)) {
-        return Err(CheckpointError::ShardName {
-            file: file.to_owned(),
-            shard: shorten(shard),
-        });
+        return Err(CheckpointError::ShardName { file: file.to_owned(), shard: shorten(shard) });
     }
-    let place: HashMap<&str, usize> = shards
-        .iter()
-        .enumerate()
-        .map(|(at, name)| (name.as_str(), at))
-        .collect();
-    let weight_map = map
-        .into_iter()
-        .filter_map(|(tensor, shard)| place.get(shard.as_str()).map(|at| (tensor, *at)))
-        .collect();
+    let place: HashMap<&str, usize> = shards.iter().enumerate().map(|(at, name)| (name.as_str(), at)).collect();
+    let weight_map =
+        map.into_iter().filter_map(|(tensor, shard)| place.get(shard.as_str()).map(|at| (tensor, *at))).collect();
     Ok(Some(Index { shards, weight_map }))
 }
 

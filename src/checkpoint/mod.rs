@@ -75,10 +75,7 @@ impl Checkpoint {
         let place = source.describe();
         for name in UNSUPPORTED {
             if source.size(name).await?.is_some() {
-                return Err(CheckpointError::UnsupportedFormat {
-                    place,
-                    found: name.to_owned(),
-                });
+                return Err(CheckpointError::UnsupportedFormat { place, found: name.to_owned() });
             }
         }
         Err(CheckpointError::NoWeights { place })
@@ -90,10 +87,7 @@ impl Checkpoint {
         // Asked for all shards before the first header is parsed: the common fault is a download that is not finished.
         for shard in &index.shards {
             if source.size(shard).await?.is_none() {
-                return Err(CheckpointError::ShardMissing {
-                    file: INDEX.to_owned(),
-                    shard: shard.clone(),
-                });
+                return Err(CheckpointError::ShardMissing { file: INDEX.to_owned(), shard: shard.clone() });
             }
         }
         let mut checkpoint = Self::empty();
@@ -115,11 +109,7 @@ impl Checkpoint {
     }
 
     fn empty() -> Self {
-        Self {
-            files: Vec::new(),
-            tensors: Vec::new(),
-            by_name: HashMap::new(),
-        }
+        Self { files: Vec::new(), tensors: Vec::new(), by_name: HashMap::new() }
     }
 
     /// Adds the tensors of one file, which must not repeat a name of an earlier one.
@@ -194,14 +184,12 @@ pub async fn read_json(source: &Source, name: &str, cap: u64) -> Result<Option<s
     let Some(bytes) = source.read_all(name, cap).await? else {
         return Ok(None);
     };
-    serde_json::from_slice(&bytes)
-        .map(Some)
-        .map_err(|error| CheckpointError::Json {
-            file: name.to_owned(),
-            line: error.line(),
-            column: error.column(),
-            detail: without_place(&error),
-        })
+    serde_json::from_slice(&bytes).map(Some).map_err(|error| CheckpointError::Json {
+        file: name.to_owned(),
+        line: error.line(),
+        column: error.column(),
+        detail: without_place(&error),
+    })
 }
 
 /// What `serde_json` says, less the place, which stands in its own fields.

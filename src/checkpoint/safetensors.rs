@@ -41,20 +41,12 @@ pub(super) async fn read_header(
     }
     let len = u64::from_le_bytes(length);
     if len > HEADER_CAP {
-        return Err(CheckpointError::HeaderTooLong {
-            file: name(),
-            len,
-            cap: HEADER_CAP,
-        });
+        return Err(CheckpointError::HeaderTooLong { file: name(), len, cap: HEADER_CAP });
     }
     // `len` is capped and `size` is at least LENGTH: neither side can overflow.
     let data_start = LENGTH + len;
     let Some(data_len) = size.checked_sub(data_start) else {
-        return Err(CheckpointError::HeaderBeyondFile {
-            file: name(),
-            len,
-            size,
-        });
+        return Err(CheckpointError::HeaderBeyondFile { file: name(), len, size });
     };
     let header = source.read(file, LENGTH..data_start).await?;
     let raw = parse(file, &header)?;
@@ -79,24 +71,16 @@ struct Raw {
 
 /// The header as text, and its tensors in its own order.
 fn parse(file: &str, header: &[u8]) -> Result<Vec<(String, Raw)>, CheckpointError> {
-    let text = std::str::from_utf8(header).map_err(|error| CheckpointError::HeaderNotUtf8 {
-        file: file.to_owned(),
-        at: error.valid_up_to(),
-    })?;
-    let bad = |detail: String| CheckpointError::HeaderJson {
-        file: file.to_owned(),
-        detail,
-    };
+    let text = std::str::from_utf8(header)
+        .map_err(|error| CheckpointError::HeaderNotUtf8 { file: file.to_owned(), at: error.valid_up_to() })?;
+    let bad = |detail: String| CheckpointError::HeaderJson { file: file.to_owned(), detail };
     // The format asks for this, so that no file can be two formats at once.
     if !text.starts_with('{') {
         return Err(bad("it does not begin with `{`".to_owned()));
     }
     let Pairs(entries) = serde_json::from_str::<Pairs<Value>>(text).map_err(|error| bad(error.to_string()))?;
     if let Some(tensor) = duplicate(entries.iter().map(|(name, _)| name.as_str())) {
-        return Err(CheckpointError::DuplicateTensor {
-            file: file.to_owned(),
-            tensor: shorten(tensor),
-        });
+        return Err(CheckpointError::DuplicateTensor { file: file.to_owned(), tensor: shorten(tensor) });
     }
     Ok(entries
         .into_iter()
@@ -129,17 +113,10 @@ fn check(
     };
     let (begin, end) = raw.data_offsets;
     let Some(got) = end.checked_sub(begin) else {
-        return Err(CheckpointError::OffsetsReversed {
-            file: file(),
-            tensor: tensor(),
-            begin,
-            end,
-        });
+        return Err(CheckpointError::OffsetsReversed { file: file(), tensor: tensor(), begin, end });
     };
     let shape = raw.shape.0;
-    let bits = shape
-        .iter()
-        .try_fold(dtype.size_bits(), |product, dim| product.checked_mul(*dim));
+    let bits = shape.iter().try_fold(dtype.size_bits(), |product, dim| product.checked_mul(*dim));
     let expected = match bits {
         Some(bits) if bits % 8 == 0 => bits / 8,
         _ => {
@@ -157,30 +134,14 @@ fn check(
         }
     };
     if got != expected {
-        return Err(CheckpointError::LengthMismatch {
-            file: file(),
-            tensor: tensor(),
-            expected,
-            got,
-        });
+        return Err(CheckpointError::LengthMismatch { file: file(), tensor: tensor(), expected, got });
     }
     if end > data_len {
-        return Err(CheckpointError::OffsetsOutOfRange {
-            file: file(),
-            tensor: tensor(),
-            end,
-            data_len,
-        });
+        return Err(CheckpointError::OffsetsOutOfRange { file: file(), tensor: tensor(), end, data_len });
     }
     // Within the file, as `end <= data_len` and `data_start + data_len` is the file's size: no overflow.
     let range = data_start + begin..data_start + end;
-    Ok(TensorInfo {
-        name,
-        dtype,
-        shape,
-        file: number,
-        range,
-    })
+    Ok(TensorInfo { name, dtype, shape, file: number, range })
 }
 
 /// Checks that the tensors, sorted by start, fill the data: no overlap, no hole, nothing behind them.
@@ -207,10 +168,7 @@ fn check_layout(file: &str, data_start: u64, data_len: u64, tensors: &[TensorInf
     }
     match data_start + data_len - filled {
         0 => Ok(()),
-        len => Err(CheckpointError::TrailingBytes {
-            file: file.to_owned(),
-            len,
-        }),
+        len => Err(CheckpointError::TrailingBytes { file: file.to_owned(), len }),
     }
 }
 

@@ -123,10 +123,8 @@ async fn adapters(backend: Option<Backend>) -> Vec<wgpu::Adapter> {
 #[cfg(target_arch = "wasm32")]
 async fn adapters(backend: Option<Backend>) -> Vec<wgpu::Adapter> {
     let (instance, _) = instance(backend);
-    let options = wgpu::RequestAdapterOptions {
-        power_preference: wgpu::PowerPreference::HighPerformance,
-        ..Default::default()
-    };
+    let options =
+        wgpu::RequestAdapterOptions { power_preference: wgpu::PowerPreference::HighPerformance, ..Default::default() };
     instance.request_adapter(&options).await.into_iter().collect()
 }
 

@@ -6,6 +6,7 @@ mod pipeline;
 mod readback;
 
 use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use adapter::{AdapterInfo, Backend, DeviceOptions, list_adapters};
@@ -47,6 +48,7 @@ struct Inner {
     ledger: Arc<Ledger>,
     memory_limit: Option<u64>,
     pipelines: Pipelines,
+    submits: AtomicU64,
     failure: Arc<Mutex<Failure>>,
 }
 
@@ -128,6 +130,7 @@ impl Device {
             ledger: Arc::default(),
             memory_limit: options.memory_limit,
             pipelines: Pipelines::default(),
+            submits: AtomicU64::new(0),
             failure,
         })))
     }
@@ -167,9 +170,22 @@ impl Device {
         &self.0.wgpu
     }
 
-    /// The queue of wgpu.
-    pub(crate) fn queue(&self) -> &wgpu::Queue {
-        &self.0.queue
+    /// A new command buffer, to be encoded.
+    #[must_use]
+    pub fn encoder(&self) -> wgpu::CommandEncoder {
+        self.0.wgpu.create_command_encoder(&wgpu::CommandEncoderDescriptor::default())
+    }
+
+    /// Submits one command buffer: the only place that does.
+    pub fn submit(&self, encoder: wgpu::CommandEncoder) -> wgpu::SubmissionIndex {
+        self.0.submits.fetch_add(1, Ordering::Relaxed);
+        self.0.queue.submit([encoder.finish()])
+    }
+
+    /// Command buffers submitted so far.
+    #[must_use]
+    pub fn submits(&self) -> u64 {
+        self.0.submits.load(Ordering::Relaxed)
     }
 
     /// Ends the device, as a driver reset would: what follows gets [`DeviceError::Lost`]. For tests of recovery.
@@ -204,7 +220,11 @@ impl Device {
     ) -> Result<Buffer, DeviceError> {
         let size = size.max(4).checked_next_multiple_of(4).unwrap_or(u64::MAX);
         if size > self.0.limits.max_buffer_size {
-            return Err(DeviceError::BufferTooLarge { label: label.into(), size, limit: self.0.limits.max_buffer_size });
+            return Err(DeviceError::BufferTooLarge {
+                label: label.into(),
+                size,
+                limit: self.0.limits.max_buffer_size,
+            });
         }
         self.check()?;
         if let Some(limit) = self.0.memory_limit {
@@ -275,7 +295,7 @@ impl Device {
     /// What the device met since the last check, or [`DeviceError::Readback`].
     pub async fn read(&self, buffer: &Buffer, range: Range<u64>) -> Result<Vec<u8>, DeviceError> {
         let mut readback = Readback::new(self, "readback", range.end - range.start)?;
-        let mut encoder = self.0.wgpu.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        let mut encoder = self.encoder();
         readback.copy(&mut encoder, buffer, range.start, range.end - range.start);
         readback.submit(self, encoder);
         readback.wait(self).await?;
@@ -290,7 +310,7 @@ impl Device {
     /// As [`Device::check`].
     pub async fn idle(&self) -> Result<(), DeviceError> {
         let mut fence = Readback::new(self, "fence", 4)?;
-        let encoder = self.0.wgpu.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        let encoder = self.encoder();
         fence.submit(self, encoder);
         fence.wait(self).await?;
         fence.take(|_| ())

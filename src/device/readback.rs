@@ -72,7 +72,7 @@ impl Readback {
 
     /// Submits the encoder and begins to map.
     pub fn submit(&mut self, device: &Device, encoder: wgpu::CommandEncoder) {
-        self.submission = Some(device.queue().submit([encoder.finish()]));
+        self.submission = Some(device.submit(encoder));
         lock(&self.map).state = State::Pending;
         let map = Arc::clone(&self.map);
         self.buffer.wgpu().slice(..).map_async(wgpu::MapMode::Read, move |result| {

@@ -95,7 +95,10 @@ struct State {
 
 impl std::fmt::Debug for Engine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Engine").field("config", &self.config).field("programs", &self.programs.len()).finish_non_exhaustive()
+        f.debug_struct("Engine")
+            .field("config", &self.config)
+            .field("programs", &self.programs.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -131,7 +134,7 @@ impl Engine {
             state: None,
             arena: Arena::default(),
             programs: HashMap::new(),
-            cached: Vec::with_capacity(context as usize),
+            cached: Vec::new(),
             readbacks: Vec::new(),
         })
     }
@@ -223,14 +226,18 @@ impl Engine {
         Ok(())
     }
 
-    /// The sequence's step; there is one after `reserve`.
-    pub(super) fn step(&self) -> Result<&Step, GenerateError> {
-        self.state.as_ref().map(|s| &s.step).ok_or(GenerateError::EmptyPrompt)
+    fn state(&self) -> &State {
+        self.state.as_ref().expect("`forward` and `generate` reserve before anything else")
+    }
+
+    /// The sequence's step.
+    pub(super) fn step(&self) -> &Step {
+        &self.state().step
     }
 
     /// The program for `rows` rows that leave `live` keys in the cache, recorded now if it never was.
     pub(super) fn program(&mut self, phase: Phase, rows: u32, live: u32) -> Result<&Recorded, Error> {
-        let Some(state) = &self.state else { return Err(GenerateError::EmptyPrompt.into()) };
+        let state = self.state();
         let live = live.next_power_of_two().clamp(MIN_LIVE, state.cache.positions().max(MIN_LIVE));
         let key = Key { phase, rows: rows.next_power_of_two(), live };
         if !self.programs.contains_key(&key) {
@@ -291,8 +298,8 @@ impl Engine {
         loop {
             let rows = size.min(ids.len() - position);
             let last = position + rows == ids.len();
-            self.set_step(position, &ids[position..position + rows])?;
-            let mut encoder = self.device.wgpu().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+            self.set_step(position, &ids[position..position + rows]);
+            let mut encoder = self.device.encoder();
             let now = if last { phase } else { Phase::Fill };
             let recorded = self.program(now, rows as u32, (position + rows) as u32)?;
             recorded.program.encode(&mut encoder);
@@ -301,18 +308,17 @@ impl Engine {
                 self.cached.extend_from_slice(&ids[known..]);
                 return Ok(Prefilled { encoder, logits, known });
             }
-            self.device.queue().submit([encoder.finish()]);
+            self.device.submit(encoder);
             position += rows;
         }
     }
 
     /// Sets the step to `ids` at `position`, with nothing sampled yet.
-    pub(super) fn set_step(&self, position: usize, ids: &[u32]) -> Result<(), Error> {
-        let step = self.step()?;
+    pub(super) fn set_step(&self, position: usize, ids: &[u32]) {
+        let step = self.step();
         let rows = ids.len() as u32;
         step.set(&self.device, &shaders::Step { position: position as u32, rows, done: 0, sampled: 0 });
         step.set_ids(&self.device, ids);
-        Ok(())
     }
 
     /// The model once over `ids`, from an empty cache: every position's hidden state and logits.
@@ -327,8 +333,8 @@ impl Engine {
         let size = self.rows_at_once(Phase::Everything);
         for (i, chunk) in ids.chunks(size).enumerate() {
             let position = i * size;
-            self.set_step(position, chunk)?;
-            let mut encoder = self.device.wgpu().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+            self.set_step(position, chunk);
+            let mut encoder = self.device.encoder();
             let device = self.device.clone();
             let recorded = self.program(Phase::Everything, chunk.len() as u32, (position + chunk.len()) as u32)?;
             recorded.program.encode(&mut encoder);
@@ -362,7 +368,9 @@ pub(super) fn unpack_rows(bytes: &[u8], tensor: &Tensor, to: &mut Vec<f32>) {
     let row = tensor.dim4() as usize * tensor.elem.bytes4() as usize;
     for row in bytes.chunks_exact(row) {
         match tensor.elem {
-            Elem::F32 => to.extend(row.chunks_exact(4).take(tensor.dim as usize).map(bytemuck::pod_read_unaligned::<f32>)),
+            Elem::F32 => {
+                to.extend(row.chunks_exact(4).take(tensor.dim as usize).map(bytemuck::pod_read_unaligned::<f32>))
+            }
             Elem::F16 => to.extend(
                 row.chunks_exact(2)
                     .take(tensor.dim as usize)

@@ -5,9 +5,10 @@ use std::collections::VecDeque;
 use web_time::Instant;
 
 use super::engine::{Engine, Output, Phase, unpack_rows};
-use super::{FinishReason, GenerateOptions, sampler};
+use super::{FinishReason, GenerateOptions};
 use crate::device::Readback;
 use crate::error::{Error, GenerateError};
+use crate::reference;
 use crate::shaders;
 use crate::tensor::{Tensor, vec4s};
 
@@ -73,7 +74,8 @@ impl Engine {
         let limit = options.max_new_tokens.min(self.context() - prompt.len());
         self.reserve(prompt.len() + limit)?;
         self.reuse_readbacks(options.lookahead).await?;
-        let step = self.step()?;
+        self.cached.reserve(prompt.len() + limit);
+        let step = self.step();
         step.set_sampling(&self.device, options.sampling(), &options.eos_token_id);
 
         let started = Instant::now();
@@ -182,8 +184,7 @@ impl Generation<'_> {
         while self.submitted < self.limit && self.bursts.len() < free {
             let count = size.min(self.limit - self.submitted);
             let live = (self.prompt + self.submitted + count - 1) as u32;
-            let mut encoder =
-                self.engine.device.wgpu().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+            let mut encoder = self.engine.device.encoder();
             let recorded = self.engine.program(Phase::Sample, 1, live)?;
             for _ in 0..count {
                 recorded.program.encode(&mut encoder);
@@ -199,7 +200,7 @@ impl Generation<'_> {
         let Some(index) = (0..self.engine.readbacks.len()).find(|&i| !used(i)) else {
             return Err(crate::error::DeviceError::Readback.into());
         };
-        let step = self.engine.step()?.clone();
+        let step = self.engine.step().clone();
         let readback = &mut self.engine.readbacks[index];
         readback.copy(&mut encoder, &step.state, 0, HEADER);
         let ring = step.ring_len as usize;
@@ -247,9 +248,8 @@ impl Generation<'_> {
         if self.submitted == self.delivered {
             let position = self.prompt + self.delivered - 1;
             let last = self.engine.cached[position];
-            self.engine.set_step(position, &[last])?;
-            let mut encoder =
-                self.engine.device.wgpu().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+            self.engine.set_step(position, &[last]);
+            let mut encoder = self.engine.device.encoder();
             let recorded = self.engine.program(Phase::Logits, 1, position as u32 + 1)?;
             recorded.program.encode(&mut encoder);
             if let Some(logits) = recorded.logits.clone() {
@@ -262,7 +262,7 @@ impl Generation<'_> {
         logits.clear();
         readback.take(|bytes| row.iter().for_each(|row| unpack_rows(bytes, row, logits)))?;
         let position = self.prompt + self.delivered;
-        sampler::sample(&self.logits, &self.options.sampling(), position as u32)
+        reference::sample(&self.logits, &self.options.sampling(), position as u32)
             .ok_or_else(|| GenerateError::NotANumber { position }.into())
     }
 }

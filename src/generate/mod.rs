@@ -3,7 +3,6 @@
 mod engine;
 mod generation;
 mod options;
-pub mod sampler;
 
 pub use engine::{Engine, Hidden};
 pub use generation::{Generation, Timing};

@@ -69,10 +69,7 @@ impl ModelConfig {
         }
         match model_type {
             "llama" => Ok(Self::Llama(LlamaConfig::from_json(json)?)),
-            other => Err(ConfigError::UnsupportedModel {
-                model_type: shorten(other),
-                supported: SUPPORTED.to_vec(),
-            }),
+            other => Err(ConfigError::UnsupportedModel { model_type: shorten(other), supported: SUPPORTED.to_vec() }),
         }
     }
 }
@@ -93,7 +90,11 @@ impl LlamaConfig {
                 return Err(bad("num_attention_heads", &json["num_attention_heads"], &expected));
             }
             None if hidden_size / heads > MAX_HEAD_DIM => {
-                return Err(bad("num_attention_heads", &json["num_attention_heads"], &format!("heads at most {MAX_HEAD_DIM} wide")));
+                return Err(bad(
+                    "num_attention_heads",
+                    &json["num_attention_heads"],
+                    &format!("heads at most {MAX_HEAD_DIM} wide"),
+                ));
             }
             None => hidden_size / heads,
         };
@@ -204,9 +205,10 @@ pub fn number(
 ) -> Result<f64, ConfigError> {
     match &json[field] {
         Value::Null => Ok(default),
-        value => value.as_f64().filter(|v| range.contains(v)).ok_or_else(|| {
-            bad(field, value, &format!("a number from {} to {}", range.start(), range.end()))
-        }),
+        value => value
+            .as_f64()
+            .filter(|v| range.contains(v))
+            .ok_or_else(|| bad(field, value, &format!("a number from {} to {}", range.start(), range.end()))),
     }
 }
 

@@ -16,13 +16,7 @@ impl KvCache {
     ///
     /// # Errors
     /// As [`Device::buffer`].
-    pub fn new(
-        device: &Device,
-        layers: u32,
-        heads: &Heads,
-        elem: Elem,
-        positions: u32,
-    ) -> Result<Self, DeviceError> {
+    pub fn new(device: &Device, layers: u32, heads: &Heads, elem: Elem, positions: u32) -> Result<Self, DeviceError> {
         let blocks = positions.div_ceil(BLOCK);
         let size = Self::bytes_per_position(heads, elem) * u64::from(BLOCK) * u64::from(blocks);
         let new = |what, layer| device.storage(&format!("{what} of layer {layer}"), Category::Cache, size);

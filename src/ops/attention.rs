@@ -64,15 +64,8 @@ pub fn attention(g: &mut Graph<'_>, q: &Tensor, kv: &LayerKv, params: &Attention
         scale: params.scale,
     };
     let constants = [("HEAD4", f64::from(head4)), ("SPLIT", f64::from(u8::from(split)))];
-    let operands = [
-        (&step.state).into(),
-        q.into(),
-        (&kv.k).into(),
-        (&kv.v).into(),
-        (&y).into(),
-        (&parts).into(),
-        (&stats).into(),
-    ];
+    let operands =
+        [(&step.state).into(), q.into(), (&kv.k).into(), (&kv.v).into(), (&y).into(), (&parts).into(), (&stats).into()];
     let groups = u64::from(query_blocks) * u64::from(k) * u64::from(splits);
     g.dispatch(kernel, &constants, &kernel_params, &operands, groups)?;
     if split {

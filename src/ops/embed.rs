@@ -22,7 +22,8 @@ pub fn embed(g: &mut Graph<'_>, table: &Weight, rows: u32, scale: f32, step: &St
             scale_stride: table.storage.scale_stride(table.dim),
             scale,
         };
-        let mut operands: Vec<Operand<'_>> = vec![(&step.state).into(), (&step.ids).into(), (&y).into(), (&part.data).into()];
+        let mut operands: Vec<Operand<'_>> =
+            vec![(&step.state).into(), (&step.ids).into(), (&y).into(), (&part.data).into()];
         operands.extend(part.scales.as_ref().map(Operand::from));
         g.dispatch(kernel, &[], &params, &operands, (u64::from(rows) * u64::from(y.dim4())).div_ceil(64))?;
     }

@@ -29,7 +29,12 @@ pub fn rms_norm(
     step: &Step,
 ) -> Result<Tensor> {
     expect("rms_norm.x", x.elem == Elem::F32, || "[T, D] in f32".into(), &[x.rows, x.dim])?;
-    expect("rms_norm.gain", gain.size() >= u64::from(x.dim4()) * 16, || format!("[{}]", x.dim), &[gain.size() as u32 / 4])?;
+    expect(
+        "rms_norm.gain",
+        gain.size() >= u64::from(x.dim4()) * 16,
+        || format!("[{}]", x.dim),
+        &[gain.size() as u32 / 4],
+    )?;
     let count = if rows == Rows::Last { 1 } else { x.rows };
     let y = g.empty("rms_norm", count, x.dim, elem)?;
     let subgroups = if g.device().capabilities().subgroups { "sg_on" } else { "sg_off" };

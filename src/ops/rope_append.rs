@@ -19,7 +19,12 @@ pub fn rope_append(
     step: &Step,
 ) -> Result<Tensor> {
     let all = heads.heads + 2 * heads.kv_heads;
-    expect("rope_append.qkv", qkv.dim == all * heads.padded(), || format!("[T, {}]", all * heads.padded()), &[qkv.rows, qkv.dim])?;
+    expect(
+        "rope_append.qkv",
+        qkv.dim == all * heads.padded(),
+        || format!("[T, {}]", all * heads.padded()),
+        &[qkv.rows, qkv.dim],
+    )?;
     let fits = heads.rotary.is_multiple_of(2) && heads.rotary <= heads.head_dim;
     expect("rope_append.rotary", fits, || format!("even and at most {}", heads.head_dim), &[heads.rotary])?;
     let q = g.empty("rope_append", qkv.rows, heads.heads * heads.padded(), qkv.elem)?;

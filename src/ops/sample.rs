@@ -12,13 +12,8 @@ use crate::tensor::{Elem, Tensor};
 pub fn sample(g: &mut Graph<'_>, logits: &Tensor, step: &Step) -> Result<()> {
     let fits = logits.rows == 1 && logits.elem == Elem::F32;
     expect("sample.logits", fits, || "[1, V] in f32".into(), &[logits.rows, logits.dim])?;
-    let operands = [
-        (&step.sampling).into(),
-        logits.into(),
-        (&step.state).into(),
-        (&step.ids).into(),
-        (&step.ring).into(),
-    ];
+    let operands =
+        [(&step.sampling).into(), logits.into(), (&step.state).into(), (&step.ids).into(), (&step.ring).into()];
     g.dispatch(shaders::SAMPLE.variant(&[]), &[], &SampleParams { vocab: logits.dim }, &operands, 1)?;
     Ok(())
 }

@@ -59,13 +59,7 @@ impl TextStream {
                 }
             }
         }
-        Ok(Self {
-            tokenizer,
-            skip_special_tokens,
-            ids,
-            read,
-            context,
-        })
+        Ok(Self { tokenizer, skip_special_tokens, ids, read, context })
     }
 
     /// Takes the next id and returns the text that it completes, often none.

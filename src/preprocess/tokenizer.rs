@@ -27,9 +27,7 @@ struct Inner {
 impl fmt::Debug for Tokenizer {
     /// The vocabulary is left out: it would fill pages.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Tokenizer")
-            .field("vocab_size", &self.vocab_size())
-            .finish_non_exhaustive()
+        f.debug_struct("Tokenizer").field("vocab_size", &self.vocab_size()).finish_non_exhaustive()
     }
 }
 
@@ -44,15 +42,8 @@ impl Tokenizer {
         refuse_what_panics(bytes).map_err(parse)?;
         let mut tokenizer = tokenizers::Tokenizer::from_bytes(bytes).map_err(|error| parse(error.to_string()))?;
         tokenizer.with_padding(None);
-        tokenizer
-            .with_truncation(None)
-            .map_err(|error| parse(error.to_string()))?;
-        Ok(Self {
-            inner: Arc::new(Inner {
-                tokenizer,
-                id_bound: OnceLock::new(),
-            }),
-        })
+        tokenizer.with_truncation(None).map_err(|error| parse(error.to_string()))?;
+        Ok(Self { inner: Arc::new(Inner { tokenizer, id_bound: OnceLock::new() }) })
     }
 
     /// Reads `tokenizer.json`; `None` where there is none.
@@ -76,10 +67,7 @@ impl Tokenizer {
             .tokenizer
             .encode_fast(text, add_special_tokens)
             .map(|encoding| encoding.get_ids().to_vec())
-            .map_err(|error| TokenizerError::Encode {
-                bytes: text.len(),
-                detail: error.to_string(),
-            })
+            .map_err(|error| TokenizerError::Encode { bytes: text.len(), detail: error.to_string() })
     }
 
     /// The text of `ids`, with or without special tokens. Bytes that are no UTF-8 become U+FFFD. An id that the
@@ -92,10 +80,7 @@ impl Tokenizer {
         self.inner
             .tokenizer
             .decode(ids, skip_special_tokens)
-            .map_err(|error| TokenizerError::Decode {
-                count: ids.len(),
-                detail: error.to_string(),
-            })
+            .map_err(|error| TokenizerError::Decode { count: ids.len(), detail: error.to_string() })
     }
 
     /// A decoder that takes ids one by one and gives the text that continues `prompt`; see [`TextStream`].
@@ -142,8 +127,7 @@ impl Tokenizer {
     /// Whether [`Tokenizer::decode`] takes the id into account at all.
     pub(super) fn is_decoded(&self, id: u32, skip_special_tokens: bool) -> bool {
         let special = |token: &str| self.inner.tokenizer.get_added_vocabulary().is_special_token(token);
-        self.id_to_token(id)
-            .is_some_and(|token| !skip_special_tokens || !special(&token))
+        self.id_to_token(id).is_some_and(|token| !skip_special_tokens || !special(&token))
     }
 }
 
@@ -163,9 +147,7 @@ fn refuse_what_panics(bytes: &[u8]) -> Result<(), String> {
     visit(&parts.decoder, "decoders", &mut |part| {
         let stop = part.get("stop").and_then(Value::as_u64).unwrap_or(0);
         if part["type"] == "Strip" && stop > 0 {
-            return Err(format!(
-                "its decoder `Strip` has `stop` = {stop}, and only 0 is supported"
-            ));
+            return Err(format!("its decoder `Strip` has `stop` = {stop}, and only 0 is supported"));
         }
         Ok(())
     })?;
@@ -174,10 +156,7 @@ fn refuse_what_panics(bytes: &[u8]) -> Result<(), String> {
         if part["type"] != "TemplateProcessing" {
             return Ok(());
         }
-        let pieces = ["single", "pair"]
-            .iter()
-            .filter_map(|side| part[*side].as_array())
-            .flatten();
+        let pieces = ["single", "pair"].iter().filter_map(|side| part[*side].as_array()).flatten();
         for id in pieces.filter_map(|piece| piece["SpecialToken"]["id"].as_str()) {
             if part["special_tokens"].get(id).is_none() {
                 let id = crate::source::shorten(id);

@@ -58,8 +58,9 @@ fn weights(logits: &[f32], temperature: f32) -> Vec<f64> {
 /// that it takes for a mass of `top_p` (1: off). Equal logits stay or go together. At least one stays.
 fn cut(logits: &[f32], temperature: f32, top_k: u32, top_p: f32) -> u32 {
     let weights = weights(logits, temperature);
-    let mut sorted: Vec<(u32, f64)> = logits.iter().map(|&v| order(v)).zip(weights).filter(|&(key, _)| key > 0).collect();
-    sorted.sort_by(|a, b| b.0.cmp(&a.0));
+    let mut sorted: Vec<(u32, f64)> =
+        logits.iter().map(|&v| order(v)).zip(weights).filter(|&(key, _)| key > 0).collect();
+    sorted.sort_by_key(|&(key, _)| std::cmp::Reverse(key));
     let mut least = 1;
     if top_k > 0 && (top_k as usize) < sorted.len() {
         least = sorted[top_k as usize - 1].0;
@@ -110,9 +111,5 @@ pub fn pcg3d(seed: [u32; 3]) -> [u32; 3] {
 /// An exponential variate from 32 random bits, rounded where the kernel rounds.
 fn exponential(bits: u32) -> f64 {
     let u = (bits as f32 + 0.5) * 2.328_306_4e-10;
-    if u < 0.001 {
-        f64::from(u + 0.5 * u * u)
-    } else {
-        -f64::from((1.0 - u).max(2.980_232_2e-8)).ln()
-    }
+    if u < 0.001 { f64::from(u + 0.5 * u * u) } else { -f64::from((1.0 - u).max(2.980_232_2e-8)).ln() }
 }

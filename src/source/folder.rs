@@ -56,10 +56,7 @@ impl Folder {
             Err(error) if is_absence(&error) => return Err(SourceError::FolderMissing { path: shown() }),
             Err(source) => return Err(SourceError::Io { name: shown(), source }),
         }
-        Ok(Self {
-            path,
-            files: OnceLock::new(),
-        })
+        Ok(Self { path, files: OnceLock::new() })
     }
 
     /// The folder's path, as it was given.
@@ -104,10 +101,7 @@ impl Folder {
     }
 
     fn io(&self, name: &str, source: io::Error) -> SourceError {
-        SourceError::Io {
-            name: self.path.join(name).display().to_string(),
-            source,
-        }
+        SourceError::Io { name: self.path.join(name).display().to_string(), source }
     }
 
     fn mapped(&self, name: &str) -> Option<&Node> {
@@ -124,11 +118,7 @@ impl Folder {
     /// Hangs the file at the end of the chain. Where two threads mapped the same file, both mappings are kept and the
     /// first is found from then on.
     fn keep(&self, name: &str, file: Mapped) {
-        let mut fresh = Box::new(Node {
-            name: name.to_owned(),
-            file,
-            next: OnceLock::new(),
-        });
+        let mut fresh = Box::new(Node { name: name.to_owned(), file, next: OnceLock::new() });
         let mut slot = &self.files;
         loop {
             while let Some(node) = slot.get() {

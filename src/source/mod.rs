@@ -54,10 +54,7 @@ impl Source {
             Self::Folder(folder) => folder.bytes(name)?,
             Self::Memory(memory) => memory.bytes(name),
         };
-        let bytes = bytes.ok_or_else(|| SourceError::FileMissing {
-            place: self.describe(),
-            name: shorten(name),
-        })?;
+        let bytes = bytes.ok_or_else(|| SourceError::FileMissing { place: self.describe(), name: shorten(name) })?;
         slice(name, bytes, &range).map(Cow::Borrowed)
     }
 
@@ -70,11 +67,7 @@ impl Source {
             return Ok(None);
         };
         if size > cap {
-            return Err(SourceError::TooLarge {
-                name: shorten(name),
-                size,
-                cap,
-            });
+            return Err(SourceError::TooLarge { name: shorten(name), size, cap });
         }
         self.read(name, 0..size).await.map(Some)
     }
@@ -82,12 +75,7 @@ impl Source {
     /// The bytes `range` of the file `name` in order, in pieces of at most `chunk` bytes (0 counts as 1).
     /// Nothing is read before the first [`Stream::next`].
     pub fn stream(&self, name: &str, range: Range<u64>, chunk: usize) -> Stream<'_> {
-        Stream {
-            source: self,
-            name: name.to_owned(),
-            rest: Some(range),
-            chunk: (chunk as u64).max(1),
-        }
+        Stream { source: self, name: name.to_owned(), rest: Some(range), chunk: (chunk as u64).max(1) }
     }
 
     /// Where this is, for messages.
@@ -132,15 +120,9 @@ impl<'a> Stream<'a> {
 /// Cuts `range` out of a file's bytes, with every comparison made before an index.
 fn slice<'a>(name: &str, bytes: &'a [u8], range: &Range<u64>) -> Result<&'a [u8], SourceError> {
     let index = |at: u64| usize::try_from(at).ok();
-    index(range.start)
-        .zip(index(range.end))
-        .and_then(|(start, end)| bytes.get(start..end))
-        .ok_or_else(|| SourceError::OutOfRange {
-            name: shorten(name),
-            start: range.start,
-            end: range.end,
-            size: bytes.len() as u64,
-        })
+    index(range.start).zip(index(range.end)).and_then(|(start, end)| bytes.get(start..end)).ok_or_else(|| {
+        SourceError::OutOfRange { name: shorten(name), start: range.start, end: range.end, size: bytes.len() as u64 }
+    })
 }
 
 /// Refuses names that could leave the folder on any system. Names come from index files, so they are hostile, and the
@@ -159,10 +141,7 @@ pub(crate) fn check_name(name: &str) -> Result<(), SourceError> {
     } else {
         return Ok(());
     };
-    Err(SourceError::BadName {
-        name: shorten(name),
-        why,
-    })
+    Err(SourceError::BadName { name: shorten(name), why })
 }
 
 /// At most 200 characters of a name that a hostile file may have made as long as it liked.

@@ -32,10 +32,7 @@ fn one(dtype: &str, shape: &str, begin: &str, end: &str) -> String {
 /// Two tensors of bytes, `a` and `b`, with these offsets.
 fn two(a: [u64; 2], b: [u64; 2]) -> String {
     let tensor = |name, [begin, end]: [u64; 2]| {
-        format!(
-            r#""{name}":{{"dtype":"U8","shape":[{}],"data_offsets":[{begin},{end}]}}"#,
-            end - begin
-        )
+        format!(r#""{name}":{{"dtype":"U8","shape":[{}],"data_offsets":[{begin},{end}]}}"#, end - begin)
     };
     format!("{{{},{}}}", tensor("a", a), tensor("b", b))
 }
@@ -49,40 +46,28 @@ macro_rules! assert_variant {
 
 #[test]
 fn nothing_there() {
-    assert_variant!(
-        refused(&memory([]), &["memory", "model.safetensors"]),
-        CheckpointError::NoWeights { .. }
-    );
+    assert_variant!(refused(&memory([]), &["memory", "model.safetensors"]), CheckpointError::NoWeights { .. });
 }
 
 #[test]
 fn other_formats_are_named() {
     for name in ["pytorch_model.bin", "model.gguf", "model.onnx"] {
         let source = memory([(name, vec![1])]);
-        assert_variant!(
-            refused(&source, &[name, SINGLE, INDEX]),
-            CheckpointError::UnsupportedFormat { .. }
-        );
+        assert_variant!(refused(&source, &[name, SINGLE, INDEX]), CheckpointError::UnsupportedFormat { .. });
     }
 }
 
 #[test]
 fn too_short() {
     for size in 0..8 {
-        assert_variant!(
-            refused_file(vec![0; size], &["fetch it again"]),
-            CheckpointError::TooShort { .. }
-        );
+        assert_variant!(refused_file(vec![0; size], &["fetch it again"]), CheckpointError::TooShort { .. });
     }
 }
 
 #[test]
 fn lfs_pointer() {
     let pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12\n";
-    assert_variant!(
-        refused_file(pointer.to_vec(), &["git lfs pull"]),
-        CheckpointError::LfsPointer { .. }
-    );
+    assert_variant!(refused_file(pointer.to_vec(), &["git lfs pull"]), CheckpointError::LfsPointer { .. });
 }
 
 #[test]
@@ -90,10 +75,7 @@ fn header_longer_than_the_format_allows() {
     for len in [100_000_001, u64::from(u32::MAX), u64::MAX - 7, u64::MAX] {
         let mut bytes = len.to_le_bytes().to_vec();
         bytes.extend_from_slice(b"{}");
-        assert_variant!(
-            refused_file(bytes, &[&len.to_string()]),
-            CheckpointError::HeaderTooLong { .. }
-        );
+        assert_variant!(refused_file(bytes, &[&len.to_string()]), CheckpointError::HeaderTooLong { .. });
     }
 }
 
@@ -111,10 +93,7 @@ fn header_longer_than_the_file() {
 fn header_not_utf8() {
     let mut bytes = file(r#"{"__": 0}"#, 0);
     bytes[10] = 0xFF;
-    assert_variant!(
-        refused_file(bytes, &["byte 2"]),
-        CheckpointError::HeaderNotUtf8 { at: 2, .. }
-    );
+    assert_variant!(refused_file(bytes, &["byte 2"]), CheckpointError::HeaderNotUtf8 { at: 2, .. });
 }
 
 #[test]
@@ -137,46 +116,28 @@ fn header_fields_of_the_wrong_kind() {
         one("U8", "[1]", "-1", "0"),
         one("U8", "[1]", "0", "18446744073709551616"),
     ] {
-        assert_variant!(
-            refused_file(file(&header, 1), &["\"w\""]),
-            CheckpointError::HeaderJson { .. }
-        );
+        assert_variant!(refused_file(file(&header, 1), &["\"w\""]), CheckpointError::HeaderJson { .. });
     }
     let header = r#"{"__metadata__":{"format":1}}"#;
-    assert_variant!(
-        refused_file(file(header, 0), &["__metadata__"]),
-        CheckpointError::HeaderJson { .. }
-    );
+    assert_variant!(refused_file(file(header, 0), &["__metadata__"]), CheckpointError::HeaderJson { .. });
 }
 
 #[test]
 fn too_many_dimensions() {
     let shape = format!("[{}1]", "1,".repeat(1 << 20));
     let header = one("U8", &shape, "0", "1");
-    assert_variant!(
-        refused_file(file(&header, 1), &["\"w\"", "16"]),
-        CheckpointError::HeaderJson { .. }
-    );
+    assert_variant!(refused_file(file(&header, 1), &["\"w\"", "16"]), CheckpointError::HeaderJson { .. });
 }
 
 #[test]
 fn duplicate_names() {
     let tensor = r#"{"dtype":"U8","shape":[1],"data_offsets":[0,1]}"#;
     // The second spells the same name with an escape.
-    for header in [
-        format!(r#"{{"w":{tensor},"w":{tensor}}}"#),
-        format!(r#"{{"w":{tensor},"\u0077":{tensor}}}"#),
-    ] {
-        assert_variant!(
-            refused_file(file(&header, 1), &["\"w\"", "twice"]),
-            CheckpointError::DuplicateTensor { .. }
-        );
+    for header in [format!(r#"{{"w":{tensor},"w":{tensor}}}"#), format!(r#"{{"w":{tensor},"\u0077":{tensor}}}"#)] {
+        assert_variant!(refused_file(file(&header, 1), &["\"w\"", "twice"]), CheckpointError::DuplicateTensor { .. });
     }
     let header = r#"{"__metadata__":{},"__metadata__":{}}"#;
-    assert_variant!(
-        refused_file(file(header, 0), &["__metadata__"]),
-        CheckpointError::DuplicateTensor { .. }
-    );
+    assert_variant!(refused_file(file(header, 0), &["__metadata__"]), CheckpointError::DuplicateTensor { .. });
 }
 
 #[test]
@@ -219,14 +180,7 @@ fn offsets_out_of_range() {
 #[test]
 fn length_and_shape_disagree() {
     let error = refused_file(file(&one("F16", "[2,3]", "0", "24"), 24), &["\"w\"", "24", "12"]);
-    assert_variant!(
-        error,
-        CheckpointError::LengthMismatch {
-            expected: 12,
-            got: 24,
-            ..
-        }
-    );
+    assert_variant!(error, CheckpointError::LengthMismatch { expected: 12, got: 24, .. });
 }
 
 #[test]
@@ -249,10 +203,7 @@ fn hole() {
 fn trailing_bytes() {
     let error = refused_file(file(&one("U8", "[1]", "0", "1"), 4), &["3 bytes"]);
     assert_variant!(error, CheckpointError::TrailingBytes { len: 3, .. });
-    assert_variant!(
-        refused_file(file("{}", 1), &[]),
-        CheckpointError::TrailingBytes { len: 1, .. }
-    );
+    assert_variant!(refused_file(file("{}", 1), &[]), CheckpointError::TrailingBytes { len: 1, .. });
 }
 
 #[test]
@@ -268,35 +219,20 @@ fn index(map: &str) -> Vec<u8> {
 }
 
 fn shard(tensor: &str) -> Vec<u8> {
-    file(
-        &one("U8", "[1]", "0", "1").replace("\"w\"", &format!("\"{tensor}\"")),
-        1,
-    )
+    file(&one("U8", "[1]", "0", "1").replace("\"w\"", &format!("\"{tensor}\"")), 1)
 }
 
 #[test]
 fn index_not_an_index() {
-    for bytes in [
-        b"".to_vec(),
-        b"{}".to_vec(),
-        b"[]".to_vec(),
-        index(""),
-        index(r#""a":1"#),
-    ] {
-        assert_variant!(
-            refused(&memory([(INDEX, bytes)]), &[INDEX]),
-            CheckpointError::IndexJson { .. }
-        );
+    for bytes in [b"".to_vec(), b"{}".to_vec(), b"[]".to_vec(), index(""), index(r#""a":1"#)] {
+        assert_variant!(refused(&memory([(INDEX, bytes)]), &[INDEX]), CheckpointError::IndexJson { .. });
     }
 }
 
 #[test]
 fn index_with_a_name_twice() {
     let source = memory([(INDEX, index(r#""a":"1.safetensors","a":"2.safetensors""#))]);
-    assert_variant!(
-        refused(&source, &[INDEX, "\"a\""]),
-        CheckpointError::DuplicateTensor { .. }
-    );
+    assert_variant!(refused(&source, &[INDEX, "\"a\""]), CheckpointError::DuplicateTensor { .. });
 }
 
 #[test]
@@ -318,34 +254,19 @@ fn shard_absent() {
 #[test]
 fn shard_lacks_a_tensor() {
     let map = index(r#""a":"1.safetensors","b":"2.safetensors""#);
-    let source = memory([
-        (INDEX, map),
-        ("1.safetensors", shard("a")),
-        ("2.safetensors", shard("c")),
-    ]);
+    let source = memory([(INDEX, map), ("1.safetensors", shard("a")), ("2.safetensors", shard("c"))]);
     let error = refused(&source, &[INDEX, "2.safetensors", "\"b\""]);
     assert_variant!(error, CheckpointError::ShardLacksTensor { .. });
     // It is there, but not where the index says.
     let map = index(r#""a":"2.safetensors","b":"1.safetensors""#);
-    let source = memory([
-        (INDEX, map),
-        ("1.safetensors", shard("a")),
-        ("2.safetensors", shard("b")),
-    ]);
-    assert_variant!(
-        refused(&source, &[INDEX, "\"a\""]),
-        CheckpointError::ShardLacksTensor { .. }
-    );
+    let source = memory([(INDEX, map), ("1.safetensors", shard("a")), ("2.safetensors", shard("b"))]);
+    assert_variant!(refused(&source, &[INDEX, "\"a\""]), CheckpointError::ShardLacksTensor { .. });
 }
 
 #[test]
 fn one_name_in_two_shards() {
     let map = index(r#""a":"1.safetensors","b":"2.safetensors""#);
-    let source = memory([
-        (INDEX, map),
-        ("1.safetensors", shard("a")),
-        ("2.safetensors", shard("a")),
-    ]);
+    let source = memory([(INDEX, map), ("1.safetensors", shard("a")), ("2.safetensors", shard("a"))]);
     let error = refused(&source, &["1.safetensors", "2.safetensors", "\"a\""]);
     assert_variant!(error, CheckpointError::DuplicateAcrossShards { .. });
 }
@@ -354,19 +275,12 @@ fn one_name_in_two_shards() {
 fn json_that_does_not_parse() {
     let source = memory([("config.json", b"{\n  \"a\": 1,\n  oops\n}".to_vec())]);
     let error = block_on(read_json(&source, "config.json", 1 << 20)).expect_err("no JSON");
-    assert!(
-        error.to_string().contains("`config.json`, line 3, column 3:"),
-        "{error}"
-    );
+    assert!(error.to_string().contains("`config.json`, line 3, column 3:"), "{error}");
     assert_variant!(error, CheckpointError::Json { line: 3, column: 3, .. });
 
     let error = block_on(read_json(&source, "config.json", 4)).expect_err("too large");
     assert!(error.to_string().contains("config.json"), "{error}");
     assert_variant!(error, CheckpointError::Source(SourceError::TooLarge { cap: 4, .. }));
 
-    assert!(
-        block_on(read_json(&source, "other.json", 4))
-            .expect("absence is no error")
-            .is_none()
-    );
+    assert!(block_on(read_json(&source, "other.json", 4)).expect("absence is no error").is_none());
 }

@@ -47,10 +47,7 @@ fn every_dtype_is_read_as_it_was_written() {
         assert_eq!(w.dtype.name(), theirs.to_string());
         assert_eq!(w.dtype.size_bits(), theirs.bitsize() as u64);
         assert_eq!(Dtype::from_name(w.dtype.name()), Some(w.dtype));
-        assert_eq!(
-            (w.shape.as_slice(), w.range.end - w.range.start),
-            ([2, 4].as_slice(), data.len() as u64)
-        );
+        assert_eq!((w.shape.as_slice(), w.range.end - w.range.start), ([2, 4].as_slice(), data.len() as u64));
     }
 }
 
@@ -72,10 +69,7 @@ fn scalars_empty_tensors_and_metadata() {
 #[test]
 fn the_single_file_wins() {
     let header = r#"{"w":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}"#;
-    let source = memory([
-        ("model.safetensors", file(header, 1)),
-        ("model.safetensors.index.json", b"no".to_vec()),
-    ]);
+    let source = memory([("model.safetensors", file(header, 1)), ("model.safetensors.index.json", b"no".to_vec())]);
     assert_eq!(open(&source).names().collect::<Vec<_>>(), ["w"]);
 }
 
@@ -99,20 +93,14 @@ fn fixtures_as_the_crate_reads_them() {
             for (name, view) in theirs.iter() {
                 let ours = checkpoint.get(name).unwrap_or_else(|| panic!("{name} is missing"));
                 let shape: Vec<_> = view.shape().iter().map(|dim| *dim as u64).collect();
-                assert_eq!(
-                    (ours.dtype.name(), &ours.shape),
-                    (view.dtype().to_string().as_str(), &shape)
-                );
+                assert_eq!((ours.dtype.name(), &ours.shape), (view.dtype().to_string().as_str(), &shape));
                 let read = block_on(source.read(&checkpoint.files()[ours.file], ours.range.clone())).expect("is read");
                 assert!(read.as_ref() == view.data(), "{name}: other bytes");
                 count += 1;
             }
         }
         assert_eq!(count, checkpoint.len(), "{}", path.display());
-        let order: Vec<_> = checkpoint
-            .in_byte_order()
-            .map(|tensor| (tensor.file, tensor.range.start))
-            .collect();
+        let order: Vec<_> = checkpoint.in_byte_order().map(|tensor| (tensor.file, tensor.range.start)).collect();
         assert!(order.is_sorted());
         let config = block_on(read_json(&source, "config.json", 1 << 20)).expect("parses");
         assert!(config.is_some_and(|config| config.is_object()));

@@ -55,21 +55,12 @@ fn both_kinds_read_alike() {
             #[allow(clippy::reversed_empty_ranges, reason = "what is refused here")]
             for range in [0..11, 11..11, 5..4, 0..u64::MAX, u64::MAX..u64::MAX, u64::MAX..0] {
                 let error = source.read("f", range.clone()).await.expect_err("outside");
-                assert!(
-                    matches!(error, SourceError::OutOfRange { size: 10, .. }),
-                    "{range:?}: {error}"
-                );
+                assert!(matches!(error, SourceError::OutOfRange { size: 10, .. }), "{range:?}: {error}");
             }
-            assert_eq!(
-                source.read_all("f", 10).await.expect("ok").as_deref(),
-                Some(b"0123456789".as_slice())
-            );
+            assert_eq!(source.read_all("f", 10).await.expect("ok").as_deref(), Some(b"0123456789".as_slice()));
             assert_eq!(source.read_all("g", 10).await.expect("ok"), None);
             let error = source.read_all("f", 9).await.expect_err("too large");
-            assert!(
-                matches!(error, SourceError::TooLarge { size: 10, cap: 9, .. }),
-                "{error}"
-            );
+            assert!(matches!(error, SourceError::TooLarge { size: 10, cap: 9, .. }), "{error}");
         });
     }
 }
@@ -108,39 +99,19 @@ fn streams_end_after_an_error() {
 fn names_do_not_leave_the_folder() {
     let scratch = Scratch::new("names");
     let long = "x".repeat(2000);
-    for name in [
-        "",
-        ".",
-        "..",
-        "../f",
-        "a/../../f",
-        "/etc/passwd",
-        "a//b",
-        "a/",
-        "C:\\f",
-        "..\\f",
-        "C:f",
-        "a\0",
-        &long,
-    ] {
+    for name in ["", ".", "..", "../f", "a/../../f", "/etc/passwd", "a//b", "a/", "C:\\f", "..\\f", "C:f", "a\0", &long]
+    {
         for source in [scratch.open(), Source::Memory(Memory::new())] {
             let errors = [
                 block_on(source.size(name)).expect_err("refused"),
                 block_on(source.read(name, 0..0)).expect_err("refused"),
                 block_on(source.read_all(name, 1)).expect_err("refused"),
             ];
-            assert!(
-                errors.iter().all(|error| matches!(error, SourceError::BadName { .. })),
-                "{name:?}"
-            );
+            assert!(errors.iter().all(|error| matches!(error, SourceError::BadName { .. })), "{name:?}");
         }
         assert!(Memory::new().insert(name, []).is_err());
     }
-    assert!(
-        block_on(scratch.open().size("a/b.safetensors"))
-            .expect("is plain")
-            .is_none()
-    );
+    assert!(block_on(scratch.open().size("a/b.safetensors")).expect("is plain").is_none());
 }
 
 #[test]
@@ -148,15 +119,9 @@ fn folders_that_are_none() {
     let scratch = Scratch::new("none");
     scratch.write("config.json", b"{}");
     let error = Folder::open(scratch.0.join("absent")).expect_err("absent");
-    assert!(
-        matches!(error, SourceError::FolderMissing { .. }) && error.to_string().contains("absent"),
-        "{error}"
-    );
+    assert!(matches!(error, SourceError::FolderMissing { .. }) && error.to_string().contains("absent"), "{error}");
     let error = Folder::open(scratch.0.join("config.json")).expect_err("a file");
-    assert!(
-        matches!(error, SourceError::NotAFolder { .. }) && error.to_string().contains("config.json"),
-        "{error}"
-    );
+    assert!(matches!(error, SourceError::NotAFolder { .. }) && error.to_string().contains("config.json"), "{error}");
     let error = Folder::open(scratch.0.join("config.json/x")).expect_err("below a file");
     assert!(matches!(error, SourceError::FolderMissing { .. }), "{error}");
 }

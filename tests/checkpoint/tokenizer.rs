@@ -37,10 +37,7 @@ fn streamed(tokenizer: &Tokenizer, prompt: &[u32], new: &[u32]) -> String {
 fn continuation(tokenizer: &Tokenizer, prompt: &[u32], new: &[u32]) -> String {
     let decode = |ids: &[u32]| tokenizer.decode(ids, true).expect("decodes");
     let (whole, head) = (decode(&[prompt, new].concat()), decode(prompt));
-    whole
-        .strip_prefix(&head)
-        .expect("the prompt ends at a character")
-        .to_owned()
+    whole.strip_prefix(&head).expect("the prompt ends at a character").to_owned()
 }
 
 #[test]
@@ -60,20 +57,13 @@ fn cases_of_all_fixtures() {
             let mut check = |what: &str, got: Value| {
                 count += 1;
                 if !case[what].is_null() && case[what] != got {
-                    wrong.push(format!(
-                        "{}: {what} of {text:?}: {got} for {}",
-                        path.display(),
-                        case[what]
-                    ));
+                    wrong.push(format!("{}: {what} of {text:?}: {got} for {}", path.display(), case[what]));
                 }
             };
             check("ids", json!(tokenizer.encode(text, true).expect("encodes")));
             check("ids_no_special", json!(tokenizer.encode(text, false).expect("encodes")));
             check("decoded", json!(tokenizer.decode(&all, true).expect("decodes")));
-            check(
-                "decoded_with_special",
-                json!(tokenizer.decode(&all, false).expect("decodes")),
-            );
+            check("decoded_with_special", json!(tokenizer.decode(&all, false).expect("decodes")));
             assert!(all.iter().all(|id| *id < tokenizer.id_bound()));
         }
     }
@@ -91,38 +81,21 @@ fn stories_as_transformers_reads_and_writes_them() {
     let meta = json_file(&folder.join("meta.json")).expect("has meta.json");
     for case in meta["tokenizer_cases"].as_array().expect("has cases") {
         let text = case["text"].as_str().expect("a text");
-        assert_eq!(
-            tokenizer.encode(text, true).expect("encodes"),
-            ids(&case["ids"]),
-            "{text:?}"
-        );
-        assert_eq!(
-            json!(tokenizer.decode(&ids(&case["ids"]), true).expect("decodes")),
-            case["decoded"]
-        );
+        assert_eq!(tokenizer.encode(text, true).expect("encodes"), ids(&case["ids"]), "{text:?}");
+        assert_eq!(json!(tokenizer.decode(&ids(&case["ids"]), true).expect("decodes")), case["decoded"]);
     }
     // `greedy_ids` lie in expected.safetensors; read with the crate so that this test stands on nothing of ours.
     let bytes = fs::read(folder.join("expected.safetensors")).expect("is read");
     let expected = safetensors::SafeTensors::deserialize(&bytes).expect("parses");
     let mut count = 0;
     for (number, prompt) in meta["prompts"].as_array().expect("has prompts").iter().enumerate() {
-        let view = expected
-            .tensor(&format!("prompt{number}.greedy_ids"))
-            .expect("is there");
+        let view = expected.tensor(&format!("prompt{number}.greedy_ids")).expect("is there");
         let width = view.dtype().bitsize() / 8;
-        let new: Vec<_> = view
-            .data()
-            .chunks_exact(width)
-            .map(|id| u32::from_le_bytes([id[0], id[1], id[2], id[3]]))
-            .collect();
+        let new: Vec<_> =
+            view.data().chunks_exact(width).map(|id| u32::from_le_bytes([id[0], id[1], id[2], id[3]])).collect();
         assert_eq!(json!(tokenizer.decode(&new, true).expect("decodes")), prompt["text"]);
-        let prompt = tokenizer
-            .encode(prompt["prompt"].as_str().expect("a text"), true)
-            .expect("encodes");
-        assert_eq!(
-            streamed(&tokenizer, &prompt, &new),
-            continuation(&tokenizer, &prompt, &new)
-        );
+        let prompt = tokenizer.encode(prompt["prompt"].as_str().expect("a text"), true).expect("encodes");
+        assert_eq!(streamed(&tokenizer, &prompt, &new), continuation(&tokenizer, &prompt, &new));
         count += 1;
     }
     assert!(count > 0);
@@ -133,17 +106,7 @@ fn stories_as_transformers_reads_and_writes_them() {
 fn streams_continue_the_prompt() {
     let Some(fixtures) = shared("fixtures") else { return };
     let mut count = 0;
-    for name in [
-        "llama_mha",
-        "gemma2",
-        "gpt2",
-        "qwen2",
-        "bert",
-        "t5",
-        "llama_gqa_llama3",
-        "bloom",
-        "whisper",
-    ] {
+    for name in ["llama_mha", "gemma2", "gpt2", "qwen2", "bert", "t5", "llama_gqa_llama3", "bloom", "whisper"] {
         let path = fixtures.join(name);
         let (Some(cases), Some(tokenizer)) = (json_file(&path.join("tokenizer_cases.json")), load(&path)) else {
             println!("SKIPPED: {name} has no tokenizer or no cases");
@@ -161,12 +124,7 @@ fn streams_continue_the_prompt() {
                     continue;
                 }
                 let expected = continuation(&tokenizer, prompt, new);
-                assert_eq!(
-                    streamed(&tokenizer, prompt, new),
-                    expected,
-                    "{name}: {:?} at {cut}",
-                    case["text"]
-                );
+                assert_eq!(streamed(&tokenizer, prompt, new), expected, "{name}: {:?} at {cut}", case["text"]);
                 count += 1;
             }
         }
@@ -178,11 +136,8 @@ fn streams_continue_the_prompt() {
 /// A vocabulary in the manner of Llama 2: `<s>`, a few words, and all bytes as fallback (byte `b` is id `b + 10`).
 fn llama_like() -> Tokenizer {
     let words = ["<unk>", "<s>", "</s>", "▁a", "b", "▁", "\u{FFFD}"];
-    let mut vocab: serde_json::Map<_, _> = words
-        .iter()
-        .enumerate()
-        .map(|(id, word)| ((*word).to_owned(), json!(id)))
-        .collect();
+    let mut vocab: serde_json::Map<_, _> =
+        words.iter().enumerate().map(|(id, word)| ((*word).to_owned(), json!(id))).collect();
     vocab.extend((0..=255_u32).map(|byte| (format!("<0x{byte:02X}>"), json!(byte + 10))));
     let special = |id: u32, content: &str| {
         json!({"id": id, "content": content, "single_word": false, "lstrip": false, "rstrip": false,
@@ -213,14 +168,8 @@ fn vocabulary_and_its_bound() {
     let tokenizer = llama_like();
     // Ids 7, 8 and 9 are not used.
     assert_eq!((tokenizer.vocab_size(), tokenizer.id_bound()), (263, 266));
-    assert_eq!(
-        (tokenizer.token_to_id("</s>"), tokenizer.token_to_id("no")),
-        (Some(2), None)
-    );
-    assert_eq!(
-        (tokenizer.id_to_token(3).as_deref(), tokenizer.id_to_token(u32::MAX)),
-        (Some("▁a"), None)
-    );
+    assert_eq!((tokenizer.token_to_id("</s>"), tokenizer.token_to_id("no")), (Some(2), None));
+    assert_eq!((tokenizer.id_to_token(3).as_deref(), tokenizer.id_to_token(u32::MAX)), (Some("▁a"), None));
 }
 
 #[test]
@@ -242,23 +191,12 @@ fn unknown_ids_give_no_text() {
 fn the_first_space_is_kept_after_a_prompt_and_dropped_at_the_start() {
     let tokenizer = llama_like();
     let many_special = [vec![3], vec![1; 500]].concat();
-    for (prompt, expected) in [
-        (vec![], "a a"),
-        (vec![1], "a a"),
-        (vec![1, 3], " a a"),
-        (many_special, " a a"),
-    ] {
+    for (prompt, expected) in [(vec![], "a a"), (vec![1], "a a"), (vec![1, 3], " a a"), (many_special, " a a")] {
         assert_eq!(streamed(&tokenizer, &prompt, &[3, 2, 3]), expected);
     }
     // A lone space, then a word: neither is lost, whatever stands in the window.
     assert_eq!(streamed(&tokenizer, &[3], &[5, 3, 5, 5, 3]), "  a   a");
-    assert_eq!(
-        tokenizer
-            .text_stream(&[3], false)
-            .and_then(|mut s| s.push(2))
-            .expect("decodes"),
-        "</s>"
-    );
+    assert_eq!(tokenizer.text_stream(&[3], false).and_then(|mut s| s.push(2)).expect("decodes"), "</s>");
 }
 
 #[test]
@@ -266,16 +204,9 @@ fn characters_over_several_tokens_come_whole() {
     let tokenizer = llama_like();
     let text = "😀😀é中\n😀";
     let mut stream = tokenizer.text_stream(&[1, 3], true).expect("decodes");
-    let pieces: Vec<_> = bytes_as_ids(text)
-        .into_iter()
-        .map(|id| stream.push(id).expect("decodes"))
-        .collect();
+    let pieces: Vec<_> = bytes_as_ids(text).into_iter().map(|id| stream.push(id).expect("decodes")).collect();
     assert_eq!(pieces.concat(), text);
-    assert!(
-        pieces
-            .iter()
-            .all(|piece| piece.chars().count() <= 1 && !piece.contains('\u{FFFD}'))
-    );
+    assert!(pieces.iter().all(|piece| piece.chars().count() <= 1 && !piece.contains('\u{FFFD}')));
     // A prompt of more bytes than the context holds, whatever the window's first byte is.
     for length in 1..30 {
         let prompt = [vec![1, 3], bytes_as_ids(&"😀".repeat(length)), vec![4; length % 5]].concat();
@@ -291,15 +222,9 @@ fn bytes_that_are_no_character_are_replaced_and_bounded() {
     let tokenizer = llama_like();
     let bad = |count| vec![0xFF + 10; count];
     assert_eq!(streamed(&tokenizer, &[3], &bad(3)), "\u{FFFD}".repeat(3));
-    assert_eq!(
-        streamed(&tokenizer, &[3], &[bad(2), vec![3]].concat()),
-        "\u{FFFD}\u{FFFD} a"
-    );
+    assert_eq!(streamed(&tokenizer, &[3], &[bad(2), vec![3]].concat()), "\u{FFFD}\u{FFFD} a");
     // After a character that is out already.
-    assert_eq!(
-        streamed(&tokenizer, &[3], &[bytes_as_ids("😀"), bad(1), vec![3]].concat()),
-        "😀\u{FFFD} a"
-    );
+    assert_eq!(streamed(&tokenizer, &[3], &[bytes_as_ids("😀"), bad(1), vec![3]].concat()), "😀\u{FFFD} a");
     // However many come, the stream lags by a bounded number, and loses none.
     for id in [0xFF + 10, 6] {
         let mut stream = tokenizer.text_stream(&[3], true).expect("decodes");
@@ -335,9 +260,5 @@ fn files_that_are_no_tokenizer() {
         assert!(matches!(error, TokenizerError::Parse { .. }), "{error:?}");
         assert!(error.to_string().contains(word), "{error}");
     }
-    assert!(
-        block_on(Tokenizer::load(&memory([])))
-            .expect("absence is no error")
-            .is_none()
-    );
+    assert!(block_on(Tokenizer::load(&memory([]))).expect("absence is no error").is_none());
 }

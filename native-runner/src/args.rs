@@ -1,0 +1,239 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use webweft::device::Backend;
+use webweft::managers::Dtype;
+
+use crate::lists::TokenIds;
+use crate::sizes;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0    done
+  1    failed: one line `error: ...` on standard error says why and what to do
+  2    the command line is wrong
+  130  cancelled (Ctrl-C)
+
+Examples:
+  native-runner generate \"Once upon a time\" --model ~/models/stories
+  native-runner forward ~/models/stories --input in.safetensors --output out.safetensors
+  native-runner devices";
+
+const GENERATE_EXAMPLES: &str = "\
+On a terminal the prompt is shown, dimmed, before the text that continues it; in a pipe only the new text is written.
+Ctrl-C ends the text where it is; a second one ends the program.
+
+Examples:
+  native-runner generate \"Once upon a time\" --model DIR
+  native-runner generate \"Once upon a time\" --model DIR --temperature 0.8 --top-p 0.95 --seed 7 --stats
+  native-runner generate --model DIR --json < prompt.txt
+  native-runner generate --model DIR --prompt-ids 1,403,407 --max-new-tokens 32 --ignore-eos
+
+Exit codes: 0 done, 1 failed, 2 wrong command line, 130 cancelled";
+
+const FORWARD_EXAMPLES: &str = "\
+Input tensors, named as transformers names its arguments:
+  input_ids       [B, S] or [S], any integer type
+  attention_mask  the same shape, 0 or 1 (integers or BOOL), optional: each row runs alone over its tokens, which must be
+                  in one piece, padded left or right
+Output tensors, f32, zero where the mask is 0:
+  logits             [B, S, V]
+  last_hidden_state  [B, S, D]
+
+Example:
+  native-runner forward DIR --input in.safetensors --output out.safetensors --dtype f32
+
+Exit codes: 0 done, 1 failed, 2 wrong command line";
+
+const DEVICES_EXAMPLES: &str = "\
+The index, or part of the name, is what --adapter takes.
+
+Examples:
+  native-runner devices
+  native-runner devices --json --backend vulkan
+
+Exit codes: 0 done, 1 no adapter, 2 wrong command line";
+
+/// Runs Hugging Face checkpoints on the GPU, unmodified.
+#[derive(Debug, Parser)]
+#[command(name = "native-runner", version, arg_required_else_help = true, after_help = EXIT_CODES)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// What goes with every command.
+    #[command(flatten)]
+    pub shared: Shared,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Continue a text
+    Generate(Generate),
+    /// Run the model once over tensors of a file
+    Forward(Forward),
+    /// List the GPU adapters
+    Devices(Devices),
+}
+
+/// Flags of every command.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Device and reporting")]
+pub struct Shared {
+    /// How weights are stored on the GPU; auto goes by the model's size
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        default_value = "auto",
+        hide_possible_values = true,
+        value_name = "f32|f16|q4|auto"
+    )]
+    pub dtype: DtypeName,
+    /// Adapter to use: its index in `devices`, or part of its name [default: the most capable]
+    #[arg(long, global = true, value_name = "INDEX|NAME")]
+    pub adapter: Option<String>,
+    /// Only adapters of this interface
+    #[arg(long, global = true, value_enum, hide_possible_values = true, value_name = "vulkan|metal|dx12")]
+    pub backend: Option<BackendName>,
+    /// WebGPU's default limits and no optional feature
+    #[arg(long, global = true, hide = true)]
+    pub portable: bool,
+    /// Fail rather than hold more than this on the GPU: 3.8GB, 512MiB
+    #[arg(long, global = true, value_name = "SIZE", value_parser = sizes::parse)]
+    pub max_gpu_memory: Option<u64>,
+    /// At the end, tell times, speeds and memory on standard error
+    #[arg(long, global = true)]
+    pub stats: bool,
+    /// Trace to standard error; twice for more
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+    /// No progress and no warnings
+    #[arg(short, long, global = true)]
+    pub quiet: bool,
+}
+
+/// `generate`.
+#[derive(Debug, Args)]
+#[command(after_help = GENERATE_EXAMPLES)]
+pub struct Generate {
+    /// The text to continue; without it (and without --prompt-ids) standard input is read to its end
+    pub prompt: Option<String>,
+    /// Folder of the model: config.json, *.safetensors, tokenizer.json
+    #[arg(long, value_name = "DIR")]
+    pub model: PathBuf,
+    /// The prompt as token ids: 1,403,407
+    #[arg(long, value_name = "IDS", conflicts_with = "prompt", allow_hyphen_values = true)]
+    pub prompt_ids: Option<TokenIds>,
+    /// The most tokens to generate [default: 256]
+    #[arg(long, value_name = "N")]
+    pub max_new_tokens: Option<usize>,
+    /// 0: always the most likely token. Higher: more variety [default: the model's, or 0; 1 where --top-k, --top-p or --seed
+    /// is given and the model's is 0]
+    #[arg(long, value_name = "T", allow_negative_numbers = true)]
+    pub temperature: Option<f32>,
+    /// Choose among the K most likely tokens; 0: among all [default: the model's, or 0]
+    #[arg(long, value_name = "K")]
+    pub top_k: Option<u32>,
+    /// Choose among the most likely tokens that together have this probability [default: the model's, or 1]
+    #[arg(long, value_name = "P", allow_negative_numbers = true)]
+    pub top_p: Option<f32>,
+    /// Equal seeds give equal texts [default: random; --stats tells it]
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+    /// Go on after an end-of-sequence token
+    #[arg(long)]
+    pub ignore_eos: bool,
+    /// Tokens that end the text: 2 or 1,2 [default: the model's]
+    #[arg(long, value_name = "IDS", conflicts_with = "ignore_eos", allow_hyphen_values = true)]
+    pub eos_token_id: Option<TokenIds>,
+    /// The most positions, prompt and text together [default: the model's, as far as memory allows]
+    #[arg(long, value_name = "N")]
+    pub context: Option<u32>,
+    /// The most tokens of the prompt in one step [default: 512]
+    #[arg(long, value_name = "N")]
+    pub prefill_chunk: Option<u32>,
+    /// How many steps the GPU may be ahead of the text; 0: the CPU samples [default: 8]
+    #[arg(long, value_name = "N")]
+    pub lookahead: Option<usize>,
+    /// One JSON object per line: a `token` each, then `done` with ids, text and stats
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `forward`.
+#[derive(Debug, Args)]
+#[command(after_help = FORWARD_EXAMPLES)]
+pub struct Forward {
+    /// Folder of the model: config.json, *.safetensors
+    pub model: PathBuf,
+    /// File of the input tensors
+    #[arg(long, value_name = "FILE")]
+    pub input: PathBuf,
+    /// File for the output tensors; it appears when it is complete
+    #[arg(long, value_name = "FILE")]
+    pub output: PathBuf,
+    /// The most positions of a row [default: the model's, as far as memory allows]
+    #[arg(long, value_name = "N")]
+    pub context: Option<u32>,
+    /// The most tokens in one step [default: 512]
+    #[arg(long, value_name = "N")]
+    pub prefill_chunk: Option<u32>,
+}
+
+/// `devices`.
+#[derive(Debug, Args)]
+#[command(after_help = DEVICES_EXAMPLES)]
+pub struct Devices {
+    /// One JSON array
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `--dtype`.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum DtypeName {
+    /// Everything in f32
+    F32,
+    /// Everything in f16
+    F16,
+    /// Linear layers in 4 bits
+    Q4,
+    /// By the model's size
+    Auto,
+}
+
+impl From<DtypeName> for Dtype {
+    fn from(name: DtypeName) -> Self {
+        match name {
+            DtypeName::F32 => Self::F32,
+            DtypeName::F16 => Self::F16,
+            DtypeName::Q4 => Self::Q4,
+            DtypeName::Auto => Self::Auto,
+        }
+    }
+}
+
+/// `--backend`.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum BackendName {
+    /// Linux, Windows
+    Vulkan,
+    /// macOS
+    Metal,
+    /// Windows
+    Dx12,
+}
+
+impl From<BackendName> for Backend {
+    fn from(name: BackendName) -> Self {
+        match name {
+            BackendName::Vulkan => Self::Vulkan,
+            BackendName::Metal => Self::Metal,
+            BackendName::Dx12 => Self::Dx12,
+        }
+    }
+}

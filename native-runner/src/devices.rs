@@ -1,0 +1,63 @@
+//! `devices`: which adapters there are.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use serde_json::json;
+use webweft::device::{AdapterInfo, list_adapters};
+use webweft::error::DeviceError;
+
+use crate::args::{Devices, Shared};
+use crate::errors::CliError;
+use crate::sizes;
+
+/// Lists them, or fails with what to install.
+pub fn run(args: &Devices, shared: &Shared) -> Result<ExitCode, CliError> {
+    let backend = shared.backend.map(Into::into);
+    let adapters = pollster::block_on(list_adapters(backend));
+    if adapters.is_empty() {
+        return Err(DeviceError::NoAdapter { backend }.into());
+    }
+    let text = if args.json { in_json(&adapters) } else { table(&adapters) };
+    let mut out = io::stdout().lock();
+    writeln!(out, "{}", text.trim_end()).and_then(|()| out.flush()).map_err(CliError::Stdout)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn in_json(adapters: &[AdapterInfo]) -> String {
+    let object = |(index, a): (usize, &AdapterInfo)| {
+        json!({
+            "index": index, "name": a.name, "backend": a.backend, "kind": a.kind, "driver": a.driver,
+            "max_binding": a.max_binding, "max_buffer": a.max_buffer, "features": a.features,
+        })
+    };
+    serde_json::Value::from(adapters.iter().enumerate().map(object).collect::<Vec<_>>()).to_string()
+}
+
+fn table(adapters: &[AdapterInfo]) -> String {
+    const HEAD: [&str; 8] = ["index", "name", "backend", "kind", "driver", "max binding", "max buffer", "features"];
+    let mut rows = vec![HEAD.map(str::to_owned)];
+    rows.extend(adapters.iter().enumerate().map(|(index, a)| {
+        [
+            index.to_string(),
+            a.name.clone(),
+            a.backend.clone(),
+            a.kind.to_owned(),
+            a.driver.clone(),
+            sizes::format(a.max_binding),
+            sizes::format(a.max_buffer),
+            a.features.join(", "),
+        ]
+    }));
+    let mut text = String::new();
+    for row in &rows {
+        let mut line = String::new();
+        for (column, cell) in row.iter().enumerate() {
+            let width = rows.iter().map(|r| r[column].chars().count()).max().unwrap_or(0);
+            line += &format!("{cell:width$}  ");
+        }
+        text += line.trim_end();
+        text.push('\n');
+    }
+    text
+}

@@ -1,0 +1,99 @@
+//! What can go wrong between the command line and the engine.
+
+use std::io;
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+/// Any error of this program; each is told in one line.
+#[derive(Debug, Error)]
+pub enum CliError {
+    /// The engine's.
+    #[error(transparent)]
+    Engine(#[from] webweft::error::Error),
+    /// Nothing to continue.
+    #[error(
+        "no prompt: give one as an argument, as --prompt-ids, or through standard input (see `native-runner generate --help`)"
+    )]
+    NoPrompt,
+    /// The prompt could not be read.
+    #[error("the prompt cannot be read from standard input")]
+    Stdin(#[source] io::Error),
+    /// The prompt is no text.
+    #[error("the prompt on standard input is not UTF-8 (byte {at}): convert it first")]
+    PromptNotUtf8 {
+        /// Offset of the first byte that is wrong.
+        at: usize,
+    },
+    /// Standard output refuses.
+    #[error("standard output cannot be written")]
+    Stdout(#[source] io::Error),
+    /// Ctrl-C cannot be caught.
+    #[error("Ctrl-C cannot be handled")]
+    Interrupt(#[from] ctrlc::Error),
+    /// The input file cannot be read.
+    #[error("the input `{}` cannot be read", .path.display())]
+    InputFile {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The input file is no safetensors file.
+    #[error("the input `{}` is no safetensors file, or a damaged one", .path.display())]
+    InputFormat {
+        /// The file.
+        path: PathBuf,
+        /// What the parser said.
+        source: safetensors::SafeTensorError,
+    },
+    /// The tensors of the input are not those that are wanted.
+    #[error("the input `{}`: {problem}", .path.display())]
+    Input {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, by the tensor's name.
+        problem: String,
+    },
+    /// The outputs do not fit into this machine's memory.
+    #[error("the outputs would have {elements} numbers, more than fit into memory: give fewer or shorter rows")]
+    TooLarge {
+        /// How many numbers.
+        elements: u128,
+    },
+    /// The output file cannot be written.
+    #[error("the output `{}` cannot be written", .path.display())]
+    OutputFile {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl From<webweft::error::DeviceError> for CliError {
+    fn from(error: webweft::error::DeviceError) -> Self {
+        Self::Engine(error.into())
+    }
+}
+
+impl CliError {
+    /// 2 for what is wrong with the command line, 1 for the rest.
+    pub fn exit_code(&self) -> u8 {
+        if matches!(self, Self::NoPrompt) { 2 } else { 1 }
+    }
+
+    /// The error and its causes, without line breaks; a cause that was told already is left out.
+    pub fn in_one_line(&self) -> String {
+        let mut text = self.to_string();
+        let mut next = std::error::Error::source(self);
+        while let Some(cause) = next {
+            let told = cause.to_string();
+            if !text.contains(&told) {
+                text = format!("{text}: {told}");
+            }
+            next = cause.source();
+        }
+        text.split_whitespace().collect::<Vec<_>>().join(" ")
+    }
+}

@@ -1,0 +1,113 @@
+//! Times, speeds and memory of a run.
+
+use std::io::{self, Write};
+
+use serde::Serialize;
+use webweft::device::{Category, LedgerSnapshot};
+use webweft::generate::Timing;
+
+use crate::open::Opened;
+use crate::sizes;
+
+/// What `--json` ends with and `--stats` shows. Times in milliseconds, speeds in tokens per second.
+#[derive(Debug, Serialize)]
+pub struct Stats {
+    load_ms: f64,
+    prompt_tokens: usize,
+    /// less than the prompt where the cache knew its beginning
+    prefill_tokens: usize,
+    prefill_ms: f64,
+    prefill_tps: Option<f64>,
+    new_tokens: usize,
+    /// from the first new token to the last
+    decode_ms: f64,
+    decode_tps: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seed: Option<u64>,
+    dtype: &'static str,
+    adapter: String,
+    memory: Memory,
+}
+
+/// Bytes on the GPU at the end, and the most at once.
+#[derive(Debug, Serialize)]
+struct Memory {
+    weights: u64,
+    cache: u64,
+    activations: u64,
+    staging: u64,
+    total: u64,
+    peak: u64,
+    #[serde(skip)]
+    snapshot: LedgerSnapshot,
+}
+
+impl Stats {
+    /// Of a generation; `seed` where it sampled.
+    pub fn of(opened: &Opened, prompt_tokens: usize, new_tokens: usize, timing: Timing, seed: Option<u64>) -> Self {
+        let per_second = |tokens: usize, ms: f64| (tokens > 0 && ms > 0.0).then(|| tokens as f64 / ms * 1e3);
+        let snapshot = opened.device.ledger().snapshot();
+        Self {
+            load_ms: opened.load_ms,
+            prompt_tokens,
+            prefill_tokens: timing.prefill_tokens,
+            prefill_ms: timing.prefill_ms,
+            prefill_tps: per_second(timing.prefill_tokens, timing.prefill_ms),
+            new_tokens,
+            decode_ms: timing.decode_ms,
+            decode_tps: per_second(timing.decode_tokens, timing.decode_ms),
+            seed,
+            dtype: opened.session.precision().dtype.name(),
+            adapter: opened.device.info().to_string(),
+            memory: Memory {
+                weights: snapshot.of(Category::Weights),
+                cache: snapshot.of(Category::Cache),
+                activations: snapshot.of(Category::Activations),
+                staging: snapshot.of(Category::Staging),
+                total: snapshot.total,
+                peak: snapshot.peak_total,
+                snapshot,
+            },
+        }
+    }
+
+    /// The table, on standard error.
+    pub fn show(&self) {
+        let mut text = String::new();
+        let mut row = |name: &str, value: &str, note: &str| {
+            text += format!("{name:12} {value:>14}  {note}").trim_end();
+            text.push('\n');
+        };
+        let milliseconds = |ms: f64| format!("{ms:.1} ms");
+        let speed = |tps: Option<f64>| tps.map_or(String::new(), |tps| format!(", {tps:.1} tokens/s"));
+        row("adapter", &self.adapter, "");
+        row("dtype", self.dtype, "");
+        if let Some(seed) = self.seed {
+            row("seed", &seed.to_string(), "");
+        }
+        row("load", &milliseconds(self.load_ms), "");
+        let prefill =
+            format!("{} of {} prompt tokens{}", self.prefill_tokens, self.prompt_tokens, speed(self.prefill_tps));
+        row("prefill", &milliseconds(self.prefill_ms), &prefill);
+        row(
+            "decode",
+            &milliseconds(self.decode_ms),
+            &format!("{} new tokens{}", self.new_tokens, speed(self.decode_tps)),
+        );
+        text += &memory_table(&self.memory.snapshot);
+        let _ = io::stderr().write_all(text.as_bytes());
+    }
+}
+
+/// Memory by category, now and at most.
+pub fn memory_table(snapshot: &LedgerSnapshot) -> String {
+    let mut text = String::new();
+    let mut row = |name: &str, now: u64, peak: u64| {
+        text += &format!("{name:12} {:>14}  peak {}\n", sizes::format(now), sizes::format(peak));
+    };
+    for category in Category::ALL {
+        row(category.name(), snapshot.of(category), snapshot.peak[category as usize]);
+    }
+    row("total", snapshot.total, snapshot.peak_total);
+    text
+}

@@ -1,0 +1,38 @@
+//! `devices`: what there is, and what to do where there is nothing.
+
+use serde_json::Value;
+
+use crate::support::{binary, finish, run};
+
+#[test]
+fn adapters_are_listed() {
+    let table = run(&["devices"]).ok();
+    let json: Value = serde_json::from_str(&run(&["devices", "--json"]).ok()).expect("JSON");
+    let adapters = json.as_array().expect("an array");
+    assert!(table.starts_with("index") && !adapters.is_empty(), "{table}");
+    assert_eq!(table.lines().count(), 1 + adapters.len(), "{table}");
+    for (index, adapter) in adapters.iter().enumerate() {
+        assert_eq!(adapter["index"], index);
+        assert!(adapter["max_binding"].as_u64().is_some_and(|v| v >= 128 << 20), "{adapter}");
+        for name in ["name", "backend", "kind"] {
+            let value = adapter[name].as_str().expect("a text");
+            assert!(!value.is_empty() && table.contains(value), "{adapter}");
+        }
+    }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn without_a_driver_there_is_help() {
+    let nowhere = |arguments: &[&str]| {
+        let mut command = binary();
+        command.args(arguments).env("VK_DRIVER_FILES", "/nowhere").env("VK_ICD_FILENAMES", "/nowhere");
+        finish(command, b"")
+    };
+    nowhere(&["devices"]).fails(1, &["no GPU adapter", "mesa-vulkan-drivers"]);
+    nowhere(&["devices", "--json"]).fails(1, &["no GPU adapter"]);
+    let Some(model) = crate::support::stories() else { return };
+    let model = crate::support::text(&model);
+    nowhere(&["generate", "Once", "--model", model]).fails(1, &["no GPU adapter", "mesa-vulkan-drivers"]);
+    run(&["devices", "--backend", "metal"]).fails(1, &["no GPU adapter", "Metal"]);
+}

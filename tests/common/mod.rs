@@ -1,0 +1,119 @@
+//! What every test root shares: devices, numbers, comparisons, files.
+#![allow(dead_code)] // no root uses all of it
+
+use webweft::device::{Device, DeviceOptions};
+
+/// The device that tests share, as it comes: for tests that provoke no device errors.
+pub async fn device() -> Device {
+    shared_device(false).await
+}
+
+/// The device that the weakest conforming adapter would give: default limits, no subgroups.
+pub async fn portable_device() -> Device {
+    shared_device(true).await
+}
+
+async fn open(portable: bool) -> Device {
+    let options = DeviceOptions { portable, ..Default::default() };
+    Device::open(&options).await.expect("tests need a Vulkan, Metal, DX12 or WebGPU adapter")
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+async fn shared_device(portable: bool) -> Device {
+    use std::sync::OnceLock;
+    static DEVICES: [OnceLock<Device>; 2] = [const { OnceLock::new() }; 2];
+    DEVICES[usize::from(portable)].get_or_init(|| pollster::block_on(open(portable))).clone()
+}
+
+#[cfg(target_arch = "wasm32")]
+async fn shared_device(portable: bool) -> Device {
+    use std::cell::OnceCell;
+    thread_local! { static DEVICES: [OnceCell<Device>; 2] = const { [const { OnceCell::new() }; 2] }; }
+    let i = usize::from(portable);
+    if let Some(device) = DEVICES.with(|d| d[i].get().cloned()) {
+        return device;
+    }
+    let device = open(portable).await;
+    DEVICES.with(|d| d[i].get_or_init(|| device).clone())
+}
+
+/// `n` numbers in -1 .. 1, the same for the same seed everywhere.
+pub fn random(n: usize, seed: u32) -> Vec<f32> {
+    let mut state = u64::from(seed).wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(0x1234_5678_9abc_def1);
+    let mut next = move || {
+        // SplitMix64 (Steele, Lea & Flood 2014)
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = state;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    };
+    (0..n).map(|_| (next() >> 40) as f32 / (1u32 << 23) as f32 - 1.0).collect()
+}
+
+/// Fails where `|got - want| > abs + rel * |want|` somewhere, and names the worst place.
+pub fn assert_close(name: &str, got: &[f32], want: &[f64], abs: f64, rel: f64) {
+    assert_eq!(got.len(), want.len(), "{name}: number of elements");
+    let excess = |(&g, &w): (&f32, &f64)| {
+        let by = (f64::from(g) - w).abs() - (abs + rel * w.abs());
+        if by.is_nan() { f64::INFINITY } else { by }
+    };
+    let (mut at, mut worst, mut wrong) = (0, 0.0, 0);
+    for (i, pair) in got.iter().zip(want).enumerate() {
+        let by = excess(pair);
+        wrong += usize::from(by > 0.0);
+        if by > worst {
+            (at, worst) = (i, by);
+        }
+    }
+    assert!(
+        wrong == 0,
+        "{name}: {wrong} of {} elements differ; worst at [{at}]: got {}, want {} (abs {abs:e}, rel {rel:e})",
+        got.len(),
+        got[at],
+        want[at]
+    );
+}
+
+/// Says that a test did not run, and why: such lines are counted.
+pub fn skipped(why: &str) {
+    #[cfg(not(target_arch = "wasm32"))]
+    println!("SKIPPED: {why}");
+    #[cfg(target_arch = "wasm32")]
+    wasm_bindgen_test::console_log!("SKIPPED: {why}");
+}
+
+/// A file of the shared test material, `fixtures/...` or `models/...`; `None` where it is absent.
+#[cfg(not(target_arch = "wasm32"))]
+#[allow(clippy::unused_async)] // in a browser it waits
+pub async fn read_shared(path: &str) -> Option<Vec<u8>> {
+    let beside = || std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared");
+    let root = std::env::var_os("WEBWEFT_SHARED").map_or_else(beside, Into::into);
+    match std::fs::read(root.join(path)) {
+        Ok(bytes) => Some(bytes),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => None,
+        Err(e) => panic!("{path}: {e}"),
+    }
+}
+
+/// As natively; `./test` copied the material to where the test runner serves it.
+#[cfg(target_arch = "wasm32")]
+pub async fn read_shared(path: &str) -> Option<Vec<u8>> {
+    use js_sys::{Reflect, Uint8Array, global};
+    use wasm_bindgen::JsCast;
+    use wasm_bindgen_futures::JsFuture;
+
+    // relative addresses do not resolve in a worker that was made from a blob
+    let get = |of: &wasm_bindgen::JsValue, name: &str| Reflect::get(of, &name.into()).expect("a property of the scope");
+    let origin = get(&get(&global(), "location"), "origin").as_string().expect("an origin");
+    let url = format!("{origin}/target/fixtures/{}", path.strip_prefix("fixtures/").unwrap_or(path));
+    let scope: web_sys::WorkerGlobalScope = global().unchecked_into();
+    let response = JsFuture::from(scope.fetch_with_str(&url)).await.expect("the test server answers");
+    let response: web_sys::Response = response.unchecked_into();
+    if response.status() == 404 {
+        return None;
+    }
+    assert!(response.ok(), "{url}: {}", response.status());
+    let buffer = JsFuture::from(response.array_buffer().expect("a body")).await.expect("a body");
+    Some(Uint8Array::new(&buffer).to_vec())
+}

@@ -1,0 +1,96 @@
+//! Every llama of `../shared/fixtures` whose rope is the default, at f32 and f16.
+
+#[cfg(target_arch = "wasm32")]
+use wasm_bindgen_test::wasm_bindgen_test;
+use webweft::generate::GenerateOptions;
+use webweft::managers::Dtype;
+use webweft::session::LoadOptions;
+
+use super::{Expected, assert_close, generate, json, open, shared_source};
+use crate::common::{read_shared, skipped};
+
+/// Folders by their configs alone: a llama in f32, f16 or bf16 without rope scaling.
+async fn folders() -> Vec<String> {
+    let Some(index) = read_shared("fixtures/index.json").await else {
+        skipped("../shared/fixtures is absent");
+        return Vec::new();
+    };
+    let index: serde_json::Value = serde_json::from_slice(&index).unwrap();
+    let mut found = Vec::new();
+    for name in index.as_object().unwrap().keys() {
+        let folder = format!("fixtures/{name}");
+        // a folder without config.json is a GGUF
+        let Some(config) = read_shared(&format!("{folder}/config.json")).await else { continue };
+        let config: serde_json::Value = serde_json::from_slice(&config).unwrap();
+        let plain = ["rope_scaling", "quantization_config"].iter().all(|f| config[f].is_null());
+        if config["model_type"] == "llama" && plain {
+            found.push(folder);
+        }
+    }
+    assert!(found.len() >= 2, "{found:?}");
+    found
+}
+
+async fn check(dtype: Dtype, tolerance: &str, chunks: &[u32]) {
+    for folder in folders().await {
+        let source = shared_source(&folder).await.unwrap();
+        let mut session = open(&source, &LoadOptions { dtype, ..LoadOptions::default() }).await;
+        let expected = Expected::of(&folder).await;
+        let tolerance = json(&format!("{folder}/meta.json")).await["tolerance"][tolerance].as_f64().unwrap();
+        let ids = expected.ids("input_ids");
+        for &chunk in chunks {
+            session.engine_mut().set_prefill_chunk(chunk).unwrap();
+            let got = session.forward(&ids).await.unwrap();
+            assert_close(
+                &format!("{folder}, chunks of {chunk}"),
+                &got.logits,
+                &expected.floats("logits"),
+                tolerance,
+                0.0,
+            );
+            let hidden = expected.floats("last_hidden_state");
+            assert_close(&format!("{folder}, hidden"), &got.last_hidden_state, &hidden, tolerance, 0.0);
+        }
+        session.engine_mut().set_prefill_chunk(512).unwrap();
+        let want = expected.ids("greedy_ids");
+        let options = GenerateOptions { max_new_tokens: want.len(), ..GenerateOptions::default() };
+        assert_eq!(generate(&mut session, &ids, options).await, want, "{folder}");
+    }
+}
+
+#[cfg_attr(target_arch = "wasm32", wasm_bindgen_test)]
+#[cfg_attr(not(target_arch = "wasm32"), pollster::test)]
+async fn f32_equals_transformers_in_chunks_of_any_size() {
+    check(Dtype::F32, "f32_abs", &[512, 1, 3, 7]).await;
+}
+
+#[cfg_attr(target_arch = "wasm32", wasm_bindgen_test)]
+#[cfg_attr(not(target_arch = "wasm32"), pollster::test)]
+async fn f16_equals_transformers_within_its_tolerance() {
+    check(Dtype::F16, "f16_abs", &[512, 7]).await;
+}
+
+/// Left-padded batches: one sequence at a time, the padding left out.
+#[cfg_attr(target_arch = "wasm32", wasm_bindgen_test)]
+#[cfg_attr(not(target_arch = "wasm32"), pollster::test)]
+async fn batches_equal_transformers_row_by_row() {
+    let folder = "fixtures/llama_mha";
+    let Some(source) = shared_source(folder).await else { return skipped("../shared/fixtures is absent") };
+    let mut session = open(&source, &LoadOptions { dtype: Dtype::F32, ..LoadOptions::default() }).await;
+    let expected = Expected::of(folder).await;
+    let (ids, mask) = (expected.ids("batch.input_ids"), expected.ids("batch.attention_mask"));
+    let (logits, greedy) = (expected.floats("batch.logits"), expected.ids("batch.greedy_ids"));
+    let vocab = session.engine().vocab_size() as usize;
+    let length = ids.len() / 2;
+    for row in 0..2 {
+        let of_row = row * length..(row + 1) * length;
+        let first = mask[of_row.clone()].iter().position(|&m| m == 1).unwrap();
+        let ids = &ids[of_row.clone()][first..];
+        let got = session.forward(ids).await.unwrap();
+        let want = &logits[(row * length + first) * vocab..(row + 1) * length * vocab];
+        assert_close(&format!("row {row}"), &got.logits, want, 4.8e-4, 0.0);
+        let new = greedy.len() / 2;
+        let options = GenerateOptions { max_new_tokens: new, ..GenerateOptions::default() };
+        assert_eq!(generate(&mut session, ids, options).await, greedy[row * new..(row + 1) * new], "row {row}");
+    }
+}

@@ -1,0 +1,128 @@
+#[cfg(target_arch = "wasm32")]
+use wasm_bindgen_test::wasm_bindgen_test;
+
+use webweft::device::Buffer;
+use webweft::ops::{AttentionParams, Heads, LayerKv, attention};
+use webweft::reference;
+use webweft::step::BLOCK;
+use webweft::tensor::Elem;
+
+use super::{Bench, ELEMS, POISON, pack, shuffled, stored, tolerance};
+use crate::common::{assert_close, device, random};
+
+struct Setup {
+    /// H, K, E
+    heads: [u32; 3],
+    /// rows there is room for, rows, position
+    rows: [u32; 3],
+    window: u32,
+    /// keys that the program is recorded for
+    live: u32,
+}
+
+const fn setup(heads: [u32; 3], rows: [u32; 3], window: u32, live: u32) -> Setup {
+    Setup { heads, rows, window, live }
+}
+
+fn record(bench: &mut Bench, setup: &Setup, x_elem: Elem, c_elem: Elem) {
+    let &Setup { heads: [heads, kv_heads, head_dim], rows: [bucket, rows, position], window, live } = setup;
+    let [h, k, e] = [heads, kv_heads, head_dim].map(|v| v as usize);
+    let heads = Heads { heads, kv_heads, head_dim, rotary: head_dim / 2 * 2 };
+    let scale = 1.0 / (head_dim as f32).sqrt();
+    let keys = (position + rows) as usize;
+    // peaked enough that a wrong mask or a wrong maximum shows
+    let q: Vec<f32> = stored(&random(rows as usize * h * e, 1).iter().map(|v| v * 6.0).collect::<Vec<_>>(), x_elem);
+    let (keys_in, values_in) = (stored(&random(keys * k * e, 2), c_elem), stored(&random(keys * k * e, 3), c_elem));
+    let step = bench.step(rows, position);
+    let pages = shuffled(step.pages);
+    let row_words = k * heads.padded() as usize / 4 * c_elem.bytes4() as usize / 4;
+    let cache = |bench: &Bench, data: &[f32]| -> Buffer {
+        // what no position has is NaN
+        let mut words = vec![POISON; (step.pages * BLOCK) as usize * row_words];
+        for (s, row) in data.chunks_exact(k * e).enumerate() {
+            let at = reference::cache_row(&pages, s) * row_words;
+            words[at..at + row_words].copy_from_slice(&pack(row, e, c_elem));
+        }
+        bench.buffer(&words)
+    };
+    let kv = LayerKv { k: cache(bench, &keys_in), v: cache(bench, &values_in), elem: c_elem };
+    let padded = heads.padded() as usize;
+    let wide: Vec<f32> = pack(&q, e, Elem::F32).into_iter().map(f32::from_bits).collect();
+    bench.case(|case| {
+        let input = case.input(&wide, bucket, h * padded, x_elem);
+        let params = AttentionParams { heads, scale, window, live };
+        let y = attention(&mut case.g, &input, &kv, &params, &step).expect("shapes fit");
+        let want = reference::attention(&q, &keys_in, &values_in, [h, k, e], position as usize, scale, window as usize);
+        let mut wide = vec![0.0; want.len() / e * padded];
+        wide.chunks_exact_mut(padded).zip(want.chunks_exact(e)).for_each(|(to, from)| to[..e].copy_from_slice(from));
+        let (abs, rel) = tolerance(x_elem);
+        let name = format!(
+            "attention H {h} K {k} E {e}, {rows} of {bucket} rows from {position}, window {window}, live {live}, {x_elem:?} \
+             cache {c_elem:?}"
+        );
+        case.output(&y, rows, name, move |name, got| assert_close(name, &got, &wide, abs, rel));
+    });
+}
+
+/// Every type, in one piece and split.
+#[cfg_attr(target_arch = "wasm32", wasm_bindgen_test)]
+#[cfg_attr(not(target_arch = "wasm32"), pollster::test)]
+async fn attends_in_every_variant() {
+    let mut bench = Bench::new(&device().await);
+    for (x_elem, c_elem) in ELEMS.into_iter().flat_map(|x| ELEMS.map(|c| (x, c))) {
+        record(&mut bench, &setup([4, 2, 16], [8, 5, 40], 0, 64), x_elem, c_elem);
+        record(&mut bench, &setup([4, 2, 16], [1, 1, 700], 0, 1024), x_elem, c_elem);
+    }
+    bench.run().await;
+}
+
+/// Every head width, with multi-head, grouped and multi-query heads.
+#[cfg_attr(target_arch = "wasm32", wasm_bindgen_test)]
+#[cfg_attr(not(target_arch = "wasm32"), pollster::test)]
+async fn attends_at_every_width() {
+    let mut bench = Bench::new(&device().await);
+    let heads =
+        [[4, 4, 6], [8, 4, 8], [3, 3, 16], [6, 1, 20], [9, 3, 64], [2, 2, 80], [4, 2, 128], [2, 1, 256], [24, 1, 8]];
+    for heads in heads {
+        record(&mut bench, &setup(heads, [4, 3, 37], 0, 41), Elem::F32, Elem::F32);
+        record(&mut bench, &setup(heads, [1, 1, 300], 0, 512), Elem::F32, Elem::F32);
+    }
+    bench.run().await;
+}
+
+/// Positions, live lengths and rows around blocks and splits; rows that end before the bucket does.
+#[cfg_attr(target_arch = "wasm32", wasm_bindgen_test)]
+#[cfg_attr(not(target_arch = "wasm32"), pollster::test)]
+async fn attends_at_every_length() {
+    let mut bench = Bench::new(&device().await);
+    let heads = [4, 2, 8];
+    for position in [0, 1, 30, 31, 32, 33, 62, 63, 64, 254, 255, 256, 257, 999] {
+        let live = (position + 1_u32).next_power_of_two().max(32);
+        record(&mut bench, &setup(heads, [1, 1, position], 0, live), Elem::F32, Elem::F32);
+        // recorded for a far longer cache: splits that hold nothing
+        record(&mut bench, &setup(heads, [1, 1, position], 0, 4096), Elem::F32, Elem::F32);
+    }
+    for (bucket, rows, position) in
+        [(2, 2, 31), (8, 8, 0), (32, 31, 0), (32, 32, 32), (64, 33, 0), (64, 64, 1), (256, 65, 190)]
+    {
+        record(&mut bench, &setup(heads, [bucket, rows, position], 0, position + bucket), Elem::F32, Elem::F32);
+    }
+    // several rows and several splits
+    record(&mut bench, &setup(heads, [8, 7, 500], 0, 1024), Elem::F32, Elem::F32);
+    record(&mut bench, &setup([5, 1, 8], [4, 3, 900], 0, 1024), Elem::F32, Elem::F32);
+    bench.run().await;
+}
+
+/// A sliding window, within and across blocks and splits.
+#[cfg_attr(target_arch = "wasm32", wasm_bindgen_test)]
+#[cfg_attr(not(target_arch = "wasm32"), pollster::test)]
+async fn attends_in_a_window() {
+    let mut bench = Bench::new(&device().await);
+    let heads = [4, 2, 8];
+    for window in [1, 2, 31, 32, 33, 64, 100, 5000] {
+        for rows in [[1, 1, 0], [1, 1, 95], [1, 1, 600], [64, 50, 20], [8, 8, 300]] {
+            record(&mut bench, &setup(heads, rows, window, 1024), Elem::F32, Elem::F32);
+        }
+    }
+    bench.run().await;
+}

@@ -1,0 +1,268 @@
+#[cfg(target_arch = "wasm32")]
+use wasm_bindgen_test::wasm_bindgen_test;
+
+use half::{bf16, f16};
+use webweft::graph::Operand;
+use webweft::reference::convert as reference;
+use webweft::reference::convert::Layout;
+use webweft::shaders::{self, ConvertParams};
+use webweft::tensor::{Elem, Storage};
+
+use super::{Bench, POISON, STORAGES, pack};
+use crate::common::{device, random};
+
+#[derive(Clone, Copy, Debug)]
+enum Source {
+    F32,
+    F16,
+    Bf16,
+}
+
+const SOURCES: [(Source, &str); 3] = [(Source::F32, "s_f32"), (Source::F16, "s_f16"), (Source::Bf16, "s_bf16")];
+
+impl Source {
+    fn encode(self, values: &[f32]) -> Vec<u8> {
+        match self {
+            Self::F32 => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
+            Self::F16 => values.iter().flat_map(|&v| f16::from_f32(v).to_le_bytes()).collect(),
+            Self::Bf16 => values.iter().flat_map(|&v| bf16::from_f32(v).to_le_bytes()).collect(),
+        }
+    }
+
+    fn decode(self, bytes: &[u8]) -> Vec<f32> {
+        match self {
+            Self::F32 => reference::from_f32(bytes),
+            Self::F16 => reference::from_f16(bytes),
+            Self::Bf16 => reference::from_bf16(bytes),
+        }
+    }
+}
+
+/// The words of a weight `[rows, dim]`, and of its scales.
+fn words(weight: &[f32], dim: usize, storage: Storage) -> (Vec<u32>, Vec<u32>) {
+    match storage {
+        Storage::F32 => (pack(weight, dim, Elem::F32), Vec::new()),
+        Storage::F16 => (pack(weight, dim, Elem::F16), Vec::new()),
+        Storage::Q4 => {
+            let q4 = reference::to_q4(weight, dim);
+            (q4.words, q4.scales)
+        }
+    }
+}
+
+/// Where source rows go, what is in them, and how they come.
+struct Setup<'a> {
+    source: (Source, &'static str),
+    storage: Storage,
+    layout: Layout,
+    values: &'a [f32],
+    /// rows and elements of a row of the weight
+    weight: [usize; 2],
+    /// first rows of the weight's parts but the first, and of the chunks of the tensor but the first
+    splits: &'a [usize],
+    chunks: &'a [usize],
+    /// number of the tensor
+    tensor: u32,
+}
+
+/// Converts, and expects the reference's words: in every row that a source row goes to, and in no other.
+fn record(bench: &mut Bench, setup: &Setup<'_>, status: [u32; 2]) {
+    let &Setup { source: (source, flag), storage, layout, values, weight: [rows, dim], splits, chunks, tensor } = setup;
+    let bytes = source.encode(values);
+    let values = source.decode(&bytes);
+    let count = values.len() / layout.columns;
+    let mut weight = vec![0.0; rows * dim];
+    // what is not finite is reported, and is zero
+    let finite: Vec<f32> = values.iter().map(|&v| if v.is_finite() { v } else { 0.0 }).collect();
+    reference::place(&finite, 0, &layout, &mut weight, dim);
+    let written: Vec<bool> = (0..rows).map(|row| (0..count).any(|r| layout.row(r) == row)).collect();
+    let (mut want, mut want_scales) = words(&weight, dim, storage);
+    for words in [&mut want, &mut want_scales] {
+        let per_row = words.len() / rows;
+        for (row, _) in written.iter().enumerate().filter(|(_, w)| !**w) {
+            words[row * per_row..][..per_row].fill(POISON);
+        }
+    }
+
+    let ends = |firsts: &[usize], end: usize| -> Vec<[usize; 2]> {
+        let all: Vec<usize> = [0].iter().chain(firsts).chain([&end]).copied().collect();
+        all.windows(2).map(|w| [w[0], w[1]]).collect()
+    };
+    let dest = match storage {
+        Storage::F32 => "d_f32",
+        Storage::F16 => "d_f16",
+        Storage::Q4 => "d_q4",
+    };
+    let name =
+        format!("convert {source:?} to {storage:?}, {layout:?}, [{rows}, {dim}], parts {splits:?}, chunks {chunks:?}");
+    let reported = bench.buffer(&[u32::MAX; 2]);
+    let row_bytes = bytes.len() / count;
+    let (stride4, scale_stride) = (storage.stride4(dim as u32), storage.scale_stride(dim as u32));
+    for [low, high] in ends(splits, rows) {
+        let data = bench.poisoned((high - low) * want.len() / rows);
+        let scales = (storage == Storage::Q4).then(|| bench.poisoned((high - low) * want_scales.len() / rows));
+        bench.case(|case| {
+            for [first, end] in ends(chunks, count) {
+                let mut chunk = bytes[first * row_bytes..end * row_bytes].to_vec();
+                chunk.resize(chunk.len().next_multiple_of(4), 0xff);
+                let chunk =
+                    case.g.device().storage_with("chunk", webweft::device::Category::Staging, &chunk).expect("small");
+                let params = ConvertParams {
+                    rows: (end - first) as u32,
+                    first: first as u32,
+                    columns: layout.columns as u32,
+                    row_group: layout.row_group as u32,
+                    row_padded: layout.row_padded as u32,
+                    base: layout.base as u32,
+                    column_group: layout.column_group as u32,
+                    column_padded: layout.column_padded as u32,
+                    low: low as u32,
+                    high: high as u32,
+                    stride4,
+                    scale_stride,
+                    tensor,
+                };
+                let mut operands: Vec<Operand<'_>> = vec![(&chunk).into(), (&reported).into(), (&data).into()];
+                operands.extend(scales.as_ref().map(Operand::from));
+                let per_row = if storage == Storage::Q4 { scale_stride } else { stride4 };
+                let groups = ((end - first) as u64 * u64::from(per_row)).div_ceil(64);
+                let kernel = shaders::CONVERT.variant(&[flag, dest]);
+                case.g.dispatch(kernel, &[], &params, &operands, groups).expect("it compiles");
+            }
+        });
+        let of = |words: &[u32]| words[low * words.len() / rows..high * words.len() / rows].to_vec();
+        let (want, want_scales, name) = (of(&want), of(&want_scales), name.clone());
+        let buffers: Vec<_> = [&data].into_iter().chain(&scales).collect();
+        bench.read(&buffers, move |bytes| {
+            if status[1] != u32::MAX {
+                return; // a scale that f16 cannot hold: what it would stand for does not matter
+            }
+            for ((bytes, want), what) in bytes.iter().zip([want, want_scales]).zip(["elements", "scales"]) {
+                let got: Vec<u32> = bytemuck::pod_collect_to_vec(bytes);
+                let wrong = got.iter().zip(&want).position(|(g, w)| g != w);
+                assert_eq!(got.len(), want.len(), "{name}: {what}");
+                if let Some(i) = wrong {
+                    panic!("{name}: {what}[{i}] is {:08x}, want {:08x}", got[i], want[i]);
+                }
+            }
+        });
+    }
+    bench.read(&[&reported], move |bytes| {
+        assert_eq!(bytemuck::pod_collect_to_vec::<u8, u32>(bytes[0]), status, "{name}: status");
+    });
+}
+
+const fn plain(columns: usize) -> Layout {
+    Layout { columns, row_group: 1 << 20, row_padded: 1 << 20, base: 0, column_group: columns, column_padded: columns }
+}
+
+/// Every stored type to every type, bit by bit: odd sizes, parts, chunks, groups that are padded, tensors that are joined.
+#[cfg_attr(target_arch = "wasm32", wasm_bindgen_test)]
+#[cfg_attr(not(target_arch = "wasm32"), pollster::test)]
+async fn converts_bit_by_bit() {
+    let mut bench = Bench::new(&device().await);
+    for source in SOURCES {
+        for storage in STORAGES {
+            let mut check = |layout: Layout, count: usize, weight: [usize; 2], splits: &[usize], chunks: &[usize]| {
+                let mut values = random(count * layout.columns, (count * layout.columns) as u32);
+                // magnitudes from row to row; a block of zeros
+                values
+                    .iter_mut()
+                    .enumerate()
+                    .for_each(|(i, v)| *v *= 8.0_f32.powi((i / layout.columns % 4) as i32 - 3));
+                values.iter_mut().take(32).for_each(|v| *v *= 0.0);
+                let setup = Setup { source, storage, layout, values: &values, weight, splits, chunks, tensor: 4 };
+                record(&mut bench, &setup, [u32::MAX; 2]);
+            };
+            for columns in [1, 2, 31, 32, 33, 63, 64, 65, 96, 97, 256, 257] {
+                check(plain(columns), 5, [8, columns], &[], &[]);
+            }
+            check(plain(172), 65, [68, 172], &[20, 64], &[7, 40, 41]);
+            // rows of a second tensor, behind 12 of another
+            check(Layout { base: 12, ..plain(33) }, 6, [20, 33], &[16], &[1]);
+            // three heads of 6 as rows, then as columns, each padded to 8
+            check(Layout { row_group: 6, row_padded: 8, ..plain(40) }, 18, [24, 40], &[], &[5]);
+            check(Layout { column_group: 6, column_padded: 8, ..plain(18) }, 4, [4, 24], &[], &[]);
+            check(Layout { column_group: 21, column_padded: 24, ..plain(84) }, 7, [8, 96], &[4], &[3]);
+        }
+    }
+    bench.run().await;
+}
+
+/// Rounding to f16 at its edges: ties, subnormals, the largest value.
+#[cfg_attr(target_arch = "wasm32", wasm_bindgen_test)]
+#[cfg_attr(not(target_arch = "wasm32"), pollster::test)]
+async fn rounds_to_f16() {
+    let mut bench = Bench::new(&device().await);
+    let tiny = 2.0_f32.powi(-24);
+    let mut values =
+        vec![0.0, 1.0, -1.0, 65504.0, -65519.0, tiny, -tiny, tiny / 2.0, tiny * 0.5001, tiny * 1.5, tiny * 2.5];
+    values.extend(
+        [1.0, 1.0 + 1.0 / 1024.0, 0.3, 6.1e-5, 6.0e-5, 2047.0, 4094.0].iter().map(|v| v * (1.0 + 1.0 / 2048.0)),
+    );
+    values.extend(random(400, 9).iter().enumerate().map(|(i, v)| v * 2.0_f32.powi(i as i32 % 40 - 25)));
+    values.truncate(400);
+    let setup = |source, storage| Setup {
+        source,
+        storage,
+        layout: plain(100),
+        values: &values,
+        weight: [4, 100],
+        splits: &[],
+        chunks: &[],
+        tensor: 0,
+    };
+    record(&mut bench, &setup(SOURCES[0], Storage::F16), [u32::MAX; 2]);
+    // every f16 comes through
+    let every: Vec<f32> = (0..=u16::MAX).map(|b| f16::from_bits(b).to_f32()).filter(|v| v.is_finite()).collect();
+    for storage in [Storage::F32, Storage::F16] {
+        let layout = plain(every.len() / 2);
+        let weight = [2, layout.columns];
+        record(&mut bench, &Setup { layout, values: &every, weight, ..setup(SOURCES[1], storage) }, [u32::MAX; 2]);
+    }
+    bench.run().await;
+}
+
+/// What is not finite, and what f16 cannot hold, is reported by the tensor's number.
+#[cfg_attr(target_arch = "wasm32", wasm_bindgen_test)]
+#[cfg_attr(not(target_arch = "wasm32"), pollster::test)]
+async fn reports_what_is_not_finite() {
+    let mut bench = Bench::new(&device().await);
+    for source in SOURCES {
+        for storage in STORAGES {
+            for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+                let mut values = random(3 * 70, 1);
+                values[2 * 70 + 65] = bad;
+                let layout = plain(70);
+                let setup = Setup {
+                    source,
+                    storage,
+                    layout,
+                    values: &values,
+                    weight: [4, 70],
+                    splits: &[],
+                    chunks: &[],
+                    tensor: 11,
+                };
+                record(&mut bench, &setup, [11, u32::MAX]);
+            }
+        }
+    }
+    for (source, storage, value, reported) in [
+        (SOURCES[0], Storage::F16, 65520.0, true),
+        (SOURCES[0], Storage::F16, -1e30, true),
+        (SOURCES[2], Storage::F16, 1e6, true),
+        (SOURCES[0], Storage::F32, 1e30, false),
+        (SOURCES[0], Storage::Q4, 500_000.0, false),
+        (SOURCES[0], Storage::Q4, 530_000.0, true),
+        (SOURCES[2], Storage::Q4, -1e30, true),
+    ] {
+        let mut values = vec![0.0; 3 * 70];
+        values[70] = value;
+        let layout = plain(70);
+        let setup =
+            Setup { source, storage, layout, values: &values, weight: [4, 70], splits: &[], chunks: &[], tensor: 5 };
+        record(&mut bench, &setup, [u32::MAX, if reported { 5 } else { u32::MAX }]);
+    }
+    bench.run().await;
+}

@@ -1,0 +1,171 @@
+#[cfg(target_arch = "wasm32")]
+use wasm_bindgen_test::wasm_bindgen_test;
+
+use webweft::ops::{Out, Rows, matmul};
+use webweft::reference;
+use webweft::tensor::{Elem, Storage};
+
+use super::{Bench, ELEMS, STORAGES, devices, stored, tolerance};
+use crate::common::{assert_close, device, random};
+
+struct Shape {
+    /// rows there is room for, and rows of the step
+    bucket: u32,
+    rows: u32,
+    inputs: usize,
+    outputs: usize,
+    /// first rows of the weight's parts but the first
+    splits: &'static [u32],
+    bias: bool,
+    accumulate: bool,
+    which: Rows,
+}
+
+impl Shape {
+    const fn new(bucket: u32, rows: u32, inputs: usize, outputs: usize) -> Self {
+        Self { bucket, rows, inputs, outputs, splits: &[], bias: false, accumulate: false, which: Rows::All }
+    }
+
+    const fn split(self, splits: &'static [u32]) -> Self {
+        Self { splits, ..self }
+    }
+
+    const fn bias(self) -> Self {
+        Self { bias: true, ..self }
+    }
+
+    const fn accumulate(self) -> Self {
+        Self { accumulate: true, ..self }
+    }
+
+    const fn last(self) -> Self {
+        Self { which: Rows::Last, ..self }
+    }
+}
+
+fn record(bench: &mut Bench, shape: &Shape, x_elem: Elem, y_elem: Elem, storage: Storage) {
+    let &Shape { bucket, rows, inputs, outputs, splits, bias, accumulate, which } = shape;
+    // what Rows::Last left has one row, whatever the step has
+    let count = if which == Rows::Last { 1 } else { rows };
+    let x = stored(&random(count as usize * inputs, 1), x_elem);
+    // sums of magnitude 1
+    let size = 2.0 / (inputs as f32).sqrt();
+    let w: Vec<f32> = random(outputs * inputs, 2).iter().map(|v| v * size).collect();
+    let (weight, values) = bench.weight(&w, inputs, storage, splits);
+    let bias = bias.then(|| random(outputs, 3));
+    let bias_buffer = bias.as_ref().map(|b| bench.vector(b));
+    let before = accumulate.then(|| stored(&random(count as usize * outputs, 4), y_elem));
+    let step = bench.step(rows, 9);
+    bench.case(|case| {
+        let input = case.input(&x, bucket, inputs, x_elem);
+        let sum = before.as_ref().map(|before| case.input(before, bucket, outputs, y_elem));
+        let out = sum.as_ref().map_or(Out::New(y_elem), Out::AddTo);
+        let y = matmul(&mut case.g, &input, &weight, bias_buffer.as_ref(), out, which, &step).expect("shapes fit");
+        let mut want = reference::matmul(&x, &values, inputs, bias.as_deref());
+        want.iter_mut().zip(before.iter().flatten()).for_each(|(w, &b)| *w += f64::from(b));
+        let (abs, rel) = tolerance(y_elem);
+        let name = format!(
+            "matmul [{rows} of {bucket}, {inputs}] x [{outputs}, {inputs}], {x_elem:?} {storage:?} {y_elem:?}, parts {splits:?}, \
+             bias {}, accumulate {accumulate}, {which:?}",
+            bias.is_some()
+        );
+        case.output(&y, count, name, move |name, got| assert_close(name, &got, &want, abs, rel));
+    });
+}
+
+/// The matrix-vector kernel in all variants, with and without subgroups.
+#[cfg_attr(target_arch = "wasm32", wasm_bindgen_test)]
+#[cfg_attr(not(target_arch = "wasm32"), pollster::test)]
+async fn few_rows_in_every_variant() {
+    let shapes = [
+        Shape::new(1, 1, 1, 1),
+        Shape::new(1, 1, 255, 33).split(&[4, 20]),
+        Shape::new(1, 1, 576, 172),
+        Shape::new(8, 5, 33, 31).bias(),
+        Shape::new(8, 8, 65, 64).bias().split(&[32]),
+    ];
+    for device in devices().await {
+        let mut bench = Bench::new(&device);
+        for x in ELEMS {
+            for y in ELEMS {
+                for storage in STORAGES {
+                    shapes.iter().for_each(|s| record(&mut bench, s, x, y, storage));
+                }
+            }
+        }
+        bench.run().await;
+    }
+}
+
+/// Every width around a vec4, a block, a word of scales and the workgroup's reach.
+#[cfg_attr(target_arch = "wasm32", wasm_bindgen_test)]
+#[cfg_attr(not(target_arch = "wasm32"), pollster::test)]
+async fn few_rows_at_every_size() {
+    for device in devices().await {
+        let mut bench = Bench::new(&device);
+        for storage in STORAGES {
+            for inputs in [1, 2, 3, 4, 5, 31, 32, 33, 63, 64, 65, 96, 97, 255, 256, 257, 2047, 2048, 2049, 2081, 4100] {
+                record(&mut bench, &Shape::new(1, 1, inputs, 7), Elem::F32, Elem::F32, storage);
+            }
+            for outputs in [1, 2, 4, 5, 31, 32, 33, 255, 256, 257] {
+                record(&mut bench, &Shape::new(1, 1, 40, outputs), Elem::F32, Elem::F32, storage);
+            }
+            for (bucket, rows) in [(2, 1), (2, 2), (3, 2), (4, 1), (4, 4), (8, 1), (8, 4), (8, 7)] {
+                record(&mut bench, &Shape::new(bucket, rows, 36, 12), Elem::F32, Elem::F32, storage);
+            }
+            let options = [
+                Shape::new(1, 1, 64, 20).accumulate(),
+                Shape::new(1, 1, 64, 20).accumulate().bias().split(&[4]),
+                Shape::new(4, 3, 64, 20).accumulate(),
+                // one row, whatever the step has
+                Shape::new(1, 37, 64, 20).last(),
+                Shape::new(1, 37, 64, 20).last().bias(),
+            ];
+            options.iter().for_each(|s| record(&mut bench, s, Elem::F32, Elem::F32, storage));
+        }
+        bench.run().await;
+    }
+}
+
+/// The tiled kernel in all variants.
+#[cfg_attr(target_arch = "wasm32", wasm_bindgen_test)]
+#[cfg_attr(not(target_arch = "wasm32"), pollster::test)]
+async fn many_rows_in_every_variant() {
+    let mut bench = Bench::new(&device().await);
+    let shapes = [Shape::new(64, 33, 33, 31), Shape::new(16, 9, 65, 70).split(&[4])];
+    for x in ELEMS {
+        for y in ELEMS {
+            for storage in STORAGES {
+                shapes.iter().for_each(|s| record(&mut bench, s, x, y, storage));
+            }
+        }
+    }
+    bench.run().await;
+}
+
+/// Sizes around the tile, and every option.
+#[cfg_attr(target_arch = "wasm32", wasm_bindgen_test)]
+#[cfg_attr(not(target_arch = "wasm32"), pollster::test)]
+async fn many_rows_at_every_size() {
+    let mut bench = Bench::new(&device().await);
+    for rows in [1_u32, 31, 32, 33, 63, 64, 65, 128, 129] {
+        let bucket = rows.next_power_of_two().max(16);
+        record(&mut bench, &Shape::new(bucket, rows, 20, 8), Elem::F32, Elem::F32, Storage::F32);
+    }
+    record(&mut bench, &Shape::new(16, 12, 576, 172), Elem::F32, Elem::F32, Storage::Q4);
+    for outputs in [1, 31, 63, 64, 65, 129, 256, 257] {
+        record(&mut bench, &Shape::new(16, 16, 20, outputs), Elem::F32, Elem::F32, Storage::F32);
+    }
+    for storage in STORAGES {
+        for inputs in [1, 3, 4, 15, 16, 17, 31, 32, 33, 64, 65, 257] {
+            record(&mut bench, &Shape::new(16, 10, inputs, 8), Elem::F32, Elem::F32, storage);
+        }
+        let options = [
+            Shape::new(16, 15, 65, 66).bias(),
+            Shape::new(16, 15, 65, 66).accumulate(),
+            Shape::new(16, 15, 65, 136).accumulate().bias().split(&[64, 132]),
+        ];
+        options.iter().for_each(|s| record(&mut bench, s, Elem::F32, Elem::F32, storage));
+    }
+    bench.run().await;
+}

@@ -1,0 +1,248 @@
+#[cfg(target_arch = "wasm32")]
+use wasm_bindgen_test::wasm_bindgen_test;
+
+use webweft::ops;
+use webweft::reference::sample::{probabilities, sample, scores};
+use webweft::shaders::{self, Sampling};
+use webweft::step::Step;
+use webweft::tensor::Elem;
+
+use super::{Bench, POISON};
+use crate::common::{device, random};
+
+/// The step's ids before a run.
+const BEFORE: u32 = 77_777;
+/// Where a run begins: rows 0 to 2 at positions 10 to 12, the first token that is sampled at 13.
+const STATE: shaders::Step = shaders::Step { position: 10, rows: 3, done: 0, sampled: 0 };
+const FIRST: u32 = 13;
+
+struct Setup<'a> {
+    logits: &'a [f32],
+    params: Sampling,
+    eos: &'a [u32],
+    state: shaders::Step,
+    runs: u32,
+    ring: u32,
+}
+
+impl<'a> Setup<'a> {
+    fn new(logits: &'a [f32], params: Sampling, runs: u32) -> Self {
+        Self { logits, params, eos: &[], state: STATE, runs, ring: runs }
+    }
+}
+
+/// Samples several times; `check` gets the step as it is then, the next id, and the ring.
+fn record(bench: &mut Bench, setup: &Setup<'_>, check: impl FnOnce(shaders::Step, u32, &[u32]) + 'static) {
+    let step = Step::new(&bench.device, 4, 1, setup.ring).expect("a step");
+    step.set(&bench.device, &setup.state);
+    step.set_sampling(&bench.device, setup.params, setup.eos);
+    step.set_ids(&bench.device, &[BEFORE; 4]);
+    bench.device.write(&step.ring, 0, bytemuck::cast_slice(&vec![POISON; setup.ring as usize]));
+    bench.case(|case| {
+        case.runs = setup.runs;
+        let row = case.input(setup.logits, 1, setup.logits.len(), Elem::F32);
+        ops::sample(&mut case.g, &row, &step).expect("shapes fit");
+    });
+    bench.read(&[&step.state, &step.ids, &step.ring], move |bytes| {
+        let words = |i: usize| bytemuck::pod_collect_to_vec::<u8, u32>(bytes[i]);
+        let (state, ids) = (words(0), words(1));
+        assert_eq!(ids[1..], [BEFORE; 3], "only the front of the ids is written");
+        let state = shaders::Step { position: state[0], rows: state[1], done: state[2], sampled: state[3] };
+        check(state, ids[0], &words(2));
+    });
+}
+
+fn greedy() -> Sampling {
+    Sampling { top_p: 1.0, ..Default::default() }
+}
+
+fn random_sampling(temperature: f32, top_k: u32, top_p: f32) -> Sampling {
+    Sampling { temperature, top_k, top_p, seed_low: 0x1234_5678, seed_high: 0x9abc_def0, eos_count: 0 }
+}
+
+/// The ids that rounding in f32 may make of a draw.
+fn allowed(logits: &[f32], params: &Sampling, position: u32) -> Vec<u32> {
+    let mut ids = Vec::new();
+    for nudge in [1.0 - 1e-5, 1.0, 1.0 + 1e-5] {
+        let top_p = if params.top_p < 1.0 { params.top_p * nudge } else { 1.0 };
+        let scores = scores(logits, &Sampling { top_p, ..*params }, position);
+        let most = scores.iter().map(|s| s.1).fold(f64::MIN, f64::max);
+        ids.extend(scores.iter().filter(|s| s.1 > most - 1e-4).map(|s| s.0));
+    }
+    ids
+}
+
+/// Ties go to the lowest id, wherever in the workgroup's reach they are; what is not finite is passed over.
+#[cfg_attr(target_arch = "wasm32", wasm_bindgen_test)]
+#[cfg_attr(not(target_arch = "wasm32"), pollster::test)]
+async fn takes_the_greatest() {
+    let mut bench = Bench::new(&device().await);
+    for vocab in [1_usize, 2, 31, 255, 256, 257, 1000, 32000] {
+        let mut logits = random(vocab, vocab as u32);
+        let (a, b) = (vocab / 3, vocab - 1);
+        let mut wanted = vec![sample(&logits, &greedy(), 0)];
+        let mut rows = vec![logits.clone()];
+        (logits[a], logits[b]) = (2.0, 2.0);
+        rows.push(logits.clone());
+        wanted.push(Some(a as u32));
+        // all below zero, and equal
+        rows.push(vec![-3.5; vocab]);
+        wanted.push(Some(0));
+        if vocab > 2 {
+            (logits[0], logits[1], logits[2]) = (f32::NAN, f32::INFINITY, f32::NEG_INFINITY);
+            rows.push(logits);
+            wanted.push(Some(a as u32));
+        }
+        for (row, want) in rows.iter().zip(wanted) {
+            let name = format!("greedy of {vocab}");
+            record(&mut bench, &Setup::new(row, greedy(), 1), move |state, id, ring| {
+                assert_eq!((Some(id), Some(ring[0])), (want, want), "{name}");
+                assert_eq!(state, shaders::Step { position: FIRST, rows: 1, done: 0, sampled: 1 }, "{name}");
+            });
+        }
+    }
+    bench.run().await;
+}
+
+/// Position, count, ring, and what ends a sequence.
+#[cfg_attr(target_arch = "wasm32", wasm_bindgen_test)]
+#[cfg_attr(not(target_arch = "wasm32"), pollster::test)]
+async fn advances_and_stops() {
+    let mut bench = Bench::new(&device().await);
+    let mut logits = random(300, 5);
+    logits[270] = 2.0;
+
+    // the ring goes round
+    record(&mut bench, &Setup { ring: 4, ..Setup::new(&logits, greedy(), 6) }, |state, id, ring| {
+        assert_eq!((id, ring), (270, &[270; 4][..]));
+        assert_eq!(state, shaders::Step { position: FIRST + 5, rows: 1, done: 0, sampled: 6 });
+    });
+    let begun = shaders::Step { sampled: 6, ..STATE };
+    record(&mut bench, &Setup { ring: 4, state: begun, ..Setup::new(&logits, greedy(), 1) }, |state, _, ring| {
+        assert_eq!(ring, [POISON, POISON, 270, POISON]);
+        assert_eq!(state.sampled, 7);
+    });
+    // an end-of-sequence id is kept, and later runs change nothing
+    record(&mut bench, &Setup { eos: &[3, 270, 9], ..Setup::new(&logits, greedy(), 3) }, |state, id, ring| {
+        assert_eq!((id, ring), (270, &[270, POISON, POISON][..]));
+        assert_eq!(state, shaders::Step { position: FIRST, rows: 1, done: 1, sampled: 1 });
+    });
+    let stopped = shaders::Step { done: 1, ..STATE };
+    record(&mut bench, &Setup { state: stopped, ..Setup::new(&logits, greedy(), 2) }, move |state, id, ring| {
+        assert_eq!((state, id, ring), (stopped, BEFORE, &[POISON; 2][..]));
+    });
+    // no number at all, greedy or not
+    for params in [greedy(), random_sampling(1.0, 0, 1.0), random_sampling(1.0, 5, 0.9)] {
+        let nothing: Vec<f32> =
+            (0..300).map(|i| [f32::NAN, -f32::NAN, f32::INFINITY, f32::NEG_INFINITY][i % 4]).collect();
+        record(&mut bench, &Setup::new(&nothing, params, 2), |state, id, ring| {
+            assert_eq!(state, shaders::Step { done: 2, ..STATE });
+            assert_eq!((id, ring), (BEFORE, &[POISON; 2][..]));
+        });
+    }
+    bench.run().await;
+}
+
+/// The same draws as the reference: temperature, top-k, top-p and all of them, at many positions.
+#[cfg_attr(target_arch = "wasm32", wasm_bindgen_test)]
+#[cfg_attr(not(target_arch = "wasm32"), pollster::test)]
+async fn draws_as_the_reference_does() {
+    let mut bench = Bench::new(&device().await);
+    for (vocab, runs) in [(1, 3), (2, 20), (255, 30), (256, 30), (257, 30), (32000, 2)] {
+        let mut logits: Vec<f32> = random(vocab, 11).iter().map(|v| v * 6.0).collect();
+        if vocab == 257 {
+            // equal ones at the edge of top-k, and some that do not take part
+            logits.iter_mut().for_each(|v| *v = (*v * 2.0).round() / 2.0);
+            (logits[9], logits[200]) = (f32::NAN, f32::NEG_INFINITY);
+        }
+        let settings = [
+            (1.0, 0, 1.0),
+            (0.3, 0, 1.0),
+            (2.5, 0, 1.0),
+            (1.0, 1, 1.0),
+            (1.0, 40, 1.0),
+            (1.0, 0, 0.9),
+            (1.5, 0, 0.3),
+            (0.8, 40, 0.95),
+            (1.0, vocab as u32, 0.999),
+            (1.0, 0, 0.0),
+        ];
+        for (temperature, top_k, top_p) in settings {
+            let params = random_sampling(temperature, top_k, top_p);
+            let row = logits.clone();
+            record(&mut bench, &Setup::new(&logits, params, runs), move |state, id, ring| {
+                let name = format!("sample of {vocab}, temperature {temperature}, top-k {top_k}, top-p {top_p}");
+                assert_eq!(
+                    state,
+                    shaders::Step { position: FIRST + runs - 1, rows: 1, done: 0, sampled: runs },
+                    "{name}"
+                );
+                assert_eq!(ring.last(), Some(&id), "{name}");
+                let mut differ = 0;
+                for (position, &got) in (FIRST..).zip(ring) {
+                    let want = sample(&row, &params, position);
+                    differ += usize::from(want != Some(got));
+                    let allowed = allowed(&row, &params, position);
+                    assert!(
+                        allowed.contains(&got),
+                        "{name}, position {position}: got {got}, want {want:?} of {allowed:?}"
+                    );
+                }
+                assert!(differ <= 1 + ring.len() / 50, "{name}: {differ} draws differ");
+            });
+        }
+    }
+    bench.run().await;
+}
+
+/// Pearson's chi-squared of how often each id came.
+fn chi_squared(counts: &[u32], probabilities: &[f64]) -> f64 {
+    let n = f64::from(counts.iter().sum::<u32>());
+    let term = |(&count, &p): (&u32, &f64)| {
+        assert!(p > 0.0 || count == 0, "an id that was cut off came {count} times");
+        if p > 0.0 { (f64::from(count) - n * p).powi(2) / (n * p) } else { 0.0 }
+    };
+    counts.iter().zip(probabilities).map(term).sum()
+}
+
+/// 20,000 draws of the reference follow its probabilities, and the GPU makes the first hundreds of them.
+#[cfg_attr(target_arch = "wasm32", wasm_bindgen_test)]
+#[cfg_attr(not(target_arch = "wasm32"), pollster::test)]
+async fn draws_follow_the_probabilities() {
+    const DRAWS: u32 = 20_000;
+    const ON_GPU: u32 = 400;
+    let mut bench = Bench::new(&device().await);
+    let logits: Vec<f32> = random(16, 21).iter().map(|v| v * 2.0).collect();
+    for (temperature, top_k, top_p) in [(1.0, 0, 1.0), (1.3, 9, 0.95)] {
+        let params = random_sampling(temperature, top_k, top_p);
+        let drawn: Vec<u32> = (FIRST..FIRST + DRAWS).filter_map(|p| sample(&logits, &params, p)).collect();
+        let wanted = probabilities(&logits, temperature, top_k, top_p);
+        assert!((wanted.iter().sum::<f64>() - 1.0).abs() < 1e-12);
+        let count = |ids: &[u32]| (0..16).map(|i| ids.iter().filter(|&&id| id == i).count() as u32).collect::<Vec<_>>();
+        // exceeded once in ten thousand times at 15 degrees of freedom
+        assert!(chi_squared(&count(&drawn), &wanted) < 44.3, "{:?} for {wanted:?}", count(&drawn));
+        record(&mut bench, &Setup::new(&logits, params, ON_GPU), move |state, _, ring| {
+            assert_eq!(state.sampled, ON_GPU);
+            let same = ring.iter().zip(&drawn).filter(|(a, b)| a == b).count();
+            assert!(ring.len() - same <= 2, "only {same} of {ON_GPU} draws are the reference's");
+            assert!(chi_squared(&count(ring), &wanted) < 44.3, "{:?} for {wanted:?}", count(ring));
+        });
+    }
+    bench.run().await;
+}
+
+/// The reference on its own: cut-offs as Hugging Face's processors define them.
+#[cfg_attr(target_arch = "wasm32", wasm_bindgen_test)]
+#[cfg_attr(not(target_arch = "wasm32"), test)]
+fn the_reference_cuts_off() {
+    let logits: Vec<f32> = [0.5_f32, 0.3, 0.15, 0.05].iter().map(|p| p.ln()).collect();
+    let kept = |k, p| probabilities(&logits, 1.0, k, p).iter().map(|&v| (v * 1000.0).round()).collect::<Vec<_>>();
+    assert_eq!(kept(0, 1.0), [500.0, 300.0, 150.0, 50.0]);
+    assert_eq!(kept(2, 1.0), [625.0, 375.0, 0.0, 0.0]);
+    assert_eq!(kept(0, 0.7), [625.0, 375.0, 0.0, 0.0]);
+    assert_eq!(kept(0, 0.81), [526.0, 316.0, 158.0, 0.0]);
+    assert_eq!(kept(0, 0.0), [1000.0, 0.0, 0.0, 0.0]);
+    // top-p is of what top-k leaves: 0.6 of 0.8 is less than 0.5
+    assert_eq!(kept(2, 0.6), [1000.0, 0.0, 0.0, 0.0]);
+    assert_eq!(kept(9, 1.0), [500.0, 300.0, 150.0, 50.0]);
+}

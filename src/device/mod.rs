@@ -21,6 +21,9 @@ use pipeline::Pipelines;
 /// take 100 ms (Firefox), natively far less than a step.
 pub const LOOKAHEAD: usize = if cfg!(target_arch = "wasm32") { 32 } else { 8 };
 
+/// How long an awaited readback may take, in milliseconds; natively, how long a burst of steps may be without being felt.
+pub const READBACK_MS: f64 = if cfg!(target_arch = "wasm32") { 100.0 } else { 10.0 };
+
 /// What the opened device can do beyond WebGPU's defaults. Read once; nothing here is required.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Capabilities {

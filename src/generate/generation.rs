@@ -6,7 +6,7 @@ use web_time::Instant;
 
 use super::engine::{Engine, Output, Phase, unpack_rows};
 use super::{FinishReason, GenerateOptions};
-use crate::device::Readback;
+use crate::device::{READBACK_MS, Readback};
 use crate::error::{Error, GenerateError};
 use crate::reference;
 use crate::shaders;
@@ -49,6 +49,9 @@ pub struct Generation<'e> {
     submitted: usize,
     delivered: usize,
     bursts: VecDeque<Burst>,
+    /// steps of the next burst, and when the last one came back
+    burst: usize,
+    collected: Instant,
     /// read back, not yet given out
     ready: VecDeque<u32>,
     /// lookahead 0: the logits of one row, and how they come
@@ -82,14 +85,16 @@ impl Engine {
         let phase = if options.lookahead == 0 { Phase::Logits } else { Phase::Sample };
         let prefilled = self.prefill(prompt, phase)?;
         let vocab = self.vocab_size() as usize;
-        let burst = options.lookahead.max(1);
+        let most_ready = options.lookahead.max(1);
         let mut generation = Generation {
             prompt: prompt.len(),
             limit,
             submitted: 0,
             delivered: 0,
             bursts: VecDeque::with_capacity(self.readbacks.len()),
-            ready: VecDeque::with_capacity(burst),
+            burst: 1,
+            collected: started,
+            ready: VecDeque::with_capacity(most_ready),
             logits: Vec::with_capacity(if options.lookahead == 0 { vocab } else { 0 }),
             row: None,
             finish: None,
@@ -179,10 +184,8 @@ impl Generation<'_> {
 
     /// Keeps the GPU busy: submits bursts until `lookahead` tokens are under way.
     fn run_ahead(&mut self) -> Result<(), Error> {
-        let free = self.engine.readbacks.len();
-        let size = self.options.lookahead.div_ceil(free).max(1);
-        while self.submitted < self.limit && self.bursts.len() < free {
-            let count = size.min(self.limit - self.submitted);
+        while self.submitted < self.limit && self.bursts.len() < self.engine.readbacks.len() {
+            let count = self.burst.min(self.limit - self.submitted);
             let live = (self.prompt + self.submitted + count - 1) as u32;
             let mut encoder = self.engine.device.encoder();
             let recorded = self.engine.program(Phase::Sample, 1, live)?;
@@ -216,11 +219,26 @@ impl Generation<'_> {
         Ok(())
     }
 
+    /// Makes bursts about as long as a readback takes: shorter ones would wait for it, longer ones would only delay their
+    /// tokens.
+    fn pace(&mut self) {
+        let now = Instant::now();
+        let took = milliseconds(self.collected, now);
+        self.collected = now;
+        if took < 1.5 * READBACK_MS {
+            self.burst = (self.burst * 2).min(self.options.lookahead.div_ceil(self.engine.readbacks.len()));
+        } else if took > 3.0 * READBACK_MS {
+            self.burst = self.burst.div_ceil(2);
+        }
+    }
+
     /// Waits for the oldest burst and takes its tokens.
     async fn collect(&mut self) -> Result<(), Error> {
         let Some(burst) = self.bursts.pop_front() else { return Ok(()) };
         let readback = &mut self.engine.readbacks[burst.readback];
         readback.wait(&self.engine.device).await?;
+        self.pace();
+        let readback = &mut self.engine.readbacks[burst.readback];
         let ready = &mut self.ready;
         let state = readback.take(|bytes| {
             let (header, ids) = bytes.split_at(HEADER as usize);

@@ -7,7 +7,7 @@ use webweft::generate::GenerateOptions;
 use webweft::managers::Dtype;
 use webweft::session::{LoadOptions, Session};
 
-use super::{Expected, assert_close, generate, json, negative_log_likelihood, open, shared_source, top2_margin};
+use super::{Expected, assert_close, generate, negative_log_likelihood, open, shared_source, top2_margin};
 use crate::common::skipped;
 
 const FOLDER: &str = "models/stories260K";
@@ -31,26 +31,36 @@ async fn f32_ids_and_logits_equal_transformers() {
     assert_close("logits of prompt 0", &got.logits, &expected.floats("prompt0.logits"), 1e-3, 0.0);
 }
 
-/// Where f16 takes another way, it does so at a step whose two best tokens are nearly equal.
+/// Where f16 takes another way, rounding explains it: the two best tokens are nearer to one another than the error of their
+/// logits. Which near ties fall the other way depends on the order of sums, that is on the driver; on Mesa's software driver the
+/// ids of prompts 0, 2 and 3 are exactly transformers', and prompt 1 leaves them at a margin below 1e-3.
 #[cfg_attr(target_arch = "wasm32", wasm_bindgen_test)]
 #[cfg_attr(not(target_arch = "wasm32"), pollster::test)]
 async fn f16_ids_equal_transformers_but_at_near_ties() {
     let Some(source) = shared_source(FOLDER).await else { return skipped("../shared/models is absent") };
     let mut session = open(&source, &LoadOptions { dtype: Dtype::F16, ..LoadOptions::default() }).await;
     let mut exact = open(&source, &LoadOptions { dtype: Dtype::F32, ..LoadOptions::default() }).await;
+    let on_llvmpipe = session.engine().device().info().name.contains("llvmpipe");
+    let vocab = session.engine().vocab_size() as usize;
     let expected = Expected::of(FOLDER).await;
-    let margins = json(&format!("{FOLDER}/meta.json")).await;
     for prompt in 0..4 {
         let ids = expected.ids(&format!("prompt{prompt}.input_ids"));
         let want = expected.ids(&format!("prompt{prompt}.greedy_ids"));
         let got = generate(&mut session, &ids, greedy(want.len())).await;
         let Some(differs) = got.iter().zip(&want).position(|(a, b)| a != b) else { continue };
-        let smallest = margins["prompts"][prompt]["min_top2_margin"].as_f64().unwrap();
-        assert!(smallest < 2e-3, "prompt {prompt} has no near tie, and differs at {differs}");
         let before: Vec<u32> = ids.iter().chain(&want[..differs]).copied().collect();
-        let logits = exact.forward(&before).await.unwrap().logits;
-        let margin = top2_margin(&logits[logits.len() - exact.engine().vocab_size() as usize..]);
-        assert!(margin < 2e-3, "prompt {prompt} differs at {differs}, where the margin is {margin}");
+        let exact = exact.forward(&before).await.unwrap().logits;
+        let rounded = session.forward(&before).await.unwrap().logits;
+        let last = exact.len() - vocab;
+        let margin = top2_margin(&exact[last..]);
+        let error = exact[last..].iter().zip(&rounded[last..]).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        println!("prompt {prompt}, f16: another token at {differs}; margin {margin}, error {error}");
+        assert!(error < 0.05, "prompt {prompt}, step {differs}: f16 is off by {error}");
+        assert!(margin <= 2.0 * error, "prompt {prompt} differs at {differs}: margin {margin}, error {error}");
+        assert!(
+            !on_llvmpipe || (prompt == 1 && margin < 1e-3),
+            "prompt {prompt} differs at {differs}: margin {margin}"
+        );
     }
 }
 

@@ -134,8 +134,9 @@ fn main(
         for (var i = 0u; i < 4u; i++) {
             let at = own_row * BLOCK + own_part * 4u + i;
             let score = scores[at];
+            // drivers differ on exp of what is far below zero: exp(-80) is nothing beside 1, and finite
             // a row that sees nothing yet has the maximum MASKED; its weights must still be zero
-            let weight = select(0.0, exp(score - most), score > MASKED);
+            let weight = select(0.0, exp(max(score - most, -80.0)), score > MASKED);
             scores[at] = weight;
             sum += weight;
         }
@@ -143,7 +144,7 @@ fn main(
         partial[lane] = sum;
         workgroupBarrier();
         if own_part == 0u {
-            let factor = exp(before - most);
+            let factor = exp(max(before - most, -80.0));
             var total = row_sum[own_row] * factor;
             for (var i = 0u; i < 8u; i++) {
                 total += partial[own_row * 8u + i];

@@ -38,7 +38,7 @@ fn main(
     var acc = vec4<f32>(0.0);
     for (var i = 0u; i < params.splits; i++) {
         let part = stats[head * params.splits + i];
-        let factor = exp(part.x - most);
+        let factor = exp(max(part.x - most, -80.0));
         sum += part.y * factor;
         acc += parts[(head * params.splits + i) * params.head4 + e] * factor;
     }

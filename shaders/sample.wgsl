@@ -95,7 +95,7 @@ fn main(@builtin(local_invocation_index) lane: u32) {
             let floor_key = max(cut, 1u);
             var mass = 0.0;
             for (var i = lane; i < params.vocab; i += LANES) {
-                let weight = exp((logits[i] - greatest.value) / sampling.temperature);
+                let weight = exp(max((logits[i] - greatest.value) / sampling.temperature, -80.0));
                 mass += select(0.0, weight, key(logits[i]) >= floor_key);
             }
             let wanted = workgroup_sum(mass, lane) * sampling.top_p;
@@ -105,7 +105,7 @@ fn main(@builtin(local_invocation_index) lane: u32) {
                 mass = 0.0;
                 for (var i = lane; i < params.vocab; i += LANES) {
                     let k = key(logits[i]);
-                    let weight = exp((logits[i] - greatest.value) / sampling.temperature);
+                    let weight = exp(max((logits[i] - greatest.value) / sampling.temperature, -80.0));
                     mass += select(0.0, weight, k >= candidate && k >= floor_key);
                 }
                 mass = workgroup_sum(mass, lane);

@@ -1,4 +1,4 @@
-//! What can go wrong: one enum per layer, and [`Error`] over them. Each message says what to do.
+//! What can go wrong: one enum per layer, and [`enum@Error`] over them. Each message says what to do.
 
 use thiserror::Error;
 

@@ -1,4 +1,5 @@
-//! webweft: a transformer runtime on WebGPU.
+#![doc = include_str!("../README.md")]
+
 pub mod checkpoint;
 pub mod device;
 pub mod error;

@@ -137,17 +137,39 @@ impl Generation<'_> {
     /// # Errors
     /// [`GenerateError::NotANumber`]; those of the device.
     pub async fn next(&mut self) -> Result<Option<u32>, Error> {
-        let id = match self.ready.pop_front() {
-            Some(id) => Some(id),
-            None if self.finish.is_some() => None,
-            None if self.options.lookahead == 0 => Some(self.sample_on_host().await?),
-            None => {
-                self.run_ahead()?;
-                self.collect().await?;
-                self.ready.pop_front()
-            }
-        };
-        let Some(id) = id else { return Ok(None) };
+        if self.options.lookahead == 0 {
+            return self.next_with(|_, _| ()).await;
+        }
+        if self.ready.is_empty() && self.finish.is_none() {
+            self.run_ahead()?;
+            self.collect().await?;
+        }
+        Ok(self.ready.pop_front().map(|id| self.deliver(id)))
+    }
+
+    /// As [`next`](Self::next), with a say in it: `process` is given the tokens so far, prompt included, and their logits
+    /// `[V]`, which it may change before the host samples. Minus infinity excludes a token. For processors, grammars, scores.
+    ///
+    /// # Errors
+    /// [`GenerateError::Setting`] where `lookahead` is not 0: the logits stay on the GPU then. Else as [`next`](Self::next).
+    pub async fn next_with(&mut self, process: impl FnOnce(&[u32], &mut [f32])) -> Result<Option<u32>, Error> {
+        if self.options.lookahead != 0 {
+            let (name, expected) = ("lookahead", "0, where logits are to come to the host");
+            return Err(GenerateError::Setting { name, got: self.options.lookahead.to_string(), expected }.into());
+        }
+        if self.finish.is_some() {
+            return Ok(None);
+        }
+        self.fetch_logits().await?;
+        process(&self.engine.cached, &mut self.logits);
+        let position = self.engine.cached.len();
+        let id = reference::sample(&self.logits, &self.options.sampling(), position as u32);
+        let id = id.ok_or(GenerateError::NotANumber { position })?;
+        Ok(Some(self.deliver(id)))
+    }
+
+    /// Gives a token out.
+    fn deliver(&mut self, id: u32) -> u32 {
         let now = Instant::now();
         match self.first_token {
             None => {
@@ -167,7 +189,7 @@ impl Generation<'_> {
         } else if self.delivered == self.limit {
             self.finish = Some(FinishReason::Length);
         }
-        Ok(Some(id))
+        id
     }
 
     /// Why it ended; `None` while it has not.
@@ -262,7 +284,8 @@ impl Generation<'_> {
         self.row = Some(logits.tensor);
     }
 
-    async fn sample_on_host(&mut self) -> Result<u32, Error> {
+    /// Waits for the logits after the last token, having submitted its step where nobody has.
+    async fn fetch_logits(&mut self) -> Result<(), Error> {
         if self.submitted == self.delivered {
             let position = self.prompt + self.delivered - 1;
             let last = self.engine.cached[position];
@@ -279,9 +302,7 @@ impl Generation<'_> {
         let (logits, row) = (&mut self.logits, &self.row);
         logits.clear();
         readback.take(|bytes| row.iter().for_each(|row| unpack_rows(bytes, row, logits)))?;
-        let position = self.prompt + self.delivered;
-        reference::sample(&self.logits, &self.options.sampling(), position as u32)
-            .ok_or_else(|| GenerateError::NotANumber { position }.into())
+        Ok(())
     }
 }
 

@@ -4,7 +4,7 @@
 use crate::shaders::Sampling;
 
 /// Draws the token at `position` (the number of tokens before it) from `logits`, `[V]`. Greedy at temperature 0, the lowest
-/// id among equals; otherwise the Gumbel-max trick (Gumbel 1954) over [`cut`]. `None`: no logit is finite.
+/// id among equals; otherwise the Gumbel-max trick (Gumbel 1954) over what top-k and top-p leave. `None`: no logit is finite.
 #[must_use]
 pub fn sample(logits: &[f32], params: &Sampling, position: u32) -> Option<u32> {
     scores(logits, params, position)

@@ -123,6 +123,52 @@ async fn rolled_back_past_a_stop() {
     }
 }
 
+/// The host's door: what a processor does to the logits is what is sampled from.
+#[cfg_attr(target_arch = "wasm32", wasm_bindgen_test)]
+#[cfg_attr(not(target_arch = "wasm32"), pollster::test)]
+async fn processors_have_a_say_on_the_host() {
+    let mut session = open(&model().source(), &F32).await;
+    let prompt = [5, 17, 255, 3];
+    let plain = generate(&mut session, &prompt, options(6)).await;
+    session.engine_mut().reset();
+    let mut generation = session.generate(&prompt, GenerateOptions { lookahead: 0, ..options(6) }).await.unwrap();
+    let mut ids = Vec::new();
+    let mut seen = Vec::new();
+    let forbid = |tokens: &[u32], logits: &mut [f32]| {
+        assert_eq!(logits.len(), 300);
+        seen.push(tokens.len());
+        logits[plain[0] as usize] = f32::NEG_INFINITY;
+    };
+    let mut forbid = forbid;
+    while let Some(id) = generation.next_with(&mut forbid).await.unwrap() {
+        ids.push(id);
+    }
+    assert!(!ids.contains(&plain[0]), "{ids:?}");
+    assert_eq!(seen, [4, 5, 6, 7, 8, 9]);
+    drop(generation);
+    let mut on_gpu = session.generate(&prompt, options(1)).await.unwrap();
+    let error = on_gpu.next_with(|_, _| ()).await.unwrap_err();
+    assert!(matches!(error, Error::Generate(GenerateError::Setting { name: "lookahead", .. })), "{error}");
+}
+
+/// Logits that are no numbers end a generation with an error, never with token 0.
+#[cfg_attr(target_arch = "wasm32", wasm_bindgen_test)]
+#[cfg_attr(not(target_arch = "wasm32"), pollster::test)]
+async fn logits_that_are_no_numbers_are_an_error() {
+    let mut broken = model();
+    broken.tensors.get_mut("lm_head.weight").unwrap().1.iter_mut().for_each(|v| *v = 3e38);
+    let mut session = open(&broken.source(), &F32).await;
+    for lookahead in [0, 1, 8] {
+        for temperature in [0.0, 1.0] {
+            session.engine_mut().reset();
+            let request = GenerateOptions { lookahead, temperature, ..options(5) };
+            let mut generation = session.generate(&[1, 2, 3], request).await.unwrap();
+            let error = generation.next().await.unwrap_err();
+            assert!(matches!(error, Error::Generate(GenerateError::NotANumber { .. })), "{lookahead}: {error}");
+        }
+    }
+}
+
 /// A conversation that changes its mind: the common beginning stays in the cache, the rest is computed.
 #[cfg_attr(target_arch = "wasm32", wasm_bindgen_test)]
 #[cfg_attr(not(target_arch = "wasm32"), pollster::test)]

@@ -5,7 +5,6 @@
 fn main() {}
 
 #[cfg(not(target_arch = "wasm32"))]
-#[allow(dead_code)]
 #[path = "../tests/common/mod.rs"]
 mod common;
 #[cfg(not(target_arch = "wasm32"))]

@@ -7,6 +7,7 @@ wasm_bindgen_test::wasm_bindgen_test_configure!(run_in_dedicated_worker);
 #[cfg(not(target_arch = "wasm32"))]
 mod checkpoint;
 mod common;
+mod device;
 mod generate;
 mod models;
 mod ops;

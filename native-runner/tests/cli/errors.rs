@@ -47,6 +47,16 @@ fn damaged_files_are_told_by_name() {
     damage("generation_config.json", b"{]", &["generation_config.json"]);
 }
 
+/// A tokenizer with more tokens than the model: text would be taken for other tokens than it was trained with.
+#[test]
+fn a_tokenizer_of_another_model_is_told() {
+    let (Some(model), Some(other)) = (shared("fixtures/llama_mha"), stories()) else { return };
+    let folder = copy(&model, &["tokenizer.json"]);
+    let tokenizer = std::fs::read(other.join("tokenizer.json")).expect("a tokenizer");
+    std::fs::write(folder.path().join("tokenizer.json"), tokenizer).expect("written");
+    run(&["generate", "Once", "--model", text(folder.path())]).fails(1, &["tokenizer", "511", "480"]);
+}
+
 #[test]
 fn other_architectures_are_told_by_name() {
     let Some(model) = shared("fixtures/bert") else { return };

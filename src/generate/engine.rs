@@ -120,10 +120,7 @@ impl Engine {
             let (name, expected) = ("context", "at least 1, and at most the model's max_position_embeddings");
             return Err(GenerateError::Setting { name, got: context.to_string(), expected }.into());
         }
-        if chunk == 0 || chunk > 1 << 16 {
-            let (name, expected) = ("prefill_chunk", "a number from 1 to 65536");
-            return Err(GenerateError::Setting { name, got: chunk.to_string(), expected }.into());
-        }
+        check_chunk(chunk)?;
         Ok(Self {
             device: device.clone(),
             model,
@@ -179,10 +176,7 @@ impl Engine {
     /// # Errors
     /// [`GenerateError::Setting`] outside 1 to 65536.
     pub fn set_prefill_chunk(&mut self, chunk: u32) -> Result<(), Error> {
-        if chunk == 0 || chunk > 1 << 16 {
-            let (name, expected) = ("prefill_chunk", "a number from 1 to 65536");
-            return Err(GenerateError::Setting { name, got: chunk.to_string(), expected }.into());
-        }
+        check_chunk(chunk)?;
         if chunk != self.chunk {
             self.chunk = chunk;
             self.release();
@@ -361,6 +355,14 @@ impl Engine {
         self.cached.extend_from_slice(ids);
         Ok(out)
     }
+}
+
+fn check_chunk(chunk: u32) -> Result<(), GenerateError> {
+    if (1..=1 << 16).contains(&chunk) {
+        return Ok(());
+    }
+    let (name, expected) = ("prefill_chunk", "a number from 1 to 65536");
+    Err(GenerateError::Setting { name, got: chunk.to_string(), expected })
 }
 
 /// Appends the rows of `tensor` as `bytes` has them, without their padding, as f32.

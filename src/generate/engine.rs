@@ -215,7 +215,7 @@ impl Engine {
         let (device, c) = (&self.device, &self.config);
         let cache = KvCache::new(device, c.num_hidden_layers, &c.heads, self.precision.activations, wanted)?;
         let step = Step::new(device, self.chunk.next_power_of_two(), cache.blocks(), RING)?;
-        let rope = Rope::new(device, &c.inv_freq(), 1.0, cache.positions())?;
+        let rope = Rope::new(device, &c.rope.inv_freq(c.heads.rotary), 1.0, cache.positions())?;
         self.state = Some(State { step, cache, rope });
         Ok(())
     }

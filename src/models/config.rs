@@ -3,6 +3,7 @@
 
 use serde_json::Value;
 
+use super::rope::RopeConfig;
 use crate::error::ConfigError;
 use crate::ops::Heads;
 
@@ -34,8 +35,8 @@ pub struct LlamaConfig {
     pub max_position_embeddings: u32,
     /// Of all norms.
     pub rms_norm_eps: f32,
-    /// Base of the rotary frequencies.
-    pub rope_theta: f64,
+    /// Rotary frequencies.
+    pub rope: RopeConfig,
     /// Whether the output head is the embedding.
     pub tie_word_embeddings: bool,
     /// Biases in q, k, v and o.
@@ -109,7 +110,6 @@ impl LlamaConfig {
                 return Err(ConfigError::Unsupported { field: "hidden_act", got, supported: "silu".into() });
             }
         }
-        let rope_theta = rope_theta(json)?;
         Ok(Self {
             hidden_size,
             intermediate_size: size(json, "intermediate_size", Some(11008), 1 << 22)?,
@@ -118,7 +118,7 @@ impl LlamaConfig {
             vocab_size: size(json, "vocab_size", Some(32000), 1 << 24)?,
             max_position_embeddings: size(json, "max_position_embeddings", Some(2048), 1 << 28)?,
             rms_norm_eps: number(json, "rms_norm_eps", 1e-6, 0.0..=1.0)? as f32,
-            rope_theta,
+            rope: RopeConfig::from_json(json)?,
             tie_word_embeddings: flag(json, "tie_word_embeddings", false)?,
             attention_bias: flag(json, "attention_bias", false)?,
             mlp_bias: flag(json, "mlp_bias", false)?,
@@ -126,43 +126,10 @@ impl LlamaConfig {
             eos_token_id: token_ids(json, "eos_token_id")?,
         })
     }
-
-    /// The angle per position of each rotated pair: `theta^(-2 i / R)`, in f32 as transformers has it. `[R / 2]`
-    #[must_use]
-    pub fn inv_freq(&self) -> Vec<f32> {
-        let width = f64::from(self.heads.rotary);
-        (0..self.heads.rotary / 2).map(|i| (1.0 / self.rope_theta.powf(f64::from(2 * i) / width)) as f32).collect()
-    }
 }
 
 /// Widest head that the attention kernel takes.
 const MAX_HEAD_DIM: u32 = 256;
-
-/// `rope_theta`, from its old place or from `rope_parameters`; any scaling of positions is refused until it is built.
-fn rope_theta(json: &Value) -> Result<f64, ConfigError> {
-    let mut theta = number(json, "rope_theta", 10_000.0, 1.0..=1e12)?;
-    for field in ["rope_scaling", "rope_parameters"] {
-        let rope = &json[field];
-        if rope.is_null() {
-            continue;
-        }
-        if !rope.is_object() {
-            return Err(bad(field, rope, "an object"));
-        }
-        let kind = rope.get("rope_type").or_else(|| rope.get("type")).and_then(Value::as_str).unwrap_or("default");
-        if kind != "default" {
-            return Err(ConfigError::Unsupported { field, got: shorten(kind), supported: "default".into() });
-        }
-        theta = number(rope, "rope_theta", theta, 1.0..=1e12)?;
-    }
-    for holder in [json, &json["rope_parameters"]] {
-        if number(holder, "partial_rotary_factor", 1.0, 0.0..=1.0)? < 1.0 {
-            let got = holder["partial_rotary_factor"].to_string();
-            return Err(ConfigError::Unsupported { field: "partial_rotary_factor", got, supported: "1.0".into() });
-        }
-    }
-    Ok(theta)
-}
 
 /// Ids under `field`: absent, null, one, or a list.
 ///
@@ -224,12 +191,12 @@ pub fn flag(json: &Value, field: &'static str, default: bool) -> Result<bool, Co
     }
 }
 
-fn bad(field: &'static str, got: &Value, expected: &str) -> ConfigError {
+pub(super) fn bad(field: &'static str, got: &Value, expected: &str) -> ConfigError {
     ConfigError::Field { field, got: shorten(&got.to_string()), expected: expected.to_owned() }
 }
 
 /// At most 60 characters of what a file says go into a message.
-fn shorten(text: &str) -> String {
+pub(super) fn shorten(text: &str) -> String {
     match text.char_indices().nth(60) {
         Some((end, _)) => format!("{}...", &text[..end]),
         None => text.to_owned(),

@@ -2,6 +2,7 @@
 
 pub mod config;
 mod llama;
+pub mod rope;
 
 pub use config::{LlamaConfig, ModelConfig};
 pub use llama::Llama;

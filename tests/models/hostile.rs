@@ -206,7 +206,7 @@ fn any_config_is_answered() {
             config[field] = value;
         }
         if let Ok(ModelConfig::Llama(config)) = ModelConfig::from_json(&config) {
-            prop_assert!(config.inv_freq().iter().all(|f| f.is_finite()));
+            prop_assert!(config.rope.inv_freq(config.heads.rotary).iter().all(|f| f.is_finite()));
         }
     });
 }

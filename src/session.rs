@@ -72,7 +72,7 @@ impl Session {
         weights.stream(source, progress).await?;
 
         let per_position = KvCache::bytes_per_position(&config.heads, precision.activations);
-        let of_all_layers = per_position * 2 * u64::from(config.num_hidden_layers);
+        let of_all_layers = per_position * 2 * config.layers.len() as u64;
         let fits = (DEFAULT_CACHE / of_all_layers).min(device.max_binding() / per_position).clamp(1, 1 << 28) as u32;
         let context = options.context.unwrap_or(config.max_position_embeddings.min(fits));
         let engine = Engine::new(device, model, config, precision, context, options.prefill_chunk.unwrap_or(512))?;

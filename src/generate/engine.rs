@@ -213,7 +213,7 @@ impl Engine {
         }
         self.release();
         let (device, c) = (&self.device, &self.config);
-        let cache = KvCache::new(device, c.num_hidden_layers, &c.heads, self.precision.activations, wanted)?;
+        let cache = KvCache::new(device, c.layers.len() as u32, &c.heads, self.precision.activations, wanted)?;
         let step = Step::new(device, self.chunk.next_power_of_two(), cache.blocks(), RING)?;
         let rope = Rope::new(device, &c.rope.inv_freq(c.heads.rotary), 1.0, cache.positions())?;
         self.state = Some(State { step, cache, rope });

@@ -1,10 +1,11 @@
-//! Llama (Touvron et al. 2023) and what shares its architecture: `model_type` `llama`.
+//! Llama (Touvron et al. 2023) and its kin: Mistral (Jiang et al. 2023; sliding window), Phi-3 (Abdin et al. 2024; fused weights),
+//! Qwen2 (Yang et al. 2024; biases in q, k, v), Qwen3 (2025; normalized heads), SmolLM3 (2025; some layers without rotation).
 
-use super::config::LlamaConfig;
+use super::config::{LayerConfig, LlamaConfig};
 use crate::error::Error;
 use crate::graph::Graph;
-use crate::nn::{Attention, Embedding, GatedMlp, Pass, RmsNorm, Rope, WeightTypes};
-use crate::ops::{Result, Rows};
+use crate::nn::{Attention, AttentionConfig, Embedding, GatedMlp, Pass, RmsNorm, Rope, WeightTypes};
+use crate::ops::{Heads, Result, Rows};
 use crate::tensor::Tensor;
 use crate::weights::Weights;
 
@@ -35,8 +36,8 @@ impl Llama {
         let (dim, vocab) = (c.hidden_size, c.vocab_size);
         let (embed, layers, norm) = w.scoped("model", |w| {
             let embed = Embedding::load(w, "embed_tokens", vocab, dim, types.embedding)?;
-            let layers = (0..c.num_hidden_layers)
-                .map(|i| w.scoped(&format!("layers.{i}"), |w| Layer::load(w, c, types)))
+            let layers = (c.layers.iter().enumerate())
+                .map(|(i, layer)| w.scoped(&format!("layers.{i}"), |w| Layer::load(w, c, layer, types)))
                 .collect::<Result<Vec<_>, Error>>()?;
             Ok::<_, Error>((embed, layers, RmsNorm::load(w, "norm", dim, c.rms_norm_eps)?))
         })?;
@@ -72,13 +73,22 @@ impl Llama {
 }
 
 impl Layer {
-    fn load(w: &mut Weights<'_>, c: &LlamaConfig, types: WeightTypes) -> Result<Self, Error> {
+    fn load(w: &mut Weights<'_>, c: &LlamaConfig, layer: &LayerConfig, types: WeightTypes) -> Result<Self, Error> {
         let (dim, eps, storage) = (c.hidden_size, c.rms_norm_eps, types.linear);
+        let attention = AttentionConfig {
+            dim,
+            heads: Heads { rotary: if layer.rope { c.heads.rotary } else { 0 }, ..c.heads },
+            window: layer.window,
+            qkv_bias: c.qkv_bias,
+            o_bias: c.o_bias,
+            qk_norm: c.qk_norm.then_some(eps),
+            fused: c.fused,
+        };
         Ok(Self {
             input_norm: RmsNorm::load(w, "input_layernorm", dim, eps)?,
-            attention: w.scoped("self_attn", |w| Attention::load(w, dim, c.heads, c.attention_bias, storage))?,
+            attention: w.scoped("self_attn", |w| Attention::load(w, &attention, storage))?,
             post_attention_norm: RmsNorm::load(w, "post_attention_layernorm", dim, eps)?,
-            mlp: w.scoped("mlp", |w| GatedMlp::load(w, dim, c.intermediate_size, c.mlp_bias, storage))?,
+            mlp: w.scoped("mlp", |w| GatedMlp::load(w, dim, c.intermediate_size, c.mlp_bias, c.fused, storage))?,
         })
     }
 }

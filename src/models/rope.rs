@@ -44,9 +44,9 @@ pub enum RopeScaling {
 const SUPPORTED: &str = "default, linear, llama3";
 
 impl RopeConfig {
-    /// Reads `rope_theta` and `rope_scaling` (the Hub's style), or `rope_parameters` (transformers 5).
-    pub(super) fn from_json(json: &Value) -> Result<Self, ConfigError> {
-        let mut theta = number(json, "rope_theta", 10_000.0, 1.0..=1e12)?;
+    /// Reads `rope_theta` (`theta` where there is none) and `rope_scaling` (the Hub's style), or `rope_parameters` (transformers 5).
+    pub(super) fn from_json(json: &Value, theta: f64) -> Result<Self, ConfigError> {
+        let mut theta = number(json, "rope_theta", theta, 1.0..=1e12)?;
         let mut scaling = RopeScaling::Default;
         for field in ["rope_scaling", "rope_parameters"] {
             let rope = &json[field];
@@ -58,12 +58,6 @@ impl RopeConfig {
             }
             theta = number(rope, "rope_theta", theta, 1.0..=1e12)?;
             scaling = RopeScaling::from_json(rope, field)?;
-        }
-        for holder in [json, &json["rope_parameters"]] {
-            if number(holder, "partial_rotary_factor", 1.0, 0.0..=1.0)? < 1.0 {
-                let got = holder["partial_rotary_factor"].to_string();
-                return Err(ConfigError::Unsupported { field: "partial_rotary_factor", got, supported: "1.0".into() });
-            }
         }
         Ok(Self { theta, scaling })
     }
@@ -121,11 +115,14 @@ mod tests {
 
     #[test]
     fn llama3_keeps_high_frequencies_and_divides_low_ones() {
-        let rope = RopeConfig::from_json(&json!({
-            "rope_theta": 500000.0,
-            "rope_scaling": {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
-                             "original_max_position_embeddings": 8192},
-        }))
+        let rope = RopeConfig::from_json(
+            &json!({
+                "rope_theta": 500000.0,
+                "rope_scaling": {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+                                 "original_max_position_embeddings": 8192},
+            }),
+            10_000.0,
+        )
         .expect("a config");
         let plain = RopeConfig { scaling: RopeScaling::Default, ..rope }.inv_freq(128);
         let scaled = rope.inv_freq(128);
@@ -137,7 +134,7 @@ mod tests {
 
     #[test]
     fn a_scaling_without_its_numbers_is_refused() {
-        let of = |scaling: Value| RopeConfig::from_json(&json!({ "rope_scaling": scaling }));
+        let of = |scaling: Value| RopeConfig::from_json(&json!({ "rope_scaling": scaling }), 10_000.0);
         assert!(matches!(of(json!({"type": "linear"})), Err(ConfigError::FieldMissing { field: "factor" })));
         assert!(matches!(of(json!({"type": "linear", "factor": 0.5})), Err(ConfigError::Field { .. })));
         let equal = json!({"rope_type": "llama3", "factor": 8, "low_freq_factor": 4, "high_freq_factor": 4,

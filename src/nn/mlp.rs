@@ -14,14 +14,24 @@ pub struct GatedMlp {
 }
 
 impl GatedMlp {
-    /// `gate_proj`, `up_proj` and `down_proj`: `dim` inputs, `hidden` in between, biases where `bias`.
+    /// `gate_proj`, `up_proj` (or `gate_up_proj`, where `fused`) and `down_proj`: `dim` inputs, `hidden` in between, biases where
+    /// `bias`.
     ///
     /// # Errors
     /// As [`Weights::matrix`].
-    pub fn load(w: &mut Weights<'_>, dim: u32, hidden: u32, bias: bool, storage: Storage) -> Result<Self, Error> {
-        let gate_up = [Rows::plain("gate_proj", hidden), Rows::plain("up_proj", hidden)];
+    pub fn load(
+        w: &mut Weights<'_>,
+        dim: u32,
+        hidden: u32,
+        bias: bool,
+        fused: bool,
+        storage: Storage,
+    ) -> Result<Self, Error> {
+        let one = [Rows { name: "gate_up_proj", rows: 2 * hidden, group: hidden }];
+        let two = [Rows::plain("gate_proj", hidden), Rows::plain("up_proj", hidden)];
+        let gate_up = if fused { &one[..] } else { &two };
         Ok(Self {
-            gate_up: Linear::load(w, &gate_up, dim, dim, bias, storage)?,
+            gate_up: Linear::load(w, gate_up, dim, dim, bias, storage)?,
             down: Linear::load(w, &[Rows::plain("down_proj", dim)], hidden, hidden, bias, storage)?,
             hidden,
         })

@@ -7,7 +7,7 @@ mod mlp;
 mod norm;
 mod rope;
 
-pub use attention::Attention;
+pub use attention::{Attention, AttentionConfig};
 pub use kv_cache::KvCache;
 pub use linear::{Embedding, Linear};
 pub use mlp::GatedMlp;

@@ -5,6 +5,7 @@
 
 mod attention;
 mod embed;
+mod head_norm;
 mod matmul;
 mod rms_norm;
 mod rope_append;
@@ -13,6 +14,7 @@ mod swiglu;
 
 pub use attention::{AttentionParams, attention};
 pub use embed::embed;
+pub use head_norm::head_norm;
 pub use matmul::{Out, matmul};
 pub use rms_norm::{Rows, rms_norm};
 pub use rope_append::{rope_append, rope_table};

@@ -12,6 +12,9 @@ pub mod convert;
 /// A look-up.
 #[cfg(feature = "reference")]
 pub mod embed;
+/// Query and key heads, each by itself.
+#[cfg(feature = "reference")]
+pub mod head_norm;
 /// For few rows and for many.
 #[cfg(feature = "reference")]
 pub mod matmul;
@@ -31,6 +34,7 @@ pub use sample::{probabilities, sample};
 pub use {
     attention::attention,
     embed::embed,
+    head_norm::head_norm,
     matmul::matmul,
     rms_norm::rms_norm,
     rope_append::{Rotated, cache_row, rope_append},

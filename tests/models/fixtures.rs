@@ -1,15 +1,16 @@
-//! Every llama of `../shared/fixtures` that is not quantized, at f32 and f16: default, linear and llama3 rope.
+//! Every folder of `../shared/fixtures` of a supported `model_type` that is not quantized, at f32 and f16.
 
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test;
 use webweft::generate::GenerateOptions;
 use webweft::managers::Dtype;
+use webweft::models::config::SUPPORTED;
 use webweft::session::LoadOptions;
 
-use super::{Expected, assert_close, generate, json, open, shared_source};
+use super::{Expected, assert_close, generate, json, open, shared_source, top2_margin};
 use crate::common::{read_shared, skipped};
 
-/// Folders by their configs alone: a llama in f32, f16 or bf16.
+/// Folders by their configs alone: a decoder that we have, in f32, f16 or bf16.
 async fn folders() -> Vec<String> {
     let Some(index) = read_shared("fixtures/index.json").await else {
         skipped("../shared/fixtures is absent");
@@ -22,11 +23,12 @@ async fn folders() -> Vec<String> {
         // a folder without config.json is a GGUF
         let Some(config) = read_shared(&format!("{folder}/config.json")).await else { continue };
         let config: serde_json::Value = serde_json::from_slice(&config).unwrap();
-        if config["model_type"] == "llama" && config["quantization_config"].is_null() {
+        let model_type = config["model_type"].as_str().unwrap_or_default();
+        if SUPPORTED.contains(&model_type) && config["quantization_config"].is_null() {
             found.push(folder);
         }
     }
-    assert!(found.len() >= 4, "{found:?}");
+    assert!(found.len() >= 9, "{found:?}");
     found
 }
 
@@ -53,7 +55,13 @@ async fn check(dtype: Dtype, tolerance: &str, chunks: &[u32]) {
         session.engine_mut().set_prefill_chunk(512).unwrap();
         let want = expected.ids("greedy_ids");
         let options = GenerateOptions { max_new_tokens: want.len(), ..GenerateOptions::default() };
-        assert_eq!(generate(&mut session, &ids, options).await, want, "{folder}");
+        let got = generate(&mut session, &ids, options).await;
+        // within the tolerance, another token is right where the two best are that near to one another
+        if let Some(differs) = got.iter().zip(&want).position(|(a, b)| a != b) {
+            let vocab = session.engine().vocab_size() as usize;
+            let margin = top2_margin(&expected.floats("greedy_logits")[differs * vocab..][..vocab]);
+            assert!(f64::from(margin) < 2.0 * tolerance, "{folder}: another token at {differs}, margin {margin}");
+        }
     }
 }
 

@@ -133,7 +133,7 @@ impl Synthetic {
             .flat_map(|&id| &self.tensor("model.embed_tokens.weight")[id as usize * dim..(id as usize + 1) * dim])
             .map(|&v| f64::from(v))
             .collect();
-        for i in 0..c.num_hidden_layers {
+        for i in 0..c.layers.len() {
             let layer = |name: &str| format!("model.layers.{i}.{name}");
             let h = norm(&x, &layer("input_layernorm.weight"));
             let parts: Vec<Vec<f32>> =

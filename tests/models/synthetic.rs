@@ -84,6 +84,20 @@ async fn any_shape_equals_the_scalar_model() {
     }
 }
 
+/// Half of each head rotated, the rest left as it is.
+#[cfg_attr(target_arch = "wasm32", wasm_bindgen_test)]
+#[cfg_attr(not(target_arch = "wasm32"), pollster::test)]
+async fn partial_rotation_equals_the_scalar_model() {
+    let (shape, stored) = shapes().remove(1);
+    let mut model = Synthetic::new(&shape, stored, 9);
+    model.config["partial_rotary_factor"] = serde_json::json!(0.5);
+    assert_eq!(model.config().heads.rotary, 10);
+    let ids = prompt(40, shape.vocab);
+    let (_, logits) = model.forward(&ids);
+    let mut session = open(&model.source(), &LoadOptions { dtype: Dtype::F32, ..LoadOptions::default() }).await;
+    assert_close("logits", &session.forward(&ids).await.unwrap().logits, &logits, 2e-4, 1e-4);
+}
+
 /// f16 and q4 storage, against the scalar model at f32: as near as 16 and 4 bits come.
 #[cfg_attr(target_arch = "wasm32", wasm_bindgen_test)]
 #[cfg_attr(not(target_arch = "wasm32"), pollster::test)]

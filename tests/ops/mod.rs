@@ -3,6 +3,7 @@
 mod attention;
 mod convert;
 mod embed;
+mod head_norm;
 mod matmul;
 mod rms_norm;
 mod rope_append;

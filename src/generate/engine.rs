@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use crate::device::{Buffer, Device, Readback};
-use crate::error::{Error, GenerateError};
+use crate::error::{DeviceError, Error, GenerateError};
 use crate::graph::{Arena, Graph, Program};
 use crate::managers::Precision;
 use crate::models::{Llama, LlamaConfig};
@@ -211,13 +211,30 @@ impl Engine {
         if self.state.as_ref().is_some_and(|s| s.cache.positions() >= wanted) {
             return Ok(());
         }
-        self.release();
+        let grown = match self.new_state(wanted) {
+            // not both at once: what is cached has to be computed again
+            Err(DeviceError::OutOfMemory { .. }) if self.state.is_some() => {
+                self.release();
+                self.new_state(wanted)?
+            }
+            grown => grown?,
+        };
+        if let Some(state) = self.state.as_ref().filter(|_| !self.cached.is_empty()) {
+            let mut encoder = self.device.encoder();
+            grown.cache.copy_from(&state.cache, &mut encoder);
+            self.device.submit(encoder);
+        }
+        self.programs.clear();
+        self.state = Some(grown);
+        Ok(())
+    }
+
+    fn new_state(&self, positions: u32) -> Result<State, DeviceError> {
         let (device, c) = (&self.device, &self.config);
-        let cache = KvCache::new(device, c.layers.len() as u32, &c.heads, self.precision.activations, wanted)?;
+        let cache = KvCache::new(device, c.layers.len() as u32, &c.heads, self.precision.activations, positions)?;
         let step = Step::new(device, self.chunk.next_power_of_two(), cache.blocks(), RING)?;
         let rope = Rope::new(device, &c.rope.inv_freq(c.heads.rotary), 1.0, cache.positions())?;
-        self.state = Some(State { step, cache, rope });
-        Ok(())
+        Ok(State { step, cache, rope })
     }
 
     fn state(&self) -> &State {

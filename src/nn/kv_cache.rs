@@ -26,6 +26,15 @@ impl KvCache {
         Ok(Self { layers, blocks })
     }
 
+    /// Takes over what a smaller cache of the same shape holds; the blocks keep their numbers.
+    pub fn copy_from(&self, smaller: &Self, encoder: &mut wgpu::CommandEncoder) {
+        for (to, from) in self.layers.iter().zip(&smaller.layers) {
+            for (to, from) in [(&to.k, &from.k), (&to.v, &from.v)] {
+                encoder.copy_buffer_to_buffer(from.wgpu(), 0, to.wgpu(), 0, from.size());
+            }
+        }
+    }
+
     /// Bytes of one position's keys, or values, in one layer.
     #[must_use]
     pub fn bytes_per_position(heads: &Heads, elem: Elem) -> u64 {

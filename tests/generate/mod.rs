@@ -190,6 +190,36 @@ async fn a_common_beginning_is_not_computed_twice() {
     assert_eq!(generate(&mut session, &other, options(12)).await, ids);
 }
 
+/// A conversation that outgrows its cache takes it along; where memory does not hold both, it is computed again.
+#[cfg_attr(target_arch = "wasm32", wasm_bindgen_test)]
+#[cfg_attr(not(target_arch = "wasm32"), pollster::test)]
+async fn a_cache_that_grows_keeps_what_it_holds() {
+    let source = model().source();
+    let limit = 16 << 20;
+    for (tight, computed) in [(false, 601), (true, 1220)] {
+        let own = Device::open(&DeviceOptions { memory_limit: Some(limit), ..DeviceOptions::default() }).await.unwrap();
+        let load = LoadOptions { prefill_chunk: Some(16), ..F32 };
+        let mut session = Session::open(&own, &source, &load, |_| ()).await.unwrap();
+        let short: Vec<u32> = (0..600).map(|i| (i * 37 + 11) % 300).collect();
+        let new = generate(&mut session, &short, options(20)).await;
+        let mut long: Vec<u32> = short.iter().chain(&new).copied().collect();
+        long.extend((0..600).map(|i| (i * 7 + 5) % 300));
+        // 384 bytes a position: the cache grows from 384 to 768 KiB, and 700 KiB are left
+        let left = if tight { 700 << 10 } else { limit / 2 };
+        let ballast = limit - own.ledger().snapshot().total - left;
+        let _ballast = own.storage("ballast", webweft::device::Category::Staging, ballast).unwrap();
+        let mut generation = session.generate(&long, options(5)).await.unwrap();
+        assert_eq!(generation.timing().prefill_tokens, computed, "619 tokens were in the cache");
+        let mut ids = Vec::new();
+        while let Some(id) = generation.next().await.unwrap() {
+            ids.push(id);
+        }
+        drop(generation);
+        session.engine_mut().reset();
+        assert_eq!(generate(&mut session, &long, options(5)).await, ids);
+    }
+}
+
 #[cfg_attr(target_arch = "wasm32", wasm_bindgen_test)]
 #[cfg_attr(not(target_arch = "wasm32"), pollster::test)]
 async fn requests_that_cannot_be_are_refused() {

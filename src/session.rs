@@ -25,7 +25,7 @@ pub struct LoadOptions {
     pub dtype: Dtype,
     /// The most positions of a sequence. `None`: the model's, bounded by 1 GiB of cache and the adapter's largest binding.
     pub context: Option<u32>,
-    /// The most tokens of a prompt in one step. `None`: 512.
+    /// The most tokens of a prompt in one step. `None`: by [`managers::prefill_chunk`], 512 for small models, fewer for large.
     pub prefill_chunk: Option<u32>,
 }
 
@@ -65,7 +65,8 @@ impl Session {
         }
 
         let checkpoint = Checkpoint::open(source).await?;
-        let precision = precision(options.dtype, &checkpoint);
+        let (parameters, stored_f32) = count(&checkpoint);
+        let precision = managers::resolve(options.dtype, parameters, stored_f32);
         let mut weights = Weights::new(device, &checkpoint);
         let model = Llama::load(&mut weights, &config, precision.weights)?;
         let extra = weights.extra();
@@ -75,7 +76,8 @@ impl Session {
         let of_all_layers = per_position * 2 * config.layers.len() as u64;
         let fits = (DEFAULT_CACHE / of_all_layers).min(device.max_binding() / per_position).clamp(1, 1 << 28) as u32;
         let context = options.context.unwrap_or(config.max_position_embeddings.min(fits));
-        let engine = Engine::new(device, model, config, precision, context, options.prefill_chunk.unwrap_or(512))?;
+        let chunk = options.prefill_chunk.unwrap_or_else(|| managers::prefill_chunk(parameters));
+        let engine = Engine::new(device, model, config, precision, context, chunk)?;
         Ok(Self { engine, tokenizer, defaults, precision, extra, place })
     }
 
@@ -142,13 +144,14 @@ impl Session {
     }
 }
 
-/// Types by the share of the weights that is stored as f32.
-fn precision(dtype: Dtype, checkpoint: &Checkpoint) -> Precision {
-    let elements = |info: &checkpoint::TensorInfo| info.shape.iter().product::<u64>();
-    let total: u64 = checkpoint.in_byte_order().map(elements).fold(0, u64::saturating_add);
-    let in_f32 =
-        checkpoint.in_byte_order().filter(|i| i.dtype == Stored::F32).map(elements).fold(0, u64::saturating_add);
-    managers::resolve(dtype, total, in_f32 > total / 2)
+/// The number of weights, and whether most of them are stored as f32.
+fn count(checkpoint: &Checkpoint) -> (u64, bool) {
+    // by bytes, whose sum the files bound, not by shapes
+    let sum = |only_f32: bool| -> u64 {
+        let tensors = checkpoint.in_byte_order().filter(|i| !only_f32 || i.dtype == Stored::F32);
+        tensors.map(|i| (i.range.end - i.range.start) * 8 / i.dtype.size_bits()).sum()
+    };
+    (sum(false), sum(true) > sum(false) / 2)
 }
 
 /// `generation_config.json` over what `config.json` says of end tokens.

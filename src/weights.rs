@@ -103,14 +103,9 @@ impl<'a> Weights<'a> {
         result
     }
 
-    /// Whether the checkpoint has this tensor.
-    #[must_use]
-    pub fn has(&self, name: &str) -> bool {
-        self.checkpoint.get(&format!("{}{name}", self.scope)).is_some()
-    }
-
-    /// A matrix `[sum of rows, dim]` of the tensors `NAME.weight`, `[rows, dim]` each, stacked on one another. Columns belong together in groups of
-    /// `column_group` (the heads of an attention's output, or `dim`), each of which is padded to a multiple of 4.
+    /// A matrix `[sum of rows, dim]` of the tensors `NAME.weight`, `[rows, dim]` each, stacked on one another. Columns belong
+    /// together in groups of `column_group` (the heads of an attention's output, or `dim`), each of which is padded to a
+    /// multiple of 4.
     ///
     /// # Errors
     /// As [`Device::buffer`]; wrong names and shapes are told by [`Weights::stream`], all at once.

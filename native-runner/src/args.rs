@@ -153,7 +153,7 @@ pub struct Generate {
     /// The most positions, prompt and text together [default: the model's, as far as memory allows]
     #[arg(long, value_name = "N")]
     pub context: Option<u32>,
-    /// The most tokens of the prompt in one step [default: 512]
+    /// The most tokens of the prompt in one step [default: 512, fewer for large models]
     #[arg(long, value_name = "N")]
     pub prefill_chunk: Option<u32>,
     /// How many steps the GPU may be ahead of the text; 0: the CPU samples [default: 8]
@@ -179,7 +179,7 @@ pub struct Forward {
     /// The most positions of a row [default: the model's, as far as memory allows]
     #[arg(long, value_name = "N")]
     pub context: Option<u32>,
-    /// The most tokens in one step [default: 512]
+    /// The most tokens in one step [default: 512, fewer for large models]
     #[arg(long, value_name = "N")]
     pub prefill_chunk: Option<u32>,
 }

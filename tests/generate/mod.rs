@@ -250,6 +250,13 @@ async fn requests_that_cannot_be_are_refused() {
         let error = refused(&mut session, &[1], bad).await;
         assert!(matches!(error, GenerateError::Setting { .. }), "{error}");
     }
+    // a context whose cache no binding shows: told when it is asked for, as a size, not as a failure inside
+    let mut wide = model();
+    wide.config["max_position_embeddings"] = serde_json::json!(1 << 26);
+    let mut long = open(&wide.source(), &LoadOptions { context: Some(1 << 26), ..F32 }).await;
+    let error = long.generate(&[1], options(1 << 25)).await.map(|_| ()).unwrap_err();
+    assert!(matches!(error, Error::Device(DeviceError::BufferTooLarge { .. })), "{error}");
+    assert_eq!(generate(&mut long, &[1], options(3)).await.len(), 3, "a shorter one still works");
     // the context bounds the result
     let mut generation = session.generate(&[1; 15], options(100)).await.unwrap();
     let mut count = 0;

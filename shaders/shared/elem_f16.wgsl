@@ -8,7 +8,7 @@ fn unpack4(v: Elem4) -> vec4<f32> {
 }
 
 // Saturates: an overflow to infinity would be silent, and would spread.
-// Rounds to nearest, ties to even, before it packs: `pack2x16float` may round either way, and SwiftShader's truncates.
+// Rounds to nearest, ties to even, before it packs: WGSL lets `pack2x16float` round either way.
 fn pack4(v: vec4<f32>) -> Elem4 {
     let bits = bitcast<vec4<u32>>(clamp(v, vec4<f32>(-F16_MAX), vec4<f32>(F16_MAX)));
     let even = (bits >> vec4<u32>(13u)) & vec4<u32>(1u);

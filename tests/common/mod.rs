@@ -77,10 +77,15 @@ pub fn assert_close(name: &str, got: &[f32], want: &[f64], abs: f64, rel: f64) {
 
 /// Says that a test did not run, and why: such lines are counted.
 pub fn skipped(why: &str) {
+    report(&format!("SKIPPED: {why}"));
+}
+
+/// A figure that a test measured, for the log of every target.
+pub fn report(line: &str) {
     #[cfg(not(target_arch = "wasm32"))]
-    println!("SKIPPED: {why}");
+    println!("{line}");
     #[cfg(target_arch = "wasm32")]
-    wasm_bindgen_test::console_log!("SKIPPED: {why}");
+    wasm_bindgen_test::console_log!("{line}");
 }
 
 /// A file of the shared test material, `fixtures/...` or `models/...`; `None` where it is absent.

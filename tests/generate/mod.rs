@@ -11,7 +11,7 @@ use webweft::session::{LoadOptions, Session};
 
 use crate::common::device;
 use crate::models::reference_llama::{Shape, Synthetic};
-use crate::models::{generate, open};
+use crate::models::{generate, open, rest};
 
 const F32: LoadOptions = LoadOptions { dtype: Dtype::F32, context: None, prefill_chunk: None };
 
@@ -94,13 +94,10 @@ async fn rolled_back_past_a_stop() {
     assert_eq!(session.engine().cached(), &so_far[..so_far.len() - 1], "the last token was never fed");
     let mut generation = session.generate(&so_far, options(33)).await.unwrap();
     assert_eq!(generation.timing().prefill_tokens, 1, "the cache is used again");
-    let mut rest = Vec::new();
-    while let Some(id) = generation.next().await.unwrap() {
-        rest.push(id);
-    }
+    let left = rest(&mut generation).await;
     assert_eq!(generation.finish_reason(), Some(FinishReason::Length));
     drop(generation);
-    assert_eq!(rest, whole[7..]);
+    assert_eq!(left, whole[7..]);
 
     // the first token that did not occur before: the text ends there
     let at = (1..whole.len()).rev().find(|&i| !whole[..i].contains(&whole[i])).unwrap();
@@ -108,10 +105,7 @@ async fn rolled_back_past_a_stop() {
         session.engine_mut().reset();
         let stop = GenerateOptions { eos_token_id: vec![299, whole[at]], lookahead, ..options(40) };
         let mut generation = session.generate(&prompt, stop).await.unwrap();
-        let mut ids = Vec::new();
-        while let Some(id) = generation.next().await.unwrap() {
-            ids.push(id);
-        }
+        let ids = rest(&mut generation).await;
         assert_eq!(generation.finish_reason(), Some(FinishReason::Stop), "lookahead {lookahead}");
         assert_eq!(generation.next().await.unwrap(), None);
         drop(generation);
@@ -181,10 +175,7 @@ async fn a_common_beginning_is_not_computed_twice() {
     other.extend([7, 8, 9]);
     let mut generation = session.generate(&other, options(12)).await.unwrap();
     assert_eq!(generation.timing().prefill_tokens, 3);
-    let mut ids = Vec::new();
-    while let Some(id) = generation.next().await.unwrap() {
-        ids.push(id);
-    }
+    let ids = rest(&mut generation).await;
     drop(generation);
     session.engine_mut().reset();
     assert_eq!(generate(&mut session, &other, options(12)).await, ids);
@@ -210,10 +201,7 @@ async fn a_cache_that_grows_keeps_what_it_holds() {
         let _ballast = own.storage("ballast", webweft::device::Category::Staging, ballast).unwrap();
         let mut generation = session.generate(&long, options(5)).await.unwrap();
         assert_eq!(generation.timing().prefill_tokens, computed, "619 tokens were in the cache");
-        let mut ids = Vec::new();
-        while let Some(id) = generation.next().await.unwrap() {
-            ids.push(id);
-        }
+        let ids = rest(&mut generation).await;
         drop(generation);
         session.engine_mut().reset();
         assert_eq!(generate(&mut session, &long, options(5)).await, ids);

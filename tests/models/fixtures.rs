@@ -8,7 +8,7 @@ use webweft::models::config::SUPPORTED;
 use webweft::session::LoadOptions;
 
 use super::{Expected, assert_close, generate, json, open, shared_source, top2_margin};
-use crate::common::{read_shared, skipped};
+use crate::common::{read_shared, report, skipped};
 
 /// Folders by their configs alone: a decoder that we have, in f32, f16 or bf16.
 async fn folders() -> Vec<String> {
@@ -60,6 +60,7 @@ async fn check(dtype: Dtype, tolerance: &str, chunks: &[u32]) {
         if let Some(differs) = got.iter().zip(&want).position(|(a, b)| a != b) {
             let vocab = session.engine().vocab_size() as usize;
             let margin = top2_margin(&expected.floats("greedy_logits")[differs * vocab..][..vocab]);
+            report(&format!("{folder}, {dtype:?}: another token at {differs}, margin {margin}"));
             assert!(f64::from(margin) < 2.0 * tolerance, "{folder}: another token at {differs}, margin {margin}");
         }
     }

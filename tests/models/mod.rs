@@ -77,7 +77,11 @@ pub async fn open(source: &Source, options: &LoadOptions) -> Session {
 
 /// All tokens of a generation.
 pub async fn generate(session: &mut Session, prompt: &[u32], options: webweft::generate::GenerateOptions) -> Vec<u32> {
-    let mut generation = session.generate(prompt, options).await.unwrap();
+    rest(&mut session.generate(prompt, options).await.unwrap()).await
+}
+
+/// The tokens that are left of it.
+pub async fn rest(generation: &mut webweft::generate::Generation<'_>) -> Vec<u32> {
     let mut ids = Vec::new();
     while let Some(id) = generation.next().await.unwrap() {
         ids.push(id);

@@ -8,7 +8,7 @@ use webweft::managers::Dtype;
 use webweft::session::{LoadOptions, Session};
 
 use super::{Expected, assert_close, generate, negative_log_likelihood, open, shared_source, top2_margin};
-use crate::common::skipped;
+use crate::common::{report, skipped};
 
 const FOLDER: &str = "models/stories260K";
 
@@ -54,7 +54,7 @@ async fn f16_ids_equal_transformers_but_at_near_ties() {
         let last = exact.len() - vocab;
         let margin = top2_margin(&exact[last..]);
         let error = exact[last..].iter().zip(&rounded[last..]).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-        println!("prompt {prompt}, f16: another token at {differs}; margin {margin}, error {error}");
+        report(&format!("prompt {prompt}, f16: another token at {differs}; margin {margin}, error {error}"));
         assert!(error < 0.05, "prompt {prompt}, step {differs}: f16 is off by {error}");
         assert!(margin <= 2.0 * error, "prompt {prompt} differs at {differs}: margin {margin}, error {error}");
         assert!(
@@ -92,10 +92,10 @@ async fn q4_costs_little_and_takes_little() {
     }
     let ratio = perplexities[1] / perplexities[0];
     let share = linear_bytes[1] as f64 / linear_bytes[2] as f64;
-    println!(
+    report(&format!(
         "perplexity f32 {:.4}, q4 {:.4}: {ratio:.4}; linear layers {share:.4} of f16",
         perplexities[0], perplexities[1]
-    );
+    ));
     assert!(ratio <= 1.10, "perplexity at q4 is {ratio} times that of f32");
     assert!(share <= 0.30, "linear layers take {share} of f16");
 }

@@ -128,6 +128,24 @@ pub struct Generate {
     /// The prompt as token ids: 1,403,407
     #[arg(long, value_name = "IDS", conflicts_with = "prompt", allow_hyphen_values = true)]
     pub prompt_ids: Option<TokenIds>,
+    /// How tokens are chosen, and when to stop.
+    #[command(flatten)]
+    pub sampling: Sampling,
+    /// The most positions, prompt and text together [default: the model's, as far as memory allows]
+    #[arg(long, value_name = "N")]
+    pub context: Option<u32>,
+    /// The most tokens of the prompt in one step [default: 512, fewer for large models]
+    #[arg(long, value_name = "N")]
+    pub prefill_chunk: Option<u32>,
+    /// One JSON object per line: a `token` each, then `done` with ids, text and stats
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// How to generate: flags of `generate` and `chat`.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Generation")]
+pub struct Sampling {
     /// The most tokens to generate [default: 256]
     #[arg(long, value_name = "N")]
     pub max_new_tokens: Option<usize>,
@@ -150,18 +168,9 @@ pub struct Generate {
     /// Tokens that end the text: 2 or 1,2 [default: the model's]
     #[arg(long, value_name = "IDS", conflicts_with = "ignore_eos", allow_hyphen_values = true)]
     pub eos_token_id: Option<TokenIds>,
-    /// The most positions, prompt and text together [default: the model's, as far as memory allows]
-    #[arg(long, value_name = "N")]
-    pub context: Option<u32>,
-    /// The most tokens of the prompt in one step [default: 512, fewer for large models]
-    #[arg(long, value_name = "N")]
-    pub prefill_chunk: Option<u32>,
     /// How many steps the GPU may be ahead of the text; 0: the CPU samples [default: 8]
     #[arg(long, value_name = "N")]
     pub lookahead: Option<usize>,
-    /// One JSON object per line: a `token` each, then `done` with ids, text and stats
-    #[arg(long)]
-    pub json: bool,
 }
 
 /// `forward`.

@@ -10,6 +10,7 @@ mod lists;
 mod open;
 mod output;
 mod prompt;
+mod sampling;
 mod sizes;
 mod stats;
 mod stream;

@@ -1,5 +1,6 @@
 // Causal attention with online softmax (Milakov & Gimelshein 2018; Dao et al. 2022): scores are never written out.
 //   y[t, h, ..] = sum_s softmax_s(scale * q[t, h, ..] . k[s, h', ..]) v[s, h', ..],  s <= position + t,  h' = h / (H / K)
+// with scores bounded by `softcap` where there is one.
 // q: [T, H, E]; caches: [blocks, 32, K, E]; y: [T, H, E], or where SPLIT one unnormalised part per split, with its
 // maximum and sum in `stats`, for attention_merge.
 //
@@ -11,6 +12,7 @@
 @if(c_f16) import package::shared::elem_f16::{Elem4 as C4, unpack4 as unpack_c};
 import package::shared::step::{Step, BLOCK};
 import package::shared::group::flat_group;
+import package::shared::tanh::tanh4;
 
 const QUERIES: u32 = 8u;
 const LANES: u32 = 64u;
@@ -32,6 +34,8 @@ struct Params {
     // keys that a query sees, itself included; 0: all (sliding window)
     window: u32,
     scale: f32,
+    // bounds scores: cap * tanh(score / cap); 0: off (Gemma 2, 2024)
+    softcap: f32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -109,6 +113,9 @@ fn main(
                     dot(kv, queries[(row_half + 3u) * HEAD4 + e]),
                 );
             }
+        }
+        if params.softcap > 0.0 {
+            s = params.softcap * tanh4(s / params.softcap);
         }
         for (var r = 0u; r < 4u; r++) {
             let position = step.position + (row0 + row_half + r) / share;

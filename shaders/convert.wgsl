@@ -1,17 +1,25 @@
 // Rows of a checkpoint's tensor, as stored there, to rows of a weight, as kernels read it: f32, f16, or q4.
 //
-// `bytes` holds whole source rows, packed. Source row r goes to weight row  base + (r / G) * G' + r % G, and source column c
-// to column (c / C) * C' + c % C: groups of rows or columns (the heads of an attention) that are no multiple of 4 wide are
+// `bytes` holds whole source rows, packed, or of a tensor that is stored transposed ([inputs, outputs]) whole columns: element
+// (r, c) is at (r - first) * row_stride + (c - first_column) * column_stride. Source row r goes to weight row
+// base + (r / G) * G' + r % G, and source column c to column (c / C) * C' + c % C: groups of rows or columns (the heads of an attention) that are no multiple of 4 wide are
 // padded to one. What pads is zero. Rows outside this part (low .. high) are left alone.
 // Values that are not finite, or that f16 cannot hold, are reported in `status` by the tensor's number.
 import package::shared::f16::{f16_bits, f16_value};
 import package::shared::group::flat_group;
 
 struct Params {
-    // source rows in `bytes`, the number of the first, and elements in a row
+    // source rows in `bytes`, the number of the first, and columns of the whole tensor
     rows: u32,
     first: u32,
     columns: u32,
+    // the first column in `bytes`, and how far elements are apart
+    first_column: u32,
+    row_stride: u32,
+    column_stride: u32,
+    // units (vec4s; q4: scale words) of a stored row that are made here, and the first
+    units: u32,
+    first_unit: u32,
     // G, G' and the weight row of the first group
     row_group: u32,
     row_padded: u32,
@@ -73,7 +81,7 @@ fn value(r: u32, c: u32) -> f32 {
     if within >= params.column_group || origin >= params.columns {
         return 0.0;
     }
-    let bits = source_bits(r * params.columns + origin);
+    let bits = source_bits(r * params.row_stride + (origin - params.first_column) * params.column_stride);
     if (bits & EXPONENT) == EXPONENT {
         atomicMin(&status.not_finite, params.tensor);
         return 0.0;
@@ -130,10 +138,8 @@ fn main(
 ) {
     let index = flat_group(group, groups) * 64u + lane;
     // an invocation makes one vec4 of a row, or one scale word with its two blocks
-    @if(d_q4) let per_row = params.scale_stride;
-    @if(!d_q4) let per_row = params.stride4;
-    let r = index / per_row;
-    let i = index % per_row;
+    let r = index / params.units;
+    let i = params.first_unit + index % params.units;
     if r >= params.rows {
         return;
     }

@@ -1,10 +1,13 @@
-// y[t, ..] = table[ids[t], ..]            Rows of the table outside this part, and t >= T, are left alone.
+// y[t, ..] = table[ids[t], ..] * scale, or where POSITIONS  y[t, ..] += table[position + t + offset, ..]: learned positions.
+// Rows of the table outside this part, and t >= T, are left alone.
 // table: [V, D] (this part: rows first .. first + count); ids: [T]; y: [T, D] f32
 @if(w_f32) import package::shared::elem_f32::{Elem4 as W4, unpack4 as unpack_w};
 @if(w_f16) import package::shared::elem_f16::{Elem4 as W4, unpack4 as unpack_w};
 @if(w_q4) import package::shared::dequantize::{q4_unpack4, q4_scale, Q4_BLOCK4};
 import package::shared::step::Step;
 import package::shared::group::flat_group;
+
+override POSITIONS: bool = false;
 
 struct Params {
     // D in vec4s
@@ -17,6 +20,8 @@ struct Params {
     scale_stride: u32,
     // multiplies every embedding (Gemma); 1 elsewhere
     scale: f32,
+    // POSITIONS: the table's row for position 0
+    offset: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -51,9 +56,17 @@ fn main(
     if t >= step.rows {
         return;
     }
-    let row = ids[t] - params.first; // wraps below the part, and then fails the test
+    var row = step.position + t + params.offset;
+    if !POSITIONS {
+        row = ids[t];
+    }
+    row -= params.first; // wraps below the part, and then fails the test
     if row >= params.count {
         return;
     }
-    y[index] = table4(row, i) * params.scale;
+    if POSITIONS {
+        y[index] += table4(row, i);
+    } else {
+        y[index] = table4(row, i) * params.scale;
+    }
 }

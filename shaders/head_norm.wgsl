@@ -1,11 +1,14 @@
-// Normalizes each query and key head by itself, in place (Dehghani et al. 2023; Qwen3):
-//   x[t, h, c] = x[t, h, c] * gain[c] / sqrt(mean(x[t, h, ..]^2) + eps)     for the H query heads, then the K key heads
-// x: [T, (H + 2 K) E], values untouched; gain: [2, E] f32, that of queries, then that of keys. E is padded with zeros.
+// Normalizes each query and key head by itself, in place, as `norm` does a row: the H query heads, then the K key heads
+// (root mean square: Dehghani et al. 2023, Qwen3, Gemma 3; with CENTER and BIAS layer norm: Phi).
+// x: [T, (H + 2 K) E], values untouched; gain, bias: [2, E] f32, that of queries, then that of keys. What pads E is zero.
 @if(x_f32) import package::shared::elem_f32::{Elem4 as X4, unpack4 as unpack_x, pack4 as pack_x};
 @if(x_f16) import package::shared::elem_f16::{Elem4 as X4, unpack4 as unpack_x, pack4 as pack_x};
 import package::shared::step::Step;
 import package::shared::group::flat_group;
 import package::shared::reduce::{workgroup_sum4, LANES};
+
+override CENTER: bool = false;
+override BIAS: bool = false;
 
 struct Params {
     heads: u32,
@@ -14,12 +17,16 @@ struct Params {
     head_dim: u32,
     head4: u32,
     eps: f32,
+    // 1 where the checkpoint holds gains less one (Gemma), else 0
+    offset: f32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> step: Step;
 @group(0) @binding(2) var<storage, read_write> x: array<X4>;
 @group(0) @binding(3) var<storage, read> gain: array<vec4<f32>>;
+// BIAS only; otherwise a stand-in that is not read
+@group(0) @binding(4) var<storage, read> bias: array<vec4<f32>>;
 
 @compute @workgroup_size(64)
 fn main(
@@ -42,11 +49,22 @@ fn main(
     if lane < params.head4 {
         v = unpack_x(x[at]);
     }
+    if CENTER {
+        @if(sg_on) let sum = workgroup_sum4(v, subgroup_lane, subgroup, subgroups);
+        @if(sg_off) let sum = workgroup_sum4(v, lane);
+        let mean = (sum.x + sum.y + sum.z + sum.w) / f32(params.head_dim);
+        let column = vec4<u32>(lane * 4u) + vec4<u32>(0u, 1u, 2u, 3u);
+        v = select(vec4<f32>(0.0), v - mean, column < vec4<u32>(params.head_dim));
+    }
     @if(sg_on) let sum = workgroup_sum4(v * v, subgroup_lane, subgroup, subgroups);
     @if(sg_off) let sum = workgroup_sum4(v * v, lane);
-    let mean = (sum.x + sum.y + sum.z + sum.w) / f32(params.head_dim);
+    let variance = (sum.x + sum.y + sum.z + sum.w) / f32(params.head_dim);
     if lane < params.head4 {
-        let of_keys = select(0u, params.head4, h >= params.heads);
-        x[at] = pack_x(v * inverseSqrt(mean + params.eps) * gain[of_keys + lane]);
+        let own = select(0u, params.head4, h >= params.heads) + lane;
+        v *= inverseSqrt(variance + params.eps) * (params.offset + gain[own]);
+        if BIAS {
+            v += bias[own];
+        }
+        x[at] = pack_x(v);
     }
 }

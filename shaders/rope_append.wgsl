@@ -8,6 +8,9 @@
 import package::shared::step::{Step, BLOCK};
 import package::shared::group::flat_group;
 
+// Whether the table has every position for itself (frequencies that change along the sequence).
+override EVERY: bool = false;
+
 struct Params {
     heads: u32,
     kv_heads: u32,
@@ -23,8 +26,8 @@ struct Params {
 @group(0) @binding(3) var<storage, read_write> q: array<X4>;
 @group(0) @binding(4) var<storage, read_write> k_cache: array<C4>;
 @group(0) @binding(5) var<storage, read_write> v_cache: array<C4>;
-// (cos, sin) of angle(i) * p: for p = 0 .. 255, then for p = 0, 256, 512, ...; [positions, R/2] each.
-// Their product by the addition theorem is exact to f32 at any position, with a table that stays small.
+// EVERY: (cos, sin) of pair i at position p, [positions, R/2]. Else of angle(i) * p: for p = 0 .. 255, then for p = 0, 256,
+// 512, ...; their product by the addition theorem is exact to f32 at any position, with a table that stays small.
 @group(0) @binding(6) var<storage, read> table: array<vec2<f32>>;
 
 fn element(head: u32, i: u32) -> f32 {
@@ -38,13 +41,17 @@ fn rotated(head: u32, i: u32, p: u32) -> f32 {
         return element(head, i);
     }
     let pair = i % half;
-    let low = table[(p % 256u) * half + pair];
-    let high = table[(256u + p / 256u) * half + pair];
-    let c = low.x * high.x - low.y * high.y;
-    let s = low.y * high.x + low.x * high.y;
+    var turn: vec2<f32>;
+    if EVERY {
+        turn = table[p * half + pair];
+    } else {
+        let low = table[(p % 256u) * half + pair];
+        let high = table[(256u + p / 256u) * half + pair];
+        turn = vec2<f32>(low.x * high.x - low.y * high.y, low.y * high.x + low.x * high.y);
+    }
     let other = select(i + half, i - half, i >= half);
     let sign = select(-1.0, 1.0, i >= half);
-    return element(head, i) * c + sign * element(head, other) * s;
+    return element(head, i) * turn.x + sign * element(head, other) * turn.y;
 }
 
 @compute @workgroup_size(64)

@@ -7,7 +7,7 @@ use crate::device::Device;
 use crate::error::{ConfigError, Error, GenerateError};
 use crate::generate::{Engine, GenerateOptions, Generation, Hidden};
 use crate::managers::{self, Dtype, Precision};
-use crate::models::{Llama, ModelConfig, config};
+use crate::models::{Decoder, ModelConfig, config};
 use crate::nn::KvCache;
 use crate::preprocess::Tokenizer;
 use crate::source::Source;
@@ -54,7 +54,7 @@ impl Session {
         let place = source.describe();
         let json = checkpoint::read_json(source, "config.json", MAX_CONFIG).await?;
         let json = json.ok_or_else(|| ConfigError::Missing { place: place.clone() })?;
-        let ModelConfig::Llama(config) = ModelConfig::from_json(&json)?;
+        let ModelConfig::Decoder(config) = ModelConfig::from_json(&json)?;
         let defaults = generation_defaults(source, config.eos_token_id.clone()).await?;
         let tokenizer = Tokenizer::load(source).await?;
         if let Some(tokenizer) = &tokenizer
@@ -68,7 +68,7 @@ impl Session {
         let (parameters, stored_f32) = count(&checkpoint);
         let precision = managers::resolve(options.dtype, parameters, stored_f32);
         let mut weights = Weights::new(device, &checkpoint);
-        let model = Llama::load(&mut weights, &config, precision.weights)?;
+        let model = Decoder::load(&mut weights, &config, precision.weights)?;
         let extra = weights.extra();
         weights.stream(source, progress).await?;
 

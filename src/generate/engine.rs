@@ -6,7 +6,7 @@ use crate::device::{Buffer, Device, Readback};
 use crate::error::{DeviceError, Error, GenerateError};
 use crate::graph::{Arena, Graph, Program};
 use crate::managers::Precision;
-use crate::models::{Llama, LlamaConfig};
+use crate::models::{Decoder, DecoderConfig};
 use crate::nn::{KvCache, Pass, Rope};
 use crate::ops::{self, Rows};
 use crate::shaders;
@@ -71,8 +71,8 @@ pub struct Hidden {
 /// One model on one device, and one sequence of it.
 pub struct Engine {
     pub(super) device: Device,
-    model: Llama,
-    config: LlamaConfig,
+    model: Decoder,
+    config: DecoderConfig,
     precision: Precision,
     /// the most positions that the cache may grow to
     context: u32,
@@ -83,6 +83,8 @@ pub struct Engine {
     programs: HashMap<Key, Recorded>,
     /// the tokens whose keys and values the cache holds
     pub(super) cached: Vec<u32>,
+    /// of each rope: the regime in which these were rotated
+    regimes: Vec<u32>,
     pub(super) readbacks: Vec<Readback>,
 }
 
@@ -90,7 +92,7 @@ pub struct Engine {
 struct State {
     step: Step,
     cache: KvCache,
-    rope: Rope,
+    ropes: Vec<Rope>,
 }
 
 impl std::fmt::Debug for Engine {
@@ -109,8 +111,8 @@ impl Engine {
     /// [`GenerateError::Setting`] where one of them is out of range.
     pub fn new(
         device: &Device,
-        model: Llama,
-        config: LlamaConfig,
+        model: Decoder,
+        config: DecoderConfig,
         precision: Precision,
         context: u32,
         chunk: u32,
@@ -123,6 +125,7 @@ impl Engine {
         check_chunk(chunk)?;
         Ok(Self {
             device: device.clone(),
+            regimes: config.ropes.iter().map(|rope| rope.regime(1)).collect(),
             model,
             config,
             precision,
@@ -154,10 +157,10 @@ impl Engine {
         self.config.vocab_size
     }
 
-    /// D.
+    /// Width of the last hidden state: D in most models.
     #[must_use]
     pub fn hidden_size(&self) -> u32 {
-        self.config.hidden_size
+        self.config.embedding.size
     }
 
     /// The tokens whose keys and values are in the cache: a prompt that begins with them does not compute them again.
@@ -233,8 +236,33 @@ impl Engine {
         let (device, c) = (&self.device, &self.config);
         let cache = KvCache::new(device, c.layers.len() as u32, &c.heads, self.precision.activations, positions)?;
         let step = Step::new(device, self.chunk.next_power_of_two(), cache.blocks(), RING)?;
-        let rope = Rope::new(device, &c.rope.inv_freq(c.heads.rotary), 1.0, cache.positions())?;
-        Ok(State { step, cache, rope })
+        let ropes = c.ropes.iter().zip(&self.regimes);
+        let ropes = ropes
+            .map(|(rope, &regime)| {
+                Rope::new(device, &rope.table(c.heads.rotary, cache.positions(), regime), rope.every())
+            })
+            .collect::<Result<_, _>>()?;
+        Ok(State { step, cache, ropes })
+    }
+
+    /// Gives ropes whose frequencies follow the length of the sequence those of `length` positions. Where they change, what is
+    /// cached was rotated by others, and is forgotten.
+    fn set_length(&mut self, length: usize) {
+        let Some(state) = &self.state else { return };
+        for ((config, rope), regime) in self.config.ropes.iter().zip(&state.ropes).zip(&mut self.regimes) {
+            let now = config.regime(length as u32);
+            if now != *regime {
+                *regime = now;
+                rope.write(&self.device, &config.table(self.config.heads.rotary, state.cache.positions(), now));
+                self.cached.clear();
+            }
+        }
+    }
+
+    /// The longest sequence that needs no other frequencies than one of `length` positions.
+    pub(super) fn reach(&self, length: usize) -> usize {
+        let reach = self.config.ropes.iter().map(|rope| rope.reach(length as u32)).min();
+        reach.unwrap_or(u32::MAX) as usize
     }
 
     fn state(&self) -> &State {
@@ -268,7 +296,7 @@ impl Engine {
             wanted: if key.phase == Phase::Everything { Rows::All } else { Rows::Last },
             elem: self.precision.activations,
         };
-        let hidden = self.model.forward(&mut g, &state.rope, &pass)?; // [T, D] or [1, D]
+        let hidden = self.model.forward(&mut g, &state.ropes, &pass)?; // [T, D] or [1, D]
         let mut logits = None;
         if key.phase != Phase::Fill {
             let made = self.model.logits(&mut g, &hidden, &pass)?; // [T, V] or [1, V]
@@ -299,8 +327,10 @@ impl Engine {
     }
 
     /// Submits a prompt in chunks; tokens that the cache already holds are left out. The last chunk's program is of `phase`:
-    /// its encoder is returned unsubmitted, with where its logits go, and how many tokens were left out.
-    pub(super) fn prefill(&mut self, ids: &[u32], phase: Phase) -> Result<Prefilled, Error> {
+    /// its encoder is returned unsubmitted, with where its logits go, and how many tokens were left out. `sampled` tokens of this
+    /// generation are among them already.
+    pub(super) fn prefill(&mut self, ids: &[u32], phase: Phase, sampled: usize) -> Result<Prefilled, Error> {
+        self.set_length(ids.len());
         // at least one token must run, for its logits
         let known = self.cached.iter().zip(ids).take_while(|(a, b)| a == b).count().min(ids.len() - 1);
         self.cached.truncate(known);
@@ -309,7 +339,7 @@ impl Engine {
         loop {
             let rows = size.min(ids.len() - position);
             let last = position + rows == ids.len();
-            self.set_step(position, &ids[position..position + rows]);
+            self.set_step(position, &ids[position..position + rows], sampled);
             let mut encoder = self.device.encoder();
             let now = if last { phase } else { Phase::Fill };
             let recorded = self.program(now, rows as u32, (position + rows) as u32)?;
@@ -324,11 +354,12 @@ impl Engine {
         }
     }
 
-    /// Sets the step to `ids` at `position`, with nothing sampled yet.
-    pub(super) fn set_step(&self, position: usize, ids: &[u32]) {
+    /// Sets the step to `ids` at `position`, with `sampled` tokens sampled so far.
+    pub(super) fn set_step(&self, position: usize, ids: &[u32], sampled: usize) {
         let step = self.step();
         let rows = ids.len() as u32;
-        step.set(&self.device, &shaders::Step { position: position as u32, rows, done: 0, sampled: 0 });
+        let state = shaders::Step { position: position as u32, rows, done: 0, sampled: sampled as u32 };
+        step.set(&self.device, &state);
         step.set_ids(&self.device, ids);
     }
 
@@ -339,12 +370,13 @@ impl Engine {
     pub async fn forward(&mut self, ids: &[u32]) -> Result<Hidden, Error> {
         self.check_ids(ids)?;
         self.reserve(ids.len())?;
+        self.set_length(ids.len());
         self.cached.clear();
         let mut out = Hidden::default();
         let size = self.rows_at_once(Phase::Everything);
         for (i, chunk) in ids.chunks(size).enumerate() {
             let position = i * size;
-            self.set_step(position, chunk);
+            self.set_step(position, chunk, 0);
             let mut encoder = self.device.encoder();
             let device = self.device.clone();
             let recorded = self.program(Phase::Everything, chunk.len() as u32, (position + chunk.len()) as u32)?;

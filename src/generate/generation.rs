@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use web_time::Instant;
 
-use super::engine::{Engine, Output, Phase, unpack_rows};
+use super::engine::{Engine, Output, Phase, Prefilled, unpack_rows};
 use super::{FinishReason, GenerateOptions};
 use crate::device::{READBACK_MS, Readback};
 use crate::error::{Error, GenerateError};
@@ -48,6 +48,8 @@ pub struct Generation<'e> {
     limit: usize,
     submitted: usize,
     delivered: usize,
+    /// tokens after which the whole sequence is computed again: its rotary frequencies change
+    reach: usize,
     bursts: VecDeque<Burst>,
     /// steps of the next burst, and when the last one came back
     burst: usize,
@@ -83,7 +85,7 @@ impl Engine {
 
         let started = Instant::now();
         let phase = if options.lookahead == 0 { Phase::Logits } else { Phase::Sample };
-        let prefilled = self.prefill(prompt, phase)?;
+        let prefilled = self.prefill(prompt, phase, 0)?;
         let vocab = self.vocab_size() as usize;
         let most_ready = options.lookahead.max(1);
         let mut generation = Generation {
@@ -91,6 +93,7 @@ impl Engine {
             limit,
             submitted: 0,
             delivered: 0,
+            reach: (self.reach(prompt.len()) - prompt.len()).saturating_add(1),
             bursts: VecDeque::with_capacity(self.readbacks.len()),
             burst: 1,
             collected: started,
@@ -206,8 +209,13 @@ impl Generation<'_> {
 
     /// Keeps the GPU busy: submits bursts until `lookahead` tokens are under way.
     fn run_ahead(&mut self) -> Result<(), Error> {
-        while self.submitted < self.limit && self.bursts.len() < self.engine.readbacks.len() {
-            let count = self.burst.min(self.limit - self.submitted);
+        if self.delivered == self.reach {
+            let prefilled = self.begin_again(Phase::Sample)?;
+            self.submit(prefilled.encoder, 1)?;
+        }
+        let end = self.limit.min(self.reach);
+        while self.submitted < end && self.bursts.len() < self.engine.readbacks.len() {
+            let count = self.burst.min(end - self.submitted);
             let live = (self.prompt + self.submitted + count - 1) as u32;
             let mut encoder = self.engine.device.encoder();
             let recorded = self.engine.program(Phase::Sample, 1, live)?;
@@ -217,6 +225,13 @@ impl Generation<'_> {
             self.submit(encoder, count)?;
         }
         Ok(())
+    }
+
+    /// Prefills all tokens so far, in the frequencies of their number.
+    fn begin_again(&mut self, phase: Phase) -> Result<Prefilled, Error> {
+        let tokens = self.engine.cached.clone();
+        self.reach = self.engine.reach(tokens.len()) - self.prompt + 1;
+        self.engine.prefill(&tokens, phase, self.submitted)
     }
 
     /// Submits an encoder that samples `count` tokens, and has them read back.
@@ -286,10 +301,15 @@ impl Generation<'_> {
 
     /// Waits for the logits after the last token, having submitted its step where nobody has.
     async fn fetch_logits(&mut self) -> Result<(), Error> {
-        if self.submitted == self.delivered {
+        if self.delivered == self.reach {
+            let prefilled = self.begin_again(Phase::Logits)?;
+            if let Some(logits) = prefilled.logits {
+                self.submit_logits(prefilled.encoder, logits);
+            }
+        } else if self.submitted == self.delivered {
             let position = self.prompt + self.delivered - 1;
             let last = self.engine.cached[position];
-            self.engine.set_step(position, &[last]);
+            self.engine.set_step(position, &[last], self.delivered);
             let mut encoder = self.engine.device.encoder();
             let recorded = self.engine.program(Phase::Logits, 1, position as u32 + 1)?;
             recorded.program.encode(&mut encoder);

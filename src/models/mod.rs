@@ -1,8 +1,14 @@
-//! Architectures, from their configurations alone.
+//! Architectures, and how their configs are read: `decoder` is the network, each family's file says what it makes of it.
 
 pub mod config;
+pub mod decoder;
+mod gemma;
+mod gpt2;
 mod llama;
+mod opt;
+mod phi;
 pub mod rope;
 
-pub use config::{LlamaConfig, ModelConfig};
-pub use llama::Llama;
+pub use config::ModelConfig;
+pub use decoder::{Decoder, DecoderConfig};
+pub use rope::{RopeConfig, RopeScaling};

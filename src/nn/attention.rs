@@ -1,19 +1,18 @@
-use crate::device::Buffer;
+use super::norm::affine;
 use crate::error::Error;
 use crate::graph::Graph;
 use crate::nn::{Linear, Pass, Rope};
-use crate::ops::{self, AttentionParams, Heads, Out, Result};
+use crate::ops::{self, Affine, AttentionParams, Heads, NormConfig, Out, Result};
 use crate::tensor::{Storage, Tensor};
 use crate::weights::{Rows, Weights};
 
-/// Causal self-attention with rotary positions and grouped heads: q, k and v are one product.
+/// Causal self-attention with grouped heads: q, k and v are one product.
 #[derive(Debug)]
 pub struct Attention {
     qkv: Linear,
     o: Linear,
-    qk_norm: Option<(Buffer, f32)>,
-    heads: Heads,
-    window: u32,
+    qk_norm: Option<(Affine, NormConfig)>,
+    config: AttentionConfig,
 }
 
 /// What an [`Attention`] over `dim` inputs is made of.
@@ -23,40 +22,60 @@ pub struct AttentionConfig {
     pub dim: u32,
     /// H, K, E and the rotary width.
     pub heads: Heads,
+    /// Multiplies scores: 1 / sqrt(E) in most models.
+    pub scale: f32,
+    /// Bounds scores; 0: off.
+    pub softcap: f32,
     /// Keys that a query sees, itself included; 0: all.
     pub window: u32,
     /// Biases in q, k and v.
     pub qkv_bias: bool,
     /// A bias in o.
     pub o_bias: bool,
-    /// The epsilon of `q_norm` and `k_norm`, where there are such.
-    pub qk_norm: Option<f32>,
-    /// One tensor `qkv_proj` instead of three.
-    pub fused: bool,
+    /// Query and key heads are normalized each by itself.
+    pub qk_norm: Option<NormConfig>,
+    /// Matrices are stored `[inputs, outputs]`.
+    pub transposed: bool,
+    /// What its tensors are called.
+    pub names: AttentionNames,
+}
+
+/// What the tensors of an [`Attention`] are called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AttentionNames {
+    /// Queries, keys and values; or one name, where they are one tensor.
+    pub qkv: &'static [&'static str],
+    /// The output projection.
+    pub o: &'static str,
+    /// The norms of queries and of keys, where there are such.
+    pub qk_norm: [&'static str; 2],
 }
 
 impl Attention {
-    /// `q_proj`, `k_proj`, `v_proj` (or `qkv_proj`), `o_proj`, `q_norm` and `k_norm`.
+    /// The tensors that `config` names.
     ///
     /// # Errors
     /// As [`Weights::matrix`].
-    pub fn load(w: &mut Weights<'_>, c: &AttentionConfig, storage: Storage) -> Result<Self, Error> {
-        let (dim, heads, width) = (c.dim, c.heads, c.heads.head_dim);
-        let of = |name, count| Rows { name, rows: count * width, group: width };
-        let fused = [of("qkv_proj", heads.heads + 2 * heads.kv_heads)];
-        let three = [of("q_proj", heads.heads), of("k_proj", heads.kv_heads), of("v_proj", heads.kv_heads)];
-        let qkv = if c.fused { &fused[..] } else { &three };
-        let norms = [Rows::plain("q_norm", width), Rows::plain("k_norm", width)];
+    pub fn load(w: &mut Weights<'_>, config: AttentionConfig, storage: Storage) -> Result<Self, Error> {
+        let AttentionConfig { dim, heads, names, transposed, .. } = config;
+        let width = heads.head_dim;
+        let counts = [heads.heads, heads.kv_heads, heads.kv_heads];
+        let of = |name, count| Rows::grouped(name, count * width, width).transposed(transposed);
+        let qkv: Vec<_> = match *names.qkv {
+            [fused] => vec![of(fused, counts.iter().sum())],
+            _ => names.qkv.iter().zip(counts).map(|(name, count)| of(name, count)).collect(),
+        };
+        let o = [Rows::plain(names.o, dim).transposed(transposed)];
+        let norms = names.qk_norm.map(|name| Rows::plain(name, width));
         Ok(Self {
-            qkv: Linear::load(w, qkv, dim, dim, c.qkv_bias, storage)?,
-            o: Linear::load(w, &[Rows::plain("o_proj", dim)], heads.heads * width, width, c.o_bias, storage)?,
-            qk_norm: c.qk_norm.map(|eps| Ok::<_, Error>((w.vector(&norms, "weight")?, eps))).transpose()?,
-            heads,
-            window: c.window,
+            qkv: Linear::load(w, &qkv, dim, dim, config.qkv_bias, storage)?,
+            o: Linear::load(w, &o, heads.heads * width, width, config.o_bias, storage)?,
+            qk_norm: config.qk_norm.map(|norm| Ok::<_, Error>((affine(w, &norms, norm)?, norm))).transpose()?,
+            config,
         })
     }
 
-    /// `x`: `[T, D]`, normalized; adds to `residual`, `[T, D]`.
+    /// `x`: `[T, D]`; returns `[T, D]`, new or added to the residual stream. Queries and keys are rotated where there is a `rope`.
     ///
     /// # Errors
     /// [`ops::RecordError`]
@@ -64,21 +83,20 @@ impl Attention {
         &self,
         g: &mut Graph<'_>,
         x: &Tensor,
-        residual: &Tensor,
+        out: Out<'_>,
         layer: usize,
-        rope: &Rope,
+        rope: Option<&Rope>,
         pass: &Pass<'_>,
-    ) -> Result<()> {
+    ) -> Result<Tensor> {
+        let AttentionConfig { heads, scale, softcap, window, .. } = self.config;
         let kv = pass.cache.layer(layer); // [blocks, 32, K, E] twice
         let qkv = self.qkv.forward(g, x, Out::New(pass.elem), pass)?; // [T, (H + 2 K) E]
-        if let Some((gain, eps)) = &self.qk_norm {
-            ops::head_norm(g, &qkv, &self.heads, gain, *eps, pass.step)?; // [T, (H + 2 K) E]
+        if let Some((affine, config)) = &self.qk_norm {
+            ops::head_norm(g, &qkv, &heads, affine, *config, pass.step)?; // [T, (H + 2 K) E]
         }
-        let q = ops::rope_append(g, &qkv, &self.heads, &rope.table, kv, pass.step)?; // [T, H E]
-        let scale = (f64::from(self.heads.head_dim)).powf(-0.5) as f32;
-        let params = AttentionParams { heads: self.heads, scale, window: self.window, live: pass.live };
+        let q = ops::rope_append(g, &qkv, &heads, rope.map(Rope::table), kv, pass.step)?; // [T, H E]
+        let params = AttentionParams { heads, scale, softcap, window, live: pass.live };
         let y = ops::attention(g, &q, kv, &params, pass.step)?; // [T, H E]
-        self.o.forward(g, &y, Out::AddTo(residual), pass)?; // [T, D]
-        Ok(())
+        self.o.forward(g, &y, out, pass) // [T, D]
     }
 }

@@ -36,7 +36,22 @@ impl Linear {
     /// # Errors
     /// [`ops::RecordError`]
     pub fn forward(&self, g: &mut Graph<'_>, x: &Tensor, out: Out<'_>, pass: &Pass<'_>) -> Result<Tensor> {
-        ops::matmul(g, x, &self.weight, self.bias.as_ref(), out, Rows::All, pass.step)
+        self.forward_rows(g, x, out, Rows::All, pass)
+    }
+
+    /// As [`forward`](Self::forward), where `x` may be the one row that [`Rows::Last`] left.
+    ///
+    /// # Errors
+    /// [`ops::RecordError`]
+    pub fn forward_rows(
+        &self,
+        g: &mut Graph<'_>,
+        x: &Tensor,
+        out: Out<'_>,
+        rows: Rows,
+        pass: &Pass<'_>,
+    ) -> Result<Tensor> {
+        ops::matmul(g, x, &self.weight, self.bias.as_ref(), out, rows, pass.step)
     }
 
     /// Rows of the result, padding included.
@@ -50,23 +65,41 @@ impl Linear {
 #[derive(Debug)]
 pub struct Embedding {
     table: Weight,
+    bias: Option<Buffer>,
 }
 
 impl Embedding {
-    /// The table `NAME.weight`: `[V, D]`.
+    /// The table `NAME.weight`: `[V, D]`; with `bias`, which an output head may have, `NAME.bias`: `[V]`.
     ///
     /// # Errors
     /// As [`Weights::matrix`].
-    pub fn load(w: &mut Weights<'_>, name: &str, vocab: u32, dim: u32, storage: Storage) -> Result<Self, Error> {
-        Ok(Self { table: w.matrix(&[weights::Rows::plain(name, vocab)], dim, dim, storage)? })
+    pub fn load(
+        w: &mut Weights<'_>,
+        name: &str,
+        [vocab, dim]: [u32; 2],
+        bias: bool,
+        storage: Storage,
+    ) -> Result<Self, Error> {
+        let rows = [weights::Rows::plain(name, vocab)];
+        let table = w.matrix(&rows, dim, dim, storage)?;
+        let bias = if bias { Some(w.vector(&rows, "bias")?) } else { None };
+        Ok(Self { table, bias })
     }
 
-    /// The step's tokens: `[T, D]`, the residual stream.
+    /// The step's tokens, times `scale`: `[T, D]`, in f32.
     ///
     /// # Errors
     /// [`ops::RecordError`]
-    pub fn forward(&self, g: &mut Graph<'_>, pass: &Pass<'_>) -> Result<Tensor> {
-        ops::embed(g, &self.table, pass.rows, 1.0, pass.step)
+    pub fn forward(&self, g: &mut Graph<'_>, scale: f32, pass: &Pass<'_>) -> Result<Tensor> {
+        ops::embed(g, &self.table, pass.rows, scale, pass.step)
+    }
+
+    /// As learned positions: adds the row `offset` + position of each token to `x`, `[T, D]`.
+    ///
+    /// # Errors
+    /// [`ops::RecordError`]
+    pub fn add_positions(&self, g: &mut Graph<'_>, x: &Tensor, offset: u32, pass: &Pass<'_>) -> Result<()> {
+        ops::embed_positions(g, &self.table, x, offset, pass.step)
     }
 
     /// As output head: `x` `[T, D]` to logits `[T, V]`, in f32.
@@ -74,6 +107,6 @@ impl Embedding {
     /// # Errors
     /// [`ops::RecordError`]
     pub fn logits(&self, g: &mut Graph<'_>, x: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
-        ops::matmul(g, x, &self.table, None, Out::New(Elem::F32), pass.wanted, pass.step)
+        ops::matmul(g, x, &self.table, self.bias.as_ref(), Out::New(Elem::F32), pass.wanted, pass.step)
     }
 }

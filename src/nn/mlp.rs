@@ -1,50 +1,72 @@
 use crate::error::Error;
 use crate::graph::Graph;
 use crate::nn::{Linear, Pass};
-use crate::ops::{self, Out, Result};
+use crate::ops::{self, Act, Out, Result};
 use crate::tensor::{Storage, Tensor};
 use crate::weights::{Rows, Weights};
 
-/// Feed-forward layer with a gate: `down(silu(gate(x)) * up(x))`; gate and up are one product.
+/// Feed-forward layer: `down(act(up(x)))`, or with a gate `down(act(gate(x)) * up(x))`; gate and up are one product.
 #[derive(Debug)]
-pub struct GatedMlp {
-    gate_up: Linear,
+pub struct Mlp {
+    up: Linear,
     down: Linear,
-    hidden: u32,
+    config: MlpConfig,
 }
 
-impl GatedMlp {
-    /// `gate_proj`, `up_proj` (or `gate_up_proj`, where `fused`) and `down_proj`: `dim` inputs, `hidden` in between, biases where
-    /// `bias`.
+/// What an [`Mlp`] over `dim` inputs is made of.
+#[derive(Clone, Copy, Debug)]
+pub struct MlpConfig {
+    /// D.
+    pub dim: u32,
+    /// F.
+    pub hidden: u32,
+    /// The nonlinearity.
+    pub act: Act,
+    /// Whether one half of the product gates the other.
+    pub gated: bool,
+    /// Biases in all layers.
+    pub bias: bool,
+    /// Matrices are stored `[inputs, outputs]`.
+    pub transposed: bool,
+    /// What its tensors are called.
+    pub names: MlpNames,
+}
+
+/// What the tensors of an [`Mlp`] are called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MlpNames {
+    /// Gate and up; or one name, where they are one tensor, or there is no gate.
+    pub up: &'static [&'static str],
+    /// The way back.
+    pub down: &'static str,
+}
+
+impl Mlp {
+    /// The tensors that `config` names.
     ///
     /// # Errors
     /// As [`Weights::matrix`].
-    pub fn load(
-        w: &mut Weights<'_>,
-        dim: u32,
-        hidden: u32,
-        bias: bool,
-        fused: bool,
-        storage: Storage,
-    ) -> Result<Self, Error> {
-        let one = [Rows { name: "gate_up_proj", rows: 2 * hidden, group: hidden }];
-        let two = [Rows::plain("gate_proj", hidden), Rows::plain("up_proj", hidden)];
-        let gate_up = if fused { &one[..] } else { &two };
+    pub fn load(w: &mut Weights<'_>, config: MlpConfig, storage: Storage) -> Result<Self, Error> {
+        let MlpConfig { dim, hidden, names, transposed, .. } = config;
+        let rows = if config.gated && names.up.len() == 1 { 2 * hidden } else { hidden };
+        let of = |name| Rows::grouped(name, rows, hidden).transposed(transposed);
+        let up: Vec<_> = names.up.iter().copied().map(of).collect();
+        let down = [Rows::plain(names.down, dim).transposed(transposed)];
         Ok(Self {
-            gate_up: Linear::load(w, gate_up, dim, dim, bias, storage)?,
-            down: Linear::load(w, &[Rows::plain("down_proj", dim)], hidden, hidden, bias, storage)?,
-            hidden,
+            up: Linear::load(w, &up, dim, dim, config.bias, storage)?,
+            down: Linear::load(w, &down, hidden, hidden, config.bias, storage)?,
+            config,
         })
     }
 
-    /// `x`: `[T, D]`, normalized; adds to `residual`, `[T, D]`.
+    /// `x`: `[T, D]`; returns `[T, D]`, new or added to the residual stream.
     ///
     /// # Errors
     /// [`ops::RecordError`]
-    pub fn forward(&self, g: &mut Graph<'_>, x: &Tensor, residual: &Tensor, pass: &Pass<'_>) -> Result<()> {
-        let gate_up = self.gate_up.forward(g, x, Out::New(pass.elem), pass)?; // [T, 2 F]
-        let y = ops::swiglu(g, &gate_up, self.hidden, pass.step)?; // [T, F]
-        self.down.forward(g, &y, Out::AddTo(residual), pass)?; // [T, D]
-        Ok(())
+    pub fn forward(&self, g: &mut Graph<'_>, x: &Tensor, out: Out<'_>, pass: &Pass<'_>) -> Result<Tensor> {
+        let MlpConfig { act, gated, hidden, .. } = self.config;
+        let up = self.up.forward(g, x, Out::New(pass.elem), pass)?; // [T, F], or [T, 2 F]
+        let y = ops::activation(g, &up, act, gated, hidden, pass.step)?; // [T, F]
+        self.down.forward(g, &y, out, pass) // [T, D]
     }
 }

@@ -7,11 +7,11 @@ mod mlp;
 mod norm;
 mod rope;
 
-pub use attention::{Attention, AttentionConfig};
+pub use attention::{Attention, AttentionConfig, AttentionNames};
 pub use kv_cache::KvCache;
 pub use linear::{Embedding, Linear};
-pub use mlp::GatedMlp;
-pub use norm::RmsNorm;
+pub use mlp::{Mlp, MlpConfig, MlpNames};
+pub use norm::Norm;
 pub use rope::Rope;
 
 use crate::ops::Rows;

@@ -1,32 +1,42 @@
-use crate::device::Buffer;
 use crate::error::Error;
 use crate::graph::Graph;
 use crate::nn::Pass;
-use crate::ops::{self, Result, Rows};
+use crate::ops::{self, Affine, NormConfig, NormKind, Out, Result, Rows};
 use crate::tensor::Tensor;
 use crate::weights::{self, Weights};
 
-/// Root-mean-square normalization with a gain.
+/// Normalization of rows, with gains and in layer norm biases.
 #[derive(Debug)]
-pub struct RmsNorm {
-    gain: Buffer,
-    eps: f32,
+pub struct Norm {
+    affine: Affine,
+    config: NormConfig,
 }
 
-impl RmsNorm {
-    /// The gain `NAME.weight`: `[D]`.
+impl Norm {
+    /// The gain `NAME.weight`, `[D]`, and in layer norm the bias `NAME.bias`, `[D]`.
     ///
     /// # Errors
     /// As [`Weights::vector`].
-    pub fn load(w: &mut Weights<'_>, name: &str, dim: u32, eps: f32) -> Result<Self, Error> {
-        Ok(Self { gain: w.vector(&[weights::Rows::plain(name, dim)], "weight")?, eps })
+    pub fn load(w: &mut Weights<'_>, name: &str, dim: u32, config: NormConfig) -> Result<Self, Error> {
+        Ok(Self { affine: affine(w, &[weights::Rows::plain(name, dim)], config)?, config })
     }
 
-    /// `x`: the residual stream, `[T, D]`; returns the same in the activations' element type.
+    /// `x`: the residual stream, `[T, D]`; returns `[T, D]`, or `[1, D]`, in the activations' element type, or as `out` says.
     ///
     /// # Errors
     /// [`ops::RecordError`]
-    pub fn forward(&self, g: &mut Graph<'_>, x: &Tensor, rows: Rows, pass: &Pass<'_>) -> Result<Tensor> {
-        ops::rms_norm(g, x, &self.gain, self.eps, rows, pass.elem, pass.step)
+    pub fn forward(&self, g: &mut Graph<'_>, x: &Tensor, rows: Rows, out: Out<'_>, pass: &Pass<'_>) -> Result<Tensor> {
+        ops::norm(g, x, &self.affine, self.config, rows, out, pass.step)
     }
+}
+
+/// Gains and biases of one norm, or of several of one width, one after another.
+pub(super) fn affine(
+    w: &mut Weights<'_>,
+    rows: &[weights::Rows<'_>],
+    config: NormConfig,
+) -> std::result::Result<Affine, Error> {
+    let gain = w.vector(rows, "weight")?;
+    let bias = if config.kind == NormKind::Layer { Some(w.vector(rows, "bias")?) } else { None };
+    Ok(Affine { gain, bias })
 }

@@ -1,21 +1,31 @@
-use crate::device::{Buffer, Category, Device};
+use crate::device::{Category, Device};
 use crate::error::DeviceError;
-use crate::ops;
+use crate::ops::RopeTable;
 
 /// Rotary position embedding: its table of cosines and sines.
 #[derive(Debug)]
 pub struct Rope {
-    pub(super) table: Buffer,
+    table: RopeTable,
 }
 
 impl Rope {
-    /// `inv_freq`: `[R / 2]`, the angle per position of each pair; `scale` multiplies cosines and sines; for `positions`
-    /// positions at most.
+    /// `table`: as [`RopeTable`] has it, with a row for every position where `every`.
     ///
     /// # Errors
     /// As [`Device::buffer`].
-    pub fn new(device: &Device, inv_freq: &[f32], scale: f64, positions: u32) -> Result<Self, DeviceError> {
-        let table = ops::rope_table(inv_freq, scale, positions);
-        Ok(Self { table: device.storage_with("rope table", Category::Weights, &table)? })
+    pub fn new(device: &Device, table: &[[f32; 2]], every: bool) -> Result<Self, DeviceError> {
+        let data = device.storage_with("rope table", Category::Weights, table)?;
+        Ok(Self { table: RopeTable { data, every } })
+    }
+
+    /// Other cosines and sines, as many as before, for what is submitted from now on.
+    pub fn write(&self, device: &Device, table: &[[f32; 2]]) {
+        device.write(&self.table.data, 0, bytemuck::cast_slice(table));
+    }
+
+    /// What the kernel reads.
+    #[must_use]
+    pub fn table(&self) -> &RopeTable {
+        &self.table
     }
 }

@@ -11,6 +11,8 @@ pub struct AttentionParams {
     pub heads: Heads,
     /// Multiplies every score: 1 / sqrt(E) in most models.
     pub scale: f32,
+    /// Bounds every score: `cap * tanh(score / cap)`; 0: off.
+    pub softcap: f32,
     /// Keys that a query sees, itself included (sliding window); 0: all.
     pub window: u32,
     /// The most keys that may be in the cache once the step's own are: cost follows it, not the cache's capacity.
@@ -62,6 +64,7 @@ pub fn attention(g: &mut Graph<'_>, q: &Tensor, kv: &LayerKv, params: &Attention
         query_blocks,
         window: params.window,
         scale: params.scale,
+        softcap: params.softcap,
     };
     let constants = [("HEAD4", f64::from(head4)), ("SPLIT", f64::from(u8::from(split)))];
     let operands =

@@ -12,7 +12,32 @@ use crate::tensor::{Elem, Tensor, Weight};
 pub fn embed(g: &mut Graph<'_>, table: &Weight, rows: u32, scale: f32, step: &Step) -> Result<Tensor> {
     expect("embed", rows > 0 && table.dim > 0, || "[V, D] and at least one row".into(), &[rows, table.dim])?;
     let y = g.empty("embed", rows, table.dim, Elem::F32)?;
+    dispatch(g, table, &y, false, scale, 0, step)?;
+    Ok(y)
+}
+
+/// `x[t, ..] += table[position + t + offset, ..]`: learned positions (Vaswani et al. 2017).
+/// `table`: `[P, D]`; `x`: `[T, D]`, the residual stream. A position that the table does not have adds nothing.
+///
+/// # Errors
+/// [`RecordError`](super::RecordError)
+pub fn embed_positions(g: &mut Graph<'_>, table: &Weight, x: &Tensor, offset: u32, step: &Step) -> Result<()> {
+    let fits = x.elem == Elem::F32 && x.dim == table.dim;
+    expect("embed_positions.x", fits, || format!("[T, {}] in f32", table.dim), &[x.rows, x.dim])?;
+    dispatch(g, table, x, true, 1.0, offset, step)
+}
+
+fn dispatch(
+    g: &mut Graph<'_>,
+    table: &Weight,
+    y: &Tensor,
+    positions: bool,
+    scale: f32,
+    offset: u32,
+    step: &Step,
+) -> Result<()> {
     let kernel = shaders::EMBED.variant(&[weight_flag(table.storage)]);
+    let constants = [("POSITIONS", f64::from(u8::from(positions)))];
     for part in &table.parts {
         let params = EmbedParams {
             dim4: y.dim4(),
@@ -21,11 +46,13 @@ pub fn embed(g: &mut Graph<'_>, table: &Weight, rows: u32, scale: f32, step: &St
             stride4: table.storage.stride4(table.dim),
             scale_stride: table.storage.scale_stride(table.dim),
             scale,
+            offset,
         };
         let mut operands: Vec<Operand<'_>> =
-            vec![(&step.state).into(), (&step.ids).into(), (&y).into(), (&part.data).into()];
+            vec![(&step.state).into(), (&step.ids).into(), y.into(), (&part.data).into()];
         operands.extend(part.scales.as_ref().map(Operand::from));
-        g.dispatch(kernel, &[], &params, &operands, (u64::from(rows) * u64::from(y.dim4())).div_ceil(64))?;
+        let items = u64::from(y.rows) * u64::from(y.dim4());
+        g.dispatch(kernel, &constants, &params, &operands, items.div_ceil(64))?;
     }
-    Ok(y)
+    Ok(())
 }

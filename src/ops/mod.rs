@@ -3,23 +3,25 @@
 //! Dimensions: B batch, T new tokens, S cached tokens, D hidden, H query heads, K key/value heads, E head width,
 //! F feed-forward, V vocabulary.
 
+mod activation;
 mod attention;
 mod embed;
 mod head_norm;
 mod matmul;
-mod rms_norm;
+mod norm;
 mod rope_append;
 mod sample;
-mod swiglu;
+mod softcap;
 
+pub use activation::{Act, activation};
 pub use attention::{AttentionParams, attention};
-pub use embed::embed;
+pub use embed::{embed, embed_positions};
 pub use head_norm::head_norm;
 pub use matmul::{Out, matmul};
-pub use rms_norm::{Rows, rms_norm};
-pub use rope_append::{rope_append, rope_table};
+pub use norm::{Affine, NormConfig, NormKind, Rows, norm};
+pub use rope_append::{RopeTable, rope_append, rope_table};
 pub use sample::sample;
-pub use swiglu::swiglu;
+pub use softcap::softcap;
 
 use crate::device::Buffer;
 use crate::error::{DeviceError, Error, OpError};

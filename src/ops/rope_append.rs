@@ -5,8 +5,17 @@ use crate::shaders::{self, RopeAppendParams};
 use crate::step::Step;
 use crate::tensor::Tensor;
 
+/// Cosines and sines on the GPU.
+#[derive(Clone, Debug)]
+pub struct RopeTable {
+    /// `(cos, sin)`: `[positions, R / 2]` where `every`, else as [`rope_table`] makes them.
+    pub data: Buffer,
+    /// Whether every position has its own row: frequencies change along the sequence.
+    pub every: bool,
+}
+
 /// Rotates queries and keys, and appends keys and values to the cache (rotary embedding: Su et al. 2021).
-/// `qkv`: `[T, (H + 2 K) E]`; `table`: of [`rope_table`]; returns the queries, `[T, H E]`.
+/// `qkv`: `[T, (H + 2 K) E]`; `table`: `None` where nothing is rotated; returns the queries, `[T, H E]`.
 ///
 /// # Errors
 /// [`RecordError`](super::RecordError)
@@ -14,7 +23,7 @@ pub fn rope_append(
     g: &mut Graph<'_>,
     qkv: &Tensor,
     heads: &Heads,
-    table: &Buffer,
+    table: Option<&RopeTable>,
     kv: &LayerKv,
     step: &Step,
 ) -> Result<Tensor> {
@@ -30,10 +39,14 @@ pub fn rope_append(
     let q = g.empty("rope_append", qkv.rows, heads.heads * heads.padded(), qkv.elem)?;
     let kernel = shaders::ROPE_APPEND.variant(&[flag('x', qkv.elem), flag('c', kv.elem)]);
     let head4 = heads.padded() / 4;
-    let params = RopeAppendParams { heads: heads.heads, kv_heads: heads.kv_heads, head4, rotary: heads.rotary };
+    let rotary = if table.is_some() { heads.rotary } else { 0 };
+    let params = RopeAppendParams { heads: heads.heads, kv_heads: heads.kv_heads, head4, rotary };
+    let constants = [("EVERY", f64::from(u8::from(table.is_some_and(|t| t.every))))];
+    // without a table its binding shows the step state, unread
+    let table = table.map_or(&step.state, |t| &t.data);
     let operands = [(&step.state).into(), qkv.into(), (&q).into(), (&kv.k).into(), (&kv.v).into(), table.into()];
     let items = u64::from(qkv.rows) * u64::from(all) * u64::from(head4);
-    g.dispatch(kernel, &[], &params, &operands, items.div_ceil(64))?;
+    g.dispatch(kernel, &constants, &params, &operands, items.div_ceil(64))?;
     Ok(q)
 }
 

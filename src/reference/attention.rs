@@ -1,7 +1,7 @@
 /// Causal attention, softmax written out:
 /// `y[t, h, ..] = sum_s softmax_s(scale * q[t, h, ..] . k[s, h', ..]) v[s, h', ..]`, `s <= position + t`, `h' = h / (H / K)`,
-/// and with a `window` of w > 0 only the last w keys. `q`: `[T, H, E]`; `k`, `v`: `[S, K, E]` in order of position, S at
-/// least `position + T`; returns `[T, H, E]`. Vaswani et al. 2017; grouped heads: Ainslie et al. 2023.
+/// scores bounded to `cap * tanh(score / cap)` where `softcap` is above 0, and with a `window` of w > 0 only the last w keys.
+/// `q`: `[T, H, E]`; `k`, `v`: `[S, K, E]` in order of position, S at least `position + T`; returns `[T, H, E]`. Vaswani et al. 2017; grouped heads: Ainslie et al. 2023.
 #[must_use]
 pub fn attention(
     q: &[f32],
@@ -9,7 +9,7 @@ pub fn attention(
     v: &[f32],
     [heads, kv_heads, head_dim]: [usize; 3],
     position: usize,
-    scale: f32,
+    [scale, softcap]: [f32; 2],
     window: usize,
 ) -> Vec<f64> {
     let mut y = Vec::with_capacity(q.len());
@@ -19,7 +19,11 @@ pub fn attention(
         let end = position + t + 1;
         let begin = if window == 0 { 0 } else { end.saturating_sub(window) };
         let of = |cache: &'_ [f32], s: usize, e: usize| f64::from(cache[(s * kv_heads + own) * head_dim + e]);
-        let score = |s| (0..head_dim).map(|e| f64::from(query[e]) * of(k, s, e)).sum::<f64>() * f64::from(scale);
+        let score = |s| {
+            let score = (0..head_dim).map(|e| f64::from(query[e]) * of(k, s, e)).sum::<f64>() * f64::from(scale);
+            let cap = f64::from(softcap);
+            if cap > 0.0 { cap * (score / cap).tanh() } else { score }
+        };
         let scores: Vec<f64> = (begin..end).map(score).collect();
         let most = scores.iter().copied().fold(f64::MIN, f64::max);
         let weights: Vec<f64> = scores.iter().map(|s| (s - most).exp()).collect();

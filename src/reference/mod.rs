@@ -4,6 +4,9 @@
 //! Dimensions as everywhere: T new tokens, S cached tokens, D hidden, H query heads, K key/value heads, E head width,
 //! F feed-forward, V vocabulary. Rows are dense here: the padding to whole vec4s is the kernels' own.
 
+/// Nonlinearities, with a gate or without.
+#[cfg(feature = "reference")]
+pub mod activation;
 /// Scores, softmax, sum: written out.
 #[cfg(feature = "reference")]
 pub mod attention;
@@ -18,25 +21,26 @@ pub mod head_norm;
 /// For few rows and for many.
 #[cfg(feature = "reference")]
 pub mod matmul;
-/// Root mean square normalization.
+/// Root mean square normalization, and layer normalization.
 #[cfg(feature = "reference")]
-pub mod rms_norm;
+pub mod norm;
 /// Rotary embedding, and where a position is in the cache.
 #[cfg(feature = "reference")]
 pub mod rope_append;
 pub mod sample;
-/// The gated activation.
+/// A bound on logits.
 #[cfg(feature = "reference")]
-pub mod swiglu;
+pub mod softcap;
 
 pub use sample::{probabilities, sample};
 #[cfg(feature = "reference")]
 pub use {
+    activation::activation,
     attention::attention,
-    embed::embed,
+    embed::{embed, embed_positions},
     head_norm::head_norm,
     matmul::matmul,
-    rms_norm::rms_norm,
+    norm::{Norm, norm},
     rope_append::{Rotated, cache_row, rope_append},
-    swiglu::swiglu,
+    softcap::softcap,
 };

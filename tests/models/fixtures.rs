@@ -28,7 +28,7 @@ async fn folders() -> Vec<String> {
             found.push(folder);
         }
     }
-    assert!(found.len() >= 9, "{found:?}");
+    assert!(found.len() >= 14, "{found:?}");
     found
 }
 

@@ -156,10 +156,10 @@ fn configs_that_make_no_sense_are_refused_by_field() {
             "config.json"
         }));
     }
-    let yarn = with("rope_scaling", json!({"rope_type": "yarn", "factor": 4.0})).unwrap_err();
-    assert!(matches!(&yarn, ConfigError::Unsupported { got, .. } if got == "yarn"), "{yarn}");
-    let gelu = with("hidden_act", json!("gelu")).unwrap_err();
-    assert!(matches!(&gelu, ConfigError::Unsupported { .. }), "{gelu}");
+    let axial = with("rope_scaling", json!({"rope_type": "axial", "factor": 4.0})).unwrap_err();
+    assert!(matches!(&axial, ConfigError::Unsupported { got, .. } if got == "axial"), "{axial}");
+    let mish = with("hidden_act", json!("mish")).unwrap_err();
+    assert!(matches!(&mish, ConfigError::Unsupported { got, .. } if got == "mish"), "{mish}");
     let gptq = with("quantization_config", json!({"quant_method": "gptq"})).unwrap_err();
     assert!(gptq.to_string().contains("gptq"), "{gptq}");
     let other = with("model_type", json!("bert")).unwrap_err();
@@ -192,6 +192,8 @@ fn any_config_is_answered() {
         any::<f64>().prop_map(Value::from),
         ".{0,8}".prop_map(Value::from),
     ];
+    let kinds = ["linear", "dynamic", "llama3", "yarn", "longrope"].map(Value::from).to_vec();
+    let leaf = prop_oneof![4 => leaf, 1 => prop::sample::select(kinds)];
     let value = leaf.prop_recursive(2, 8, 4, move |inner| {
         prop_oneof![
             prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
@@ -205,8 +207,11 @@ fn any_config_is_answered() {
         for (field, value) in changes {
             config[field] = value;
         }
-        if let Ok(ModelConfig::Llama(config)) = ModelConfig::from_json(&config) {
-            prop_assert!(config.rope.inv_freq(config.heads.rotary).iter().all(|f| f.is_finite()));
+        if let Ok(ModelConfig::Decoder(config)) = ModelConfig::from_json(&config) {
+            for (rope, length) in config.ropes.iter().flat_map(|rope| [1, 3000, 1 << 28].map(|length| (rope, length))) {
+                let (inv_freq, factor) = rope.inv_freq(config.heads.rotary, rope.regime(length));
+                prop_assert!(factor.is_finite() && inv_freq.iter().all(|f| f.is_finite()));
+            }
         }
     });
 }

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 use webweft::checkpoint::Dtype;
-use webweft::models::{LlamaConfig, ModelConfig};
+use webweft::models::{DecoderConfig, ModelConfig};
 use webweft::reference;
+use webweft::reference::activation::{activation, silu};
 use webweft::source::{Memory, Source};
 
 use crate::common::random;
@@ -81,8 +82,8 @@ impl Synthetic {
         Self { config, tensors, dtype }
     }
 
-    pub fn config(&self) -> LlamaConfig {
-        let Ok(ModelConfig::Llama(config)) = ModelConfig::from_json(&self.config) else { panic!("a llama") };
+    pub fn config(&self) -> DecoderConfig {
+        let Ok(ModelConfig::Decoder(config)) = ModelConfig::from_json(&self.config) else { panic!("a llama") };
         config
     }
 
@@ -125,9 +126,12 @@ impl Synthetic {
     pub fn forward(&self, ids: &[u32]) -> (Vec<f32>, Vec<f32>) {
         let c = self.config();
         let heads = [c.heads.heads, c.heads.kv_heads, c.heads.head_dim].map(|n| n as usize);
-        let (dim, eps) = (c.hidden_size as usize, f64::from(c.rms_norm_eps));
-        let norm =
-            |x: &[f64], name: &str| narrow(&reference::rms_norm::rms_norm(&narrow(x), self.tensor(name), eps as f32));
+        let dim = c.hidden_size as usize;
+        let norm = |x: &[f64], name: &str| {
+            let gain = self.tensor(name);
+            let norm = reference::Norm { center: false, offset: 0.0, eps: c.norm.eps, gain, bias: None };
+            narrow(&reference::norm::norm(&narrow(x), norm))
+        };
         let mut x: Vec<f64> = ids
             .iter()
             .flat_map(|&id| &self.tensor("model.embed_tokens.weight")[id as usize * dim..(id as usize + 1) * dim])
@@ -143,10 +147,11 @@ impl Synthetic {
                 .flat_map(|t| (0..3).flat_map(move |p| (0..widths[p]).map(move |e| (t, p, e))))
                 .map(|(t, p, e)| parts[p][t * widths[p] + e])
                 .collect();
-            let rotated = reference::rope_append::rope_append(&qkv, heads, &c.rope.inv_freq(c.heads.rotary), 1.0, 0);
+            let rotated =
+                reference::rope_append::rope_append(&qkv, heads, &c.ropes[0].inv_freq(c.heads.rotary, 0).0, 1.0, 0);
             let (q, k, v) = (narrow(&rotated.q), narrow(&rotated.k), narrow(&rotated.v));
             let scale = (heads[2] as f32).powf(-0.5);
-            let y = reference::attention::attention(&q, &k, &v, heads, 0, scale, 0);
+            let y = reference::attention::attention(&q, &k, &v, heads, 0, [scale, 0.0], 0);
             add(&mut x, &self.linear(&layer("self_attn.o_proj"), &narrow(&y)));
             let h = norm(&x, &layer("post_attention_layernorm.weight"));
             let (gate, up) = (self.linear(&layer("mlp.gate_proj"), &h), self.linear(&layer("mlp.up_proj"), &h));
@@ -156,7 +161,7 @@ impl Synthetic {
                 .zip(up.chunks(ff))
                 .flat_map(|(g, u)| g.iter().chain(u).copied().collect::<Vec<_>>())
                 .collect();
-            add(&mut x, &self.linear(&layer("mlp.down_proj"), &narrow(&reference::swiglu::swiglu(&gate_up, ff))));
+            add(&mut x, &self.linear(&layer("mlp.down_proj"), &narrow(&activation(&gate_up, silu, true, ff))));
         }
         let hidden = norm(&x, "model.norm.weight");
         let head = if c.tie_word_embeddings { "model.embed_tokens" } else { "lm_head" };

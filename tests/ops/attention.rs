@@ -16,16 +16,17 @@ struct Setup {
     /// rows there is room for, rows, position
     rows: [u32; 3],
     window: u32,
+    softcap: f32,
     /// keys that the program is recorded for
     live: u32,
 }
 
 const fn setup(heads: [u32; 3], rows: [u32; 3], window: u32, live: u32) -> Setup {
-    Setup { heads, rows, window, live }
+    Setup { heads, rows, window, softcap: 0.0, live }
 }
 
 fn record(bench: &mut Bench, setup: &Setup, x_elem: Elem, c_elem: Elem) {
-    let &Setup { heads: [heads, kv_heads, head_dim], rows: [bucket, rows, position], window, live } = setup;
+    let &Setup { heads: [heads, kv_heads, head_dim], rows: [bucket, rows, position], window, softcap, live } = setup;
     let [h, k, e] = [heads, kv_heads, head_dim].map(|v| v as usize);
     let heads = Heads { heads, kv_heads, head_dim, rotary: head_dim / 2 * 2 };
     let scale = 1.0 / (head_dim as f32).sqrt();
@@ -50,15 +51,23 @@ fn record(bench: &mut Bench, setup: &Setup, x_elem: Elem, c_elem: Elem) {
     let wide: Vec<f32> = pack(&q, e, Elem::F32).into_iter().map(f32::from_bits).collect();
     bench.case(|case| {
         let input = case.input(&wide, bucket, h * padded, x_elem);
-        let params = AttentionParams { heads, scale, window, live };
+        let params = AttentionParams { heads, scale, softcap, window, live };
         let y = attention(&mut case.g, &input, &kv, &params, &step).expect("shapes fit");
-        let want = reference::attention(&q, &keys_in, &values_in, [h, k, e], position as usize, scale, window as usize);
+        let want = reference::attention(
+            &q,
+            &keys_in,
+            &values_in,
+            [h, k, e],
+            position as usize,
+            [scale, softcap],
+            window as usize,
+        );
         let mut wide = vec![0.0; want.len() / e * padded];
         wide.chunks_exact_mut(padded).zip(want.chunks_exact(e)).for_each(|(to, from)| to[..e].copy_from_slice(from));
         let (abs, rel) = tolerance(x_elem);
         let name = format!(
-            "attention H {h} K {k} E {e}, {rows} of {bucket} rows from {position}, window {window}, live {live}, {x_elem:?} \
-             cache {c_elem:?}"
+            "attention H {h} K {k} E {e}, {rows} of {bucket} rows from {position}, window {window}, cap {softcap}, live {live}, \
+             {x_elem:?} cache {c_elem:?}"
         );
         case.output(&y, rows, name, move |name, got| assert_close(name, &got, &wide, abs, rel));
     });
@@ -122,6 +131,20 @@ async fn attends_in_a_window() {
     for window in [1, 2, 31, 32, 33, 64, 100, 5000] {
         for rows in [[1, 1, 0], [1, 1, 95], [1, 1, 600], [64, 50, 20], [8, 8, 300]] {
             record(&mut bench, &setup(heads, rows, window, 1024), Elem::F32, Elem::F32);
+        }
+    }
+    bench.run().await;
+}
+
+/// Scores bounded so that it shows, in one piece and split.
+#[cfg_attr(target_arch = "wasm32", wasm_bindgen_test)]
+#[cfg_attr(not(target_arch = "wasm32"), pollster::test)]
+async fn attends_with_bounded_scores() {
+    let mut bench = Bench::new(&device().await);
+    for softcap in [0.5, 2.0, 50.0] {
+        for rows in [[1, 1, 600], [8, 5, 40], [64, 50, 20]] {
+            let plain = setup([4, 2, 16], rows, 0, 1024);
+            record(&mut bench, &Setup { softcap, ..plain }, Elem::F32, Elem::F32);
         }
     }
     bench.run().await;

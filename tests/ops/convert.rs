@@ -63,14 +63,22 @@ struct Setup<'a> {
     chunks: &'a [usize],
     /// number of the tensor
     tensor: u32,
+    /// stored column by column; `chunks` are columns then
+    transposed: bool,
 }
 
 /// Converts, and expects the reference's words: in every row that a source row goes to, and in no other.
 fn record(bench: &mut Bench, setup: &Setup<'_>, status: [u32; 2]) {
-    let &Setup { source: (source, flag), storage, layout, values, weight: [rows, dim], splits, chunks, tensor } = setup;
-    let bytes = source.encode(values);
-    let values = source.decode(&bytes);
+    let &Setup { source: (source, flag), storage, layout, values, weight, splits, chunks, tensor, transposed } = setup;
+    let [rows, dim] = weight;
+    let values = source.decode(&source.encode(values));
     let count = values.len() / layout.columns;
+    let lines: Vec<f32> = match transposed {
+        true => (0..values.len()).map(|i| values[i % count * layout.columns + i / count]).collect(),
+        false => values.clone(),
+    };
+    let bytes = source.encode(&lines);
+    let line_count = if transposed { layout.columns } else { count };
     let mut weight = vec![0.0; rows * dim];
     // what is not finite is reported, and is zero
     let finite: Vec<f32> = values.iter().map(|&v| if v.is_finite() { v } else { 0.0 }).collect();
@@ -93,24 +101,37 @@ fn record(bench: &mut Bench, setup: &Setup<'_>, status: [u32; 2]) {
         Storage::F16 => "d_f16",
         Storage::Q4 => "d_q4",
     };
-    let name =
-        format!("convert {source:?} to {storage:?}, {layout:?}, [{rows}, {dim}], parts {splits:?}, chunks {chunks:?}");
+    let name = format!(
+        "convert {source:?} to {storage:?}, {layout:?}, [{rows}, {dim}], parts {splits:?}, chunks {chunks:?}, \
+         transposed {transposed}"
+    );
     let reported = bench.buffer(&[u32::MAX; 2]);
-    let row_bytes = bytes.len() / count;
+    let line_bytes = bytes.len() / line_count;
     let (stride4, scale_stride) = (storage.stride4(dim as u32), storage.scale_stride(dim as u32));
     for [low, high] in ends(splits, rows) {
         let data = bench.poisoned((high - low) * want.len() / rows);
         let scales = (storage == Storage::Q4).then(|| bench.poisoned((high - low) * want_scales.len() / rows));
         bench.case(|case| {
-            for [first, end] in ends(chunks, count) {
-                let mut chunk = bytes[first * row_bytes..end * row_bytes].to_vec();
+            for [first, end] in ends(chunks, line_count) {
+                let mut chunk = bytes[first * line_bytes..end * line_bytes].to_vec();
                 chunk.resize(chunk.len().next_multiple_of(4), 0xff);
                 let chunk =
                     case.g.device().storage_with("chunk", webweft::device::Category::Staging, &chunk).expect("small");
+                // a unit is a vec4, or a word of scales
+                let unit = if storage == Storage::Q4 { 64 } else { 4 };
+                let per_row = if storage == Storage::Q4 { scale_stride } else { stride4 };
+                let first_unit = if transposed { layout.column(first) as u32 / unit } else { 0 };
+                let end_unit = if transposed && end < line_count { layout.column(end) as u32 / unit } else { per_row };
+                let rows_here = if transposed { count } else { end - first } as u32;
                 let params = ConvertParams {
-                    rows: (end - first) as u32,
-                    first: first as u32,
+                    rows: rows_here,
+                    first: if transposed { 0 } else { first as u32 },
                     columns: layout.columns as u32,
+                    first_column: if transposed { first as u32 } else { 0 },
+                    row_stride: if transposed { 1 } else { layout.columns as u32 },
+                    column_stride: if transposed { count as u32 } else { 1 },
+                    units: end_unit - first_unit,
+                    first_unit,
                     row_group: layout.row_group as u32,
                     row_padded: layout.row_padded as u32,
                     base: layout.base as u32,
@@ -124,8 +145,7 @@ fn record(bench: &mut Bench, setup: &Setup<'_>, status: [u32; 2]) {
                 };
                 let mut operands: Vec<Operand<'_>> = vec![(&chunk).into(), (&reported).into(), (&data).into()];
                 operands.extend(scales.as_ref().map(Operand::from));
-                let per_row = if storage == Storage::Q4 { scale_stride } else { stride4 };
-                let groups = ((end - first) as u64 * u64::from(per_row)).div_ceil(64);
+                let groups = (u64::from(rows_here) * u64::from(end_unit - first_unit)).div_ceil(64);
                 let kernel = shaders::CONVERT.variant(&[flag, dest]);
                 case.g.dispatch(kernel, &[], &params, &operands, groups).expect("it compiles");
             }
@@ -163,7 +183,7 @@ async fn converts_bit_by_bit() {
     let mut bench = Bench::new(&device().await);
     for source in SOURCES {
         for storage in STORAGES {
-            let mut check = |layout: Layout, count: usize, weight: [usize; 2], splits: &[usize], chunks: &[usize]| {
+            let mut place = |transposed, layout: Layout, count: usize, weight, splits: &[usize], chunks: &[usize]| {
                 let mut values = random(count * layout.columns, (count * layout.columns) as u32);
                 // magnitudes from row to row; a block of zeros
                 values
@@ -171,9 +191,18 @@ async fn converts_bit_by_bit() {
                     .enumerate()
                     .for_each(|(i, v)| *v *= 8.0_f32.powi((i / layout.columns % 4) as i32 - 3));
                 values.iter_mut().take(32).for_each(|v| *v *= 0.0);
-                let setup = Setup { source, storage, layout, values: &values, weight, splits, chunks, tensor: 4 };
+                let setup =
+                    Setup { source, storage, layout, values: &values, weight, splits, chunks, tensor: 4, transposed };
                 record(&mut bench, &setup, [u32::MAX; 2]);
             };
+            // columns in pieces of whole units, and of whole heads that fill units
+            for columns in [1, 31, 64, 65, 200] {
+                place(true, plain(columns), 5, [8, columns], &[], &[]);
+            }
+            place(true, plain(172), 66, [68, 172], &[20, 64], &[64, 128]);
+            place(true, Layout { row_group: 6, row_padded: 8, ..plain(200) }, 18, [24, 200], &[8], &[128]);
+            place(true, Layout { column_group: 6, column_padded: 8, ..plain(108) }, 4, [4, 144], &[], &[48, 96]);
+            let mut check = |layout, count, weight, splits, chunks| place(false, layout, count, weight, splits, chunks);
             for columns in [1, 2, 31, 32, 33, 63, 64, 65, 96, 97, 256, 257] {
                 check(plain(columns), 5, [8, columns], &[], &[]);
             }
@@ -211,6 +240,7 @@ async fn rounds_to_f16() {
         splits: &[],
         chunks: &[],
         tensor: 0,
+        transposed: false,
     };
     record(&mut bench, &setup(SOURCES[0], Storage::F16), [u32::MAX; 2]);
     // every f16 comes through
@@ -243,6 +273,7 @@ async fn reports_what_is_not_finite() {
                     splits: &[],
                     chunks: &[],
                     tensor: 11,
+                    transposed: false,
                 };
                 record(&mut bench, &setup, [11, u32::MAX]);
             }
@@ -260,8 +291,17 @@ async fn reports_what_is_not_finite() {
         let mut values = vec![0.0; 3 * 70];
         values[70] = value;
         let layout = plain(70);
-        let setup =
-            Setup { source, storage, layout, values: &values, weight: [4, 70], splits: &[], chunks: &[], tensor: 5 };
+        let setup = Setup {
+            source,
+            storage,
+            layout,
+            values: &values,
+            weight: [4, 70],
+            splits: &[],
+            chunks: &[],
+            tensor: 5,
+            transposed: false,
+        };
         record(&mut bench, &setup, [u32::MAX, if reported { 5 } else { u32::MAX }]);
     }
     bench.run().await;

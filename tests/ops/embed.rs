@@ -1,7 +1,7 @@
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test;
 
-use webweft::ops::embed;
+use webweft::ops::{embed, embed_positions};
 use webweft::reference;
 use webweft::tensor::Elem;
 
@@ -36,6 +36,30 @@ async fn embeds() {
                 let (abs, rel) = tolerance(Elem::F32);
                 let name = format!("embed {storage:?} [{vocab}, {dim}] rows {rows} of {bucket} parts {splits:?}");
                 case.output(&y, rows, name, move |name, got| assert_close(name, &got, &want, abs, rel));
+            });
+        }
+    }
+    bench.run().await;
+}
+
+/// Learned positions from a row of the table on, in every storage, in parts.
+#[cfg_attr(target_arch = "wasm32", wasm_bindgen_test)]
+#[cfg_attr(not(target_arch = "wasm32"), pollster::test)]
+async fn adds_positions() {
+    let mut bench = Bench::new(&device().await);
+    for storage in STORAGES {
+        for (dim, bucket, rows, position, offset) in [(31, 4, 3, 0, 0), (64, 1, 1, 57, 2), (33, 32, 31, 20, 2)] {
+            let (table, values) = bench.weight(&random(60 * dim, dim as u32), dim, storage, &[24, 40]);
+            let x = random(rows as usize * dim, 2);
+            let step = bench.step(rows, position);
+            bench.case(|case| {
+                let input = case.input(&x, bucket, dim, Elem::F32);
+                embed_positions(&mut case.g, &table, &input, offset, &step).expect("shapes fit");
+                let want = reference::embed_positions(&x, &values, dim, (position + offset) as usize);
+                let (abs, rel) = tolerance(Elem::F32);
+                let name =
+                    format!("positions {storage:?} of {dim} from {position} + {offset}, rows {rows} of {bucket}");
+                case.output(&input, rows, name, move |name, got| assert_close(name, &got, &want, abs, rel));
             });
         }
     }

@@ -1,47 +1,60 @@
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test;
 
-use webweft::ops::{Heads, head_norm};
+use webweft::ops::{Affine, Heads, NormConfig, NormKind, head_norm};
 use webweft::reference;
+use webweft::tensor::Elem;
 
+use super::norm::{KINDS, reference_norm};
 use super::{Bench, ELEMS, devices, stored, tolerance};
 use crate::common::{assert_close, random};
 
-/// Both element types, with and without subgroups; heads of any width, padded to whole vec4s; values untouched.
+/// Every kind, both element types, with and without subgroups; heads of any width, padded to whole vec4s; values untouched.
 #[cfg_attr(target_arch = "wasm32", wasm_bindgen_test)]
 #[cfg_attr(not(target_arch = "wasm32"), pollster::test)]
 async fn normalizes_heads() {
     for device in devices().await {
         let mut bench = Bench::new(&device);
-        for elem in ELEMS {
-            for (heads, kv_heads, width) in [(4, 2, 8_usize), (3, 1, 6), (2, 2, 64), (5, 5, 80), (2, 1, 256)] {
-                for (bucket, rows) in [(1_u32, 1_u32), (8, 5)] {
-                    let all = heads + 2 * kv_heads;
-                    let padded = width.next_multiple_of(4);
-                    let x = stored(&random(rows as usize * all * width, 7), elem);
-                    let gain = random(2 * width, 8);
-                    let want = reference::head_norm(&x, [heads, kv_heads, width], &gain, 1e-6);
-                    let gain_buffer = bench.vector(&pad(&gain, width, padded));
-                    let step = bench.step(rows, 2);
-                    let shape =
-                        Heads { heads: heads as u32, kv_heads: kv_heads as u32, head_dim: width as u32, rotary: 0 };
-                    bench.case(|case| {
-                        let qkv = case.input(&pad(&x, width, padded), bucket, all * padded, elem);
-                        head_norm(&mut case.g, &qkv, &shape, &gain_buffer, 1e-6, &step).expect("shapes fit");
-                        let (abs, rel) = tolerance(elem);
-                        let name = format!("head_norm {elem:?} {heads}/{kv_heads} of {width}, rows {rows} of {bucket}");
-                        case.output(&qkv, rows, name, move |name, got| {
-                            let (of_heads, padding): (Vec<_>, Vec<_>) =
-                                got.chunks_exact(padded).map(|head| head.split_at(width)).unzip();
-                            assert_close(name, &of_heads.concat(), &want, abs, rel);
-                            assert!(padding.concat().iter().all(|&v| v == 0.0), "{name}: the padding stays zero");
-                        });
-                    });
+        for (elem, kind) in ELEMS.into_iter().flat_map(|elem| KINDS.map(|kind| (elem, kind))) {
+            for heads in [[4, 2, 8_usize], [3, 1, 6], [2, 2, 64], [5, 5, 80], [2, 1, 256]] {
+                for rows in [[1, 1], [8, 5]] {
+                    record(&mut bench, heads, rows, elem, kind);
                 }
             }
         }
         bench.run().await;
     }
+}
+
+fn record(
+    bench: &mut Bench,
+    [heads, kv_heads, width]: [usize; 3],
+    [bucket, rows]: [u32; 2],
+    elem: Elem,
+    kind: NormKind,
+) {
+    let all = heads + 2 * kv_heads;
+    let padded = width.next_multiple_of(4);
+    let x = stored(&random(rows as usize * all * width, 7), elem);
+    let (gain, bias) = (random(2 * width, 8), random(2 * width, 9));
+    let config = NormConfig { kind, eps: 1e-6 };
+    let want = reference::head_norm(&x, [heads, kv_heads, width], reference_norm(config, &gain, &bias));
+    let vector = |bench: &Bench, v: &[f32]| bench.vector(&pad(v, width, padded));
+    let affine = Affine { gain: vector(bench, &gain), bias: (kind == NormKind::Layer).then(|| vector(bench, &bias)) };
+    let step = bench.step(rows, 2);
+    let shape = Heads { heads: heads as u32, kv_heads: kv_heads as u32, head_dim: width as u32, rotary: 0 };
+    bench.case(|case| {
+        let qkv = case.input(&pad(&x, width, padded), bucket, all * padded, elem);
+        head_norm(&mut case.g, &qkv, &shape, &affine, config, &step).expect("shapes fit");
+        let (abs, rel) = tolerance(elem);
+        let name = format!("head_norm {kind:?} {elem:?} {heads}/{kv_heads} of {width}, rows {rows} of {bucket}");
+        case.output(&qkv, rows, name, move |name, got| {
+            let (of_heads, padding): (Vec<_>, Vec<_>) =
+                got.chunks_exact(padded).map(|head| head.split_at(width)).unzip();
+            assert_close(name, &of_heads.concat(), &want, abs, rel);
+            assert!(padding.concat().iter().all(|&v| v == 0.0), "{name}: the padding stays zero");
+        });
+    });
 }
 
 /// Each run of `width` followed by zeros up to `padded`.

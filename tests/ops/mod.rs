@@ -1,14 +1,15 @@
 //! Every kernel, in every variant, against its reference. Outputs are poisoned before, and guarded by sentinels after.
 
+mod activation;
 mod attention;
 mod convert;
 mod embed;
 mod head_norm;
 mod matmul;
-mod rms_norm;
+mod norm;
 mod rope_append;
 mod sample;
-mod swiglu;
+mod softcap;
 
 use half::f16;
 use webweft::device::{Buffer, Category, Device, Readback};

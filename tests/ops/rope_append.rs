@@ -1,7 +1,7 @@
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test;
 
-use webweft::ops::{Heads, LayerKv, rope_append, rope_table};
+use webweft::ops::{Heads, LayerKv, RopeTable, rope_append, rope_table};
 use webweft::reference;
 use webweft::step::BLOCK;
 use webweft::tensor::Elem;
@@ -26,6 +26,7 @@ async fn rotates_and_appends() {
         (2, 1, 80, 32, 2, 1, 1000),
         (1, 1, 128, 128, 1, 1, 5000),
         (1, 1, 256, 256, 2, 2, 100),
+        (3, 3, 12, 0, 4, 3, 62),
     ];
     for (x_elem, c_elem) in ELEMS.into_iter().flat_map(|x| ELEMS.map(|c| (x, c))) {
         for (heads, kv_heads, head_dim, rotary, bucket, rows, position) in cases {
@@ -47,7 +48,12 @@ fn record(bench: &mut Bench, heads: Heads, [bucket, rows, position]: [u32; 3], x
     let scale = if e == 20 { 1.25 } else { 1.0 };
     let step = bench.step(rows, position);
     let pages = shuffled(step.pages);
-    let table = bench.buffer(rope_table(&inv_freq, scale, position + rows).as_flattened());
+    // one of the cases has a row for every position
+    let every = e == 6;
+    let data =
+        if every { every_position(&inv_freq, position + rows) } else { rope_table(&inv_freq, scale, position + rows) };
+    let table = RopeTable { data: bench.buffer(data.as_flattened()), every };
+    let table = (heads.rotary > 0).then_some(&table);
     let row_words = k * padded / 4 * c_elem.bytes4() as usize / 4;
     let cache = || bench.poisoned((step.pages * BLOCK) as usize * row_words);
     let kv = LayerKv { k: cache(), v: cache(), elem: c_elem };
@@ -59,7 +65,7 @@ fn record(bench: &mut Bench, heads: Heads, [bucket, rows, position]: [u32; 3], x
     let wide: Vec<f32> = wide.into_iter().map(f32::from_bits).collect();
     bench.case(|case| {
         let input = case.input(&wide, bucket, all * padded, x_elem);
-        let q = rope_append(&mut case.g, &input, &heads, &table, &kv, &step).expect("shapes fit");
+        let q = rope_append(&mut case.g, &input, &heads, table, &kv, &step).expect("shapes fit");
         let (abs, rel) = tolerance(x_elem);
         let want: Vec<f64> = want.q.chunks(e).flat_map(|head| padded_to(head, padded)).collect();
         case.output(&q, rows, name.clone(), move |name, got| assert_close(name, &got, &want, abs, rel));
@@ -85,4 +91,10 @@ fn padded_to(head: &[f64], padded: usize) -> Vec<f64> {
     let mut head = head.to_vec();
     head.resize(padded, 0.0);
     head
+}
+
+fn every_position(inv_freq: &[f32], positions: u32) -> Vec<[f32; 2]> {
+    let turn = |p: u32, f: f32| (f64::from(p) * f64::from(f)).sin_cos();
+    let row = |p| inv_freq.iter().map(move |&f| turn(p, f)).map(|(sin, cos)| [cos as f32, sin as f32]);
+    (0..positions).flat_map(row).collect()
 }

@@ -5,18 +5,14 @@
 //! chunks, uploads the bytes as they are stored, and a kernel converts or quantizes them into place. Host memory stays bounded by
 //! the chunks, whatever the model's size.
 
-use crate::checkpoint::{Checkpoint, Dtype, TensorInfo};
-use crate::device::{Buffer, Category, Device, Readback};
-use crate::error::{DeviceError, Error, WeightsError};
-use crate::shaders::{self, ConvertParams, Kernel};
+mod upload;
+
+use crate::checkpoint::{Checkpoint, TensorInfo};
+use crate::device::{Buffer, Category, Device};
+use crate::error::{Error, WeightsError};
 use crate::source::Source;
 use crate::tensor::{Part, Storage, Weight, vec4s};
-
-/// Bytes uploaded at once. Three chunks are under way, each in a buffer here and in one of wgpu's.
-const CHUNK: u64 = 4 << 20;
-const CHUNKS: usize = 3;
-/// Conversions in one submit: bounds the buffer of their parameters.
-const MAX_DISPATCHES: usize = 256;
+use upload::{CHUNK, Request, Uploader, source_flag};
 
 /// A tensor of the checkpoint as rows of a weight.
 #[derive(Clone, Copy, Debug)]
@@ -27,33 +23,33 @@ pub struct Rows<'n> {
     pub rows: u32,
     /// Rows that belong together (those of a head, or all): each such group is padded with zero rows to a multiple of 4.
     pub group: u32,
+    /// Whether the checkpoint has the matrix as `[dim, rows]` (GPT-2's `Conv1D`).
+    pub transposed: bool,
 }
 
 impl<'n> Rows<'n> {
     /// Rows without groups.
     #[must_use]
     pub const fn plain(name: &'n str, rows: u32) -> Self {
-        Self { name, rows, group: rows }
+        Self::grouped(name, rows, rows)
+    }
+
+    /// Rows in groups.
+    #[must_use]
+    pub const fn grouped(name: &'n str, rows: u32, group: u32) -> Self {
+        Self { name, rows, group, transposed: false }
+    }
+
+    /// The same, stored `[dim, rows]` where `transposed`.
+    #[must_use]
+    pub const fn transposed(self, transposed: bool) -> Self {
+        Self { transposed, ..self }
     }
 
     /// Rows after padding.
     const fn padded(&self) -> u32 {
         self.rows / self.group * (vec4s(self.group) * 4)
     }
-}
-
-/// Where one tensor of the checkpoint goes.
-#[derive(Debug)]
-struct Request {
-    /// `[rows, columns]` as stored; a vector is seen as the rows of its groups.
-    rows: u32,
-    columns: u32,
-    row_group: u32,
-    row_padded: u32,
-    column_group: u32,
-    column_padded: u32,
-    base: u32,
-    to: Weight,
 }
 
 /// How far loading is.
@@ -93,14 +89,27 @@ impl<'a> Weights<'a> {
         }
     }
 
-    /// Runs `load` with `name.` before every name.
+    /// Runs `load` with `name.` before every name; with nothing before them where `name` is empty.
     pub fn scoped<R>(&mut self, name: &str, load: impl FnOnce(&mut Self) -> R) -> R {
         let outer = self.scope.len();
-        self.scope.push_str(name);
-        self.scope.push('.');
+        if !name.is_empty() {
+            self.scope.push_str(name);
+            self.scope.push('.');
+        }
         let result = load(self);
         self.scope.truncate(outer);
         result
+    }
+
+    /// The first of `scopes` that has a tensor `name`; the first of all where none has. Checkpoints of a bare model lack the scope
+    /// that one with a head puts around it, and multimodal ones put another around that.
+    #[must_use]
+    pub fn scope_of<'s>(&self, scopes: &[&'s str], name: &str) -> &'s str {
+        let has = |scope: &&&str| {
+            let dot = if scope.is_empty() { "" } else { "." };
+            self.checkpoint.get(&format!("{}{scope}{dot}{name}", self.scope)).is_some()
+        };
+        scopes.iter().find(has).or(scopes.first()).copied().unwrap_or_default()
     }
 
     /// A matrix `[sum of rows, dim]` of the tensors `NAME.weight`, `[rows, dim]` each, stacked on one another. Columns belong
@@ -118,7 +127,8 @@ impl<'a> Weights<'a> {
     ) -> Result<Weight, Error> {
         let column_padded = vec4s(column_group) * 4;
         let to_dim = if column_group == dim { dim } else { dim / column_group * column_padded };
-        let found: Vec<_> = rows.iter().map(|r| self.find(r.name, "weight", &[r.rows, dim])).collect();
+        let shape = |r: &Rows<'_>| if r.transposed { [dim, r.rows] } else { [r.rows, dim] };
+        let found: Vec<_> = rows.iter().map(|r| self.find(r.name, "weight", &shape(r))).collect();
         let padded = rows.iter().map(Rows::padded).sum();
         let mut to = self.allocate(rows[0].name, &found, padded, to_dim, storage)?;
         if let [only] = rows
@@ -136,6 +146,7 @@ impl<'a> Weights<'a> {
                 column_group,
                 column_padded,
                 base,
+                transposed: block.transposed,
                 to: to.clone(),
             };
             self.requests.extend(info.map(|info| (info, request)));
@@ -165,6 +176,7 @@ impl<'a> Weights<'a> {
                 column_group: group,
                 column_padded: vec4s(group) * 4,
                 base,
+                transposed: false,
                 to: to.clone(),
             };
             self.requests.extend(info.map(|info| (info, request)));
@@ -253,21 +265,24 @@ impl<'a> Weights<'a> {
         let status = self.device.storage_with("load status", Category::Staging, &[u32::MAX; 2])?;
         let mut uploader = Uploader::new(self.device, &status)?;
         for (number, (info, request)) in self.requests.iter().enumerate() {
-            let row_bytes = u64::from(request.columns) * (info.dtype.size_bits() / 8);
-            if row_bytes > CHUNK {
-                return Err(
-                    WeightsError::RowTooLong { tensor: info.name.clone(), bytes: row_bytes, limit: CHUNK }.into()
-                );
+            let line_bytes = u64::from(request.line()) * (info.dtype.size_bits() / 8);
+            let together = request.together().min(request.lines());
+            let needed = line_bytes * u64::from(together);
+            if needed > CHUNK {
+                let (tensor, limit) = (info.name.clone(), CHUNK / u64::from(together));
+                return Err(WeightsError::RowTooLong { tensor, bytes: line_bytes, limit }.into());
             }
             let file = &self.checkpoint.files()[info.file];
             let mut first = 0;
-            while first < request.rows {
-                let room = uploader.room(row_bytes).await?;
-                let rows = ((room / row_bytes) as u32).min(request.rows - first);
-                let start = info.range.start + u64::from(first) * row_bytes;
-                let bytes = source.read(file, start..start + u64::from(rows) * row_bytes).await?;
-                uploader.push(&bytes, info.dtype, request, number as u32, first, rows)?;
-                first += rows;
+            while first < request.lines() {
+                let room = uploader.room(needed.min(line_bytes * u64::from(request.lines() - first))).await?;
+                let fits = (room / line_bytes) as u32;
+                let rest = request.lines() - first;
+                let count = if fits >= rest { rest } else { fits / together * together };
+                let start = info.range.start + u64::from(first) * line_bytes;
+                let bytes = source.read(file, start..start + u64::from(count) * line_bytes).await?;
+                uploader.push(&bytes, info.dtype, request, number as u32, first..first + count)?;
+                first += count;
                 at.loaded += bytes.len() as u64;
                 progress(at);
             }
@@ -281,207 +296,6 @@ impl<'a> Weights<'a> {
         }
         if let Some(tensor) = tensor(status[1]) {
             return Err(WeightsError::Overflow { tensor }.into());
-        }
-        Ok(())
-    }
-}
-
-/// Bytes from one conversion's parameters to the next.
-fn params_slot(device: &Device) -> usize {
-    size_of::<ConvertParams>().next_multiple_of(device.limits().min_uniform_buffer_offset_alignment as usize)
-}
-
-fn slice(buffer: &Buffer, offset: u64, size: u64) -> wgpu::BindingResource<'_> {
-    wgpu::BindingResource::Buffer(wgpu::BufferBinding {
-        buffer: buffer.wgpu(),
-        offset,
-        size: wgpu::BufferSize::new(size),
-    })
-}
-
-fn source_flag(dtype: Dtype) -> Option<&'static str> {
-    match dtype {
-        Dtype::F32 => Some("s_f32"),
-        Dtype::F16 => Some("s_f16"),
-        Dtype::BF16 => Some("s_bf16"),
-        _ => None,
-    }
-}
-
-fn dest_flag(storage: Storage) -> &'static str {
-    match storage {
-        Storage::F32 => "d_f32",
-        Storage::F16 => "d_f16",
-        Storage::Q4 => "d_q4",
-    }
-}
-
-/// Uploads chunks in turn: while the GPU converts one, the next is filled.
-struct Uploader<'a> {
-    device: &'a Device,
-    status: &'a Buffer,
-    chunks: Vec<Chunk>,
-    current: usize,
-}
-
-/// One chunk of bytes and the conversions that read it.
-struct Chunk {
-    bytes: Buffer,
-    params: Buffer,
-    fence: Readback,
-    in_flight: bool,
-    used: u64,
-    conversions: Vec<Conversion>,
-}
-
-struct Conversion {
-    kernel: &'static Kernel,
-    params: ConvertParams,
-    offset: u64,
-    size: u64,
-    part: Part,
-    groups: u64,
-}
-
-impl<'a> Uploader<'a> {
-    fn new(device: &'a Device, status: &'a Buffer) -> Result<Self, DeviceError> {
-        let slot = params_slot(device) as u64;
-        let uniform = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
-        let chunk = |_| {
-            Ok(Chunk {
-                bytes: device.storage("upload", Category::Staging, CHUNK)?,
-                params: device.buffer("conversions", Category::Staging, slot * MAX_DISPATCHES as u64, uniform)?,
-                fence: Readback::new(device, "fence", 4)?,
-                in_flight: false,
-                used: 0,
-                conversions: Vec::new(),
-            })
-        };
-        let chunks = (0..CHUNKS).map(chunk).collect::<Result<_, DeviceError>>()?;
-        Ok(Self { device, status, chunks, current: 0 })
-    }
-
-    /// Bytes free in the current chunk: at least `needed` (which no chunk is smaller than).
-    async fn room(&mut self, needed: u64) -> Result<u64, DeviceError> {
-        let chunk = &self.chunks[self.current];
-        // a tensor may fall into as many parts as there are bindings for it; leave room for them
-        if chunk.used + needed > CHUNK || chunk.conversions.len() + MAX_DISPATCHES / 4 > MAX_DISPATCHES {
-            self.flush()?;
-            self.current = (self.current + 1) % CHUNKS;
-            self.chunks[self.current].wait(self.device).await?;
-        }
-        Ok(CHUNK - self.chunks[self.current].used)
-    }
-
-    /// Adds rows `first .. first + rows` of a tensor to the current chunk.
-    fn push(
-        &mut self,
-        bytes: &[u8],
-        dtype: Dtype,
-        request: &Request,
-        tensor: u32,
-        first: u32,
-        rows: u32,
-    ) -> Result<(), DeviceError> {
-        let chunk = &mut self.chunks[self.current];
-        self.device.write(&chunk.bytes, chunk.used, bytes);
-        let to = &request.to;
-        let flags = [source_flag(dtype).unwrap_or("s_f32"), dest_flag(to.storage)];
-        let row =
-            |source: u32| request.base + source / request.row_group * request.row_padded + source % request.row_group;
-        let (low, high) = (row(first), row(first + rows - 1) + 1);
-        for part in &to.parts {
-            if part.first >= high || part.first + part.rows <= low {
-                continue;
-            }
-            let params = ConvertParams {
-                rows,
-                first,
-                columns: request.columns,
-                row_group: request.row_group,
-                row_padded: request.row_padded,
-                base: request.base,
-                column_group: request.column_group,
-                column_padded: request.column_padded,
-                low: part.first,
-                high: part.first + part.rows,
-                stride4: to.storage.stride4(to.dim),
-                scale_stride: to.storage.scale_stride(to.dim),
-                tensor,
-            };
-            let per_row = if to.storage == Storage::Q4 { params.scale_stride } else { params.stride4 };
-            chunk.conversions.push(Conversion {
-                kernel: shaders::CONVERT.variant(&flags),
-                params,
-                offset: chunk.used,
-                size: (bytes.len() as u64).next_multiple_of(4),
-                part: part.clone(),
-                groups: (u64::from(rows) * u64::from(per_row)).div_ceil(64),
-            });
-        }
-        let align = u64::from(self.device.limits().min_storage_buffer_offset_alignment);
-        chunk.used = (chunk.used + bytes.len() as u64).next_multiple_of(align.max(4)).min(CHUNK);
-        Ok(())
-    }
-
-    /// Submits the current chunk.
-    fn flush(&mut self) -> Result<(), DeviceError> {
-        let device = self.device;
-        let chunk = &mut self.chunks[self.current];
-        let slot_size = params_slot(device);
-        let mut params = vec![0; slot_size * chunk.conversions.len()];
-        for (slot, conversion) in params.chunks_exact_mut(slot_size).zip(&chunk.conversions) {
-            slot[..size_of::<ConvertParams>()].copy_from_slice(bytemuck::bytes_of(&conversion.params));
-        }
-        device.write(&chunk.params, 0, &params);
-        let mut encoder = device.encoder();
-        {
-            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-            for (i, conversion) in chunk.conversions.iter().enumerate() {
-                let pipeline = device.pipeline(conversion.kernel, &[])?;
-                let mut resources = vec![
-                    slice(&chunk.params, (i * slot_size) as u64, size_of::<ConvertParams>() as u64),
-                    slice(&chunk.bytes, conversion.offset, conversion.size),
-                    self.status.wgpu().as_entire_binding(),
-                    conversion.part.data.wgpu().as_entire_binding(),
-                ];
-                resources.extend(conversion.part.scales.as_ref().map(|s| s.wgpu().as_entire_binding()));
-                let entries: Vec<_> = (0..)
-                    .zip(resources)
-                    .map(|(binding, resource)| wgpu::BindGroupEntry { binding, resource })
-                    .collect();
-                let group = device.wgpu().create_bind_group(&wgpu::BindGroupDescriptor {
-                    label: Some("convert"),
-                    layout: &pipeline.layout,
-                    entries: &entries,
-                });
-                pass.set_pipeline(&pipeline.wgpu);
-                pass.set_bind_group(0, &group, &[]);
-                let [x, y, z] = device.fold(conversion.groups);
-                pass.dispatch_workgroups(x, y, z);
-            }
-        }
-        chunk.fence.submit(device, encoder);
-        chunk.in_flight = true;
-        chunk.used = 0;
-        chunk.conversions.clear();
-        Ok(())
-    }
-
-    async fn finish(mut self) -> Result<(), DeviceError> {
-        self.flush()?;
-        for chunk in &mut self.chunks {
-            chunk.wait(self.device).await?;
-        }
-        Ok(())
-    }
-}
-
-impl Chunk {
-    async fn wait(&mut self, device: &Device) -> Result<(), DeviceError> {
-        if std::mem::take(&mut self.in_flight) {
-            self.fence.wait(device).await?;
-            self.fence.take(|_| ())?;
         }
         Ok(())
     }

@@ -1,0 +1,95 @@
+use super::{Out, Result, expect, flag};
+use crate::device::Buffer;
+use crate::graph::Graph;
+use crate::shaders::{self, NormParams};
+use crate::step::Step;
+use crate::tensor::{Elem, Tensor};
+
+/// Which rows an operation takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rows {
+    /// All of the step's.
+    All,
+    /// The step's last, which becomes row 0 of a result with one row: logits are wanted for it alone.
+    Last,
+}
+
+/// How rows are normalized.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NormKind {
+    /// `x / rms(x) * gain` (Zhang & Sennrich 2019).
+    Rms,
+    /// `x / rms(x) * (1 + gain)` (Gemma).
+    RmsPlusOne,
+    /// `(x - mean) / deviation * gain + bias` (Ba et al. 2016).
+    Layer,
+}
+
+/// How rows are normalized, and what keeps the division from zero.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct NormConfig {
+    /// The formula.
+    pub kind: NormKind,
+    /// Added to the mean square.
+    pub eps: f32,
+}
+
+impl NormConfig {
+    /// What is added to every gain.
+    pub(super) fn offset(&self) -> f32 {
+        f32::from(u8::from(self.kind == NormKind::RmsPlusOne))
+    }
+
+    /// The kernels' constants.
+    pub(super) fn constants(&self, bias: Option<&Buffer>) -> [(&'static str, f64); 2] {
+        let flag = |on: bool| f64::from(u8::from(on));
+        [("CENTER", flag(self.kind == NormKind::Layer)), ("BIAS", flag(bias.is_some()))]
+    }
+}
+
+/// Gains, and in some layer norms biases, on the GPU.
+#[derive(Clone, Debug)]
+pub struct Affine {
+    /// Multiplies.
+    pub gain: Buffer,
+    /// Is added.
+    pub bias: Option<Buffer>,
+}
+
+/// Normalizes rows as `config` says. `x`: `[T, D]` in f32; gain and bias: `[D]` in f32, padded; returns `[T, D]`, or `[1, D]`.
+///
+/// # Errors
+/// [`RecordError`](super::RecordError)
+pub fn norm(
+    g: &mut Graph<'_>,
+    x: &Tensor,
+    affine: &Affine,
+    config: NormConfig,
+    rows: Rows,
+    out: Out<'_>,
+    step: &Step,
+) -> Result<Tensor> {
+    expect("norm.x", x.elem == Elem::F32, || "[T, D] in f32".into(), &[x.rows, x.dim])?;
+    for (what, buffer) in [("norm.gain", Some(&affine.gain)), ("norm.bias", affine.bias.as_ref())] {
+        let Some(buffer) = buffer else { continue };
+        let fits = buffer.size() >= u64::from(x.dim4()) * 16;
+        expect(what, fits, || format!("[{}]", x.dim), &[(buffer.size() / 4) as u32])?;
+    }
+    let count = if rows == Rows::Last { 1 } else { x.rows };
+    let y = match out {
+        Out::New(elem) => g.empty("norm", count, x.dim, elem)?,
+        Out::AddTo(y) => *y,
+    };
+    expect("norm.y", (y.rows, y.dim) == (count, x.dim), || format!("[{count}, {}]", x.dim), &[y.rows, y.dim])?;
+    let subgroups = if g.device().capabilities().subgroups { "sg_on" } else { "sg_off" };
+    let kernel = shaders::NORM.variant(&[flag('y', y.elem), subgroups]);
+    let params = NormParams { dim: x.dim, dim4: x.dim4(), eps: config.eps, offset: config.offset() };
+    let mut constants = config.constants(affine.bias.as_ref()).to_vec();
+    constants.push(("LAST_ROW", f64::from(u8::from(rows == Rows::Last))));
+    constants.push(("ACCUMULATE", f64::from(u8::from(matches!(out, Out::AddTo(_))))));
+    // without a bias its binding shows the gains, unread
+    let bias = affine.bias.as_ref().unwrap_or(&affine.gain);
+    let operands = [(&step.state).into(), x.into(), (&affine.gain).into(), bias.into(), (&y).into()];
+    g.dispatch(kernel, &constants, &params, &operands, u64::from(count))?;
+    Ok(y)
+}

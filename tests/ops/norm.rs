@@ -1,0 +1,66 @@
+#[cfg(target_arch = "wasm32")]
+use wasm_bindgen_test::wasm_bindgen_test;
+
+use webweft::ops::{Affine, NormConfig, NormKind, Out, Rows, norm};
+use webweft::reference;
+use webweft::tensor::Elem;
+
+use super::{Bench, ELEMS, devices, tolerance};
+use crate::common::{assert_close, random};
+
+pub const KINDS: [NormKind; 3] = [NormKind::Rms, NormKind::RmsPlusOne, NormKind::Layer];
+
+/// The reference's form of a config.
+pub fn reference_norm<'a>(config: NormConfig, gain: &'a [f32], bias: &'a [f32]) -> reference::Norm<'a> {
+    let center = config.kind == NormKind::Layer;
+    let offset = if config.kind == NormKind::RmsPlusOne { 1.0 } else { 0.0 };
+    reference::Norm { center, offset, eps: config.eps, gain, bias: center.then_some(bias) }
+}
+
+/// Every kind, both result types, with and without subgroups, all rows and the last one, new and added to what is there.
+#[cfg_attr(target_arch = "wasm32", wasm_bindgen_test)]
+#[cfg_attr(not(target_arch = "wasm32"), pollster::test)]
+async fn normalizes() {
+    for device in devices().await {
+        let mut bench = Bench::new(&device);
+        for dim in [1, 3, 31, 32, 33, 64, 255, 256, 257, 576] {
+            for (bucket, rows) in [(1, 1), (4, 3), (64, 33)] {
+                for kind in KINDS {
+                    for elem in ELEMS {
+                        for which in [Rows::All, Rows::Last] {
+                            record(&mut bench, [dim, bucket, rows], Some(elem), which, kind);
+                        }
+                    }
+                    record(&mut bench, [dim, bucket, rows], None, Rows::All, kind);
+                }
+            }
+        }
+        bench.run().await;
+    }
+}
+
+/// `elem`: of a new result; `None`: added to one in f32.
+fn record(bench: &mut Bench, [dim, bucket, rows]: [usize; 3], elem: Option<Elem>, which: Rows, kind: NormKind) {
+    // rows of different magnitude, and not around zero
+    let mut x = random(rows * dim, 3);
+    x.iter_mut().enumerate().for_each(|(i, v)| *v = (*v + 0.5) * 10.0_f32.powi((i / dim % 5) as i32 - 2));
+    let (gain, bias, before) = (random(dim, 4), random(dim, 5), random(rows * dim, 6));
+    let config = NormConfig { kind, eps: 1e-5 };
+    let affine = Affine { gain: bench.vector(&gain), bias: (kind == NormKind::Layer).then(|| bench.vector(&bias)) };
+    let step = bench.step(rows as u32, 5);
+    bench.case(|case| {
+        let input = case.input(&x, bucket as u32, dim, Elem::F32);
+        let sum = elem.is_none().then(|| case.input(&before, bucket as u32, dim, Elem::F32));
+        let out = sum.as_ref().map_or(Out::New(elem.unwrap_or(Elem::F32)), Out::AddTo);
+        let y = norm(&mut case.g, &input, &affine, config, which, out, &step).expect("shapes fit");
+        let from = if which == Rows::Last { (rows - 1) * dim } else { 0 };
+        let mut want = reference::norm(&x[from..], reference_norm(config, &gain, &bias));
+        if elem.is_none() {
+            want.iter_mut().zip(&before).for_each(|(y, &b)| *y += f64::from(b));
+        }
+        let (abs, rel) = tolerance(elem.unwrap_or(Elem::F32));
+        let count = if which == Rows::Last { 1 } else { rows as u32 };
+        let name = format!("norm {kind:?} {dim} to {elem:?}, {which:?} of {rows} in {bucket}");
+        case.output(&y, count, name, move |name, got| assert_close(name, &got, &want, abs, rel));
+    });
+}

@@ -4,6 +4,7 @@ mod fixtures;
 mod hostile;
 mod large;
 pub mod reference_llama;
+mod references;
 mod stories;
 mod synthetic;
 
@@ -54,6 +55,10 @@ pub struct Expected(Vec<u8>);
 impl Expected {
     pub async fn of(folder: &str) -> Self {
         Self(common::read_shared(&format!("{folder}/expected.safetensors")).await.unwrap())
+    }
+
+    pub fn has(&self, name: &str) -> bool {
+        SafeTensors::deserialize(&self.0).unwrap().tensor(name).is_ok()
     }
 
     pub fn ids(&self, name: &str) -> Vec<u32> {

@@ -7,6 +7,7 @@ pub mod reference_llama;
 mod references;
 mod stories;
 mod synthetic;
+mod transposed;
 
 use safetensors::SafeTensors;
 use safetensors::tensor::Dtype;

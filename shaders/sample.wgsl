@@ -1,27 +1,15 @@
 // Takes the next token from one row of logits, writes it where the next step's embedding reads it, and advances `step`.
 //
-// Greedy at temperature 0. Otherwise temperature, top-k, top-p in Hugging Face's order, then the Gumbel-max trick
-// (Gumbel 1954): argmax of logit / temperature - ln(e), e exponential, is a draw from the softmax. The noise depends on seed,
-// position and token only, so a draw repeats whatever else runs, and the host's sampler makes the same one.
+// Greedy at temperature 0. Otherwise temperature, top-k, top-p, min-p, typical-p, epsilon, eta in transformers' order, then the
+// Gumbel-max trick (Gumbel 1954): argmax of logit / temperature - ln(e), e exponential, is a draw from the softmax. The noise
+// depends on seed, position and token only, so a draw repeats whatever else runs, and the host's sampler makes the same one.
 //
 // logits: [1, V] f32; one workgroup. Cut-offs are found by bisecting the 32 bits of an order-preserving key, so that equal
 // logits are kept or dropped together.
+import package::shared::history::is_finite;
+import package::shared::sampling::Sampling;
 import package::shared::step::Step;
 import package::shared::reduce_wide::{workgroup_sum, workgroup_best, better, Best, LANES, NONE};
-
-struct Sampling {
-    // 0: greedy
-    temperature: f32,
-    // 0: off
-    top_k: u32,
-    // 1: off
-    top_p: f32,
-    seed_low: u32,
-    seed_high: u32,
-    // end-of-sequence ids in use
-    eos_count: u32,
-    eos: array<u32>,
-}
 
 struct Params {
     vocab: u32,
@@ -34,6 +22,9 @@ struct Params {
 @group(0) @binding(4) var<storage, read_write> ids: array<u32>;
 // what the host reads back, some steps behind: ring[sampled % length]
 @group(0) @binding(5) var<storage, read_write> ring: array<u32>;
+// what `penalize` and `no_repeat_ngram` read: flags and counts [V], see shared/history, and the tokens so far
+@if(h_on) @group(0) @binding(6) var<storage, read_write> tokens: array<u32>;
+@if(h_on) @group(0) @binding(7) var<storage, read_write> history: array<u32>;
 
 // `step.done`
 const STOPPED: u32 = 1u;
@@ -63,8 +54,88 @@ fn exponential(bits: u32) -> f32 {
 fn key(v: f32) -> u32 {
     let bits = bitcast<u32>(v);
     let order = select(bits | 0x80000000u, ~bits, bits >= 0x80000000u);
-    return select(order, 0u, (bits & 0x7f800000u) == 0x7f800000u);
+    return select(0u, order, is_finite(bits));
 }
+
+// The tokens that take part: keys from `least` on, and scores at most `band` (as bits) from `center`.
+struct Kept {
+    least: u32,
+    center: f32,
+    band: u32,
+}
+
+// A logit relative to the greatest one, over the temperature; bounded, so that its weight is a number.
+fn score(v: f32, greatest: f32) -> f32 {
+    return max((v - greatest) / sampling.temperature, -80.0);
+}
+
+fn takes_part(v: f32, greatest: f32, kept: Kept) -> bool {
+    return key(v) >= kept.least && bitcast<u32>(abs(score(v, greatest) - kept.center)) <= kept.band;
+}
+
+// Over the tokens that take part: the sum of their weights, and the mean of their scores by weight.
+fn moments(greatest: f32, kept: Kept, lane: u32) -> vec2<f32> {
+    var mass = 0.0;
+    var first = 0.0;
+    for (var i = lane; i < params.vocab; i += LANES) {
+        let v = logits[i];
+        if takes_part(v, greatest, kept) {
+            let weight = exp(score(v, greatest));
+            mass += weight;
+            first += weight * score(v, greatest);
+        }
+    }
+    mass = workgroup_sum(mass, lane);
+    first = workgroup_sum(first, lane);
+    return vec2<f32>(mass, first / max(mass, 1e-35));
+}
+
+// Drops what is less likely than `probability`, but never the most likely of what takes part.
+fn at_least(probability: f32, greatest: f32, kept: Kept, mass: f32, lane: u32) -> Kept {
+    var own = Best(0.0, NONE);
+    for (var i = lane; i < params.vocab; i += LANES) {
+        let v = logits[i];
+        if takes_part(v, greatest, kept) {
+            own = better(own, Best(v, i));
+        }
+    }
+    let most = key(workgroup_best(own, lane).value);
+    let bound = key(greatest + sampling.temperature * log(max(probability * mass, 1e-37)));
+    return Kept(max(kept.least, min(bound, most)), kept.center, kept.band);
+}
+
+// The most likely tokens whose surprise is nearest to the entropy, up to a mass of typical_p (Meister et al. 2022).
+fn typical(greatest: f32, kept: Kept, lane: u32) -> Kept {
+    let all = moments(greatest, kept, lane);
+    // surprise less entropy is the mean score less the score
+    let wanted = all.x * sampling.typical_p;
+    var band = 0u;
+    for (var bit = 0u; bit < 32u; bit++) {
+        let candidate = band | (0x80000000u >> bit);
+        var mass = 0.0;
+        for (var i = lane; i < params.vocab; i += LANES) {
+            let v = logits[i];
+            if takes_part(v, greatest, Kept(kept.least, all.y, candidate - 1u)) {
+                mass += exp(score(v, greatest));
+            }
+        }
+        band = select(band, candidate, workgroup_sum(mass, lane) < wanted);
+    }
+    return Kept(kept.least, all.y, band);
+}
+
+// Takes down what was chosen, where something asks for it.
+@if(h_on)
+fn remember(token: u32) {
+    tokens[token] += 1u;
+    let position = step.position + step.rows;
+    if position < arrayLength(&history) {
+        history[position] = token;
+    }
+}
+
+@if(h_off)
+fn remember(token: u32) {}
 
 @compute @workgroup_size(256)
 fn main(@builtin(local_invocation_index) lane: u32) {
@@ -114,11 +185,30 @@ fn main(@builtin(local_invocation_index) lane: u32) {
             cut = max(cut, nucleus);
         }
         cut = max(cut, 1u);
+        if sampling.min_p > 0.0 {
+            let bound = key(greatest.value + sampling.temperature * log(sampling.min_p));
+            cut = max(cut, min(bound, key(greatest.value)));
+        }
+        var kept = Kept(cut, 0.0, 0xffffffffu);
+        if sampling.typical_p < 1.0 {
+            kept = typical(greatest.value, kept, lane);
+        }
+        if sampling.epsilon_cutoff > 0.0 {
+            let mass = moments(greatest.value, kept, lane).x;
+            kept = at_least(sampling.epsilon_cutoff, greatest.value, kept, mass, lane);
+        }
+        if sampling.eta_cutoff > 0.0 {
+            let all = moments(greatest.value, kept, lane);
+            // e to the power of minus the entropy (Hewitt, Manning & Liang 2022)
+            let sharpness = exp(all.y) / max(all.x, 1e-35);
+            let eta = min(sampling.eta_cutoff, sqrt(sampling.eta_cutoff) * sharpness);
+            kept = at_least(eta, greatest.value, kept, all.x, lane);
+        }
         let stream = pcg3d(vec3<u32>(sampling.seed_low, sampling.seed_high, step.position + step.rows));
         own = Best(0.0, NONE);
         for (var i = lane; i < params.vocab; i += LANES) {
             let v = logits[i];
-            if key(v) >= cut {
+            if takes_part(v, greatest.value, kept) {
                 let noise = exponential(pcg3d(vec3<u32>(stream.x ^ i, stream.y, stream.z)).x);
                 own = better(own, Best((v - greatest.value) / sampling.temperature - log(noise), i));
             }
@@ -133,6 +223,7 @@ fn main(@builtin(local_invocation_index) lane: u32) {
         step.done = NOT_A_NUMBER;
         return;
     }
+    remember(choice.index);
     ring[step.sampled % arrayLength(&ring)] = choice.index;
     ids[0] = choice.index;
     step.sampled += 1u;

@@ -300,8 +300,21 @@ pub enum GenerateError {
         /// The range.
         expected: &'static str,
     },
-    /// The logits are not numbers.
-    #[error("the model produced NaN at position {position}: try `--dtype f32`")]
+    /// A field of `generation_config.json` that makes no sense.
+    #[error("generation_config.json: `{field}` is {got}, expected {expected}")]
+    Config {
+        /// Its name.
+        field: &'static str,
+        /// Its value, shortened.
+        got: String,
+        /// What would do.
+        expected: &'static str,
+    },
+    /// No logit is a number, or none is left.
+    #[error(
+        "no token can be chosen at position {position}: the model produced NaN (try `--dtype f32`), or the settings forbid \
+         every token"
+    )]
     NotANumber {
         /// Position of the token that was to be sampled.
         position: usize,

@@ -46,3 +46,24 @@ impl Family {
 }
 
 include!(concat!(env!("OUT_DIR"), "/shaders.rs"));
+
+impl Sampling {
+    /// Greedy, and everything else off.
+    pub const OFF: Self = Self {
+        temperature: 0.0,
+        top_k: 0,
+        top_p: 1.0,
+        min_p: 0.0,
+        typical_p: 1.0,
+        epsilon_cutoff: 0.0,
+        eta_cutoff: 0.0,
+        seed_low: 0,
+        seed_high: 0,
+        repetition_penalty: 1.0,
+        presence_penalty: 0.0,
+        frequency_penalty: 0.0,
+        no_repeat_ngram_size: 0,
+        min_new_tokens: 0,
+        eos_count: 0,
+    };
+}

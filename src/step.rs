@@ -71,3 +71,57 @@ impl Step {
         device.write(&self.sampling, size_of::<shaders::Sampling>() as u64, bytemuck::cast_slice(eos));
     }
 }
+
+/// Flags and counts of a token, as `shaders/shared/history.wgsl` has them.
+pub mod token {
+    /// It stands in the prompt.
+    pub const SEEN: u32 = 1 << 31;
+    /// It is never chosen.
+    pub const FORBIDDEN: u32 = 1 << 30;
+    /// It ends a sequence.
+    pub const ENDS: u32 = 1 << 29;
+    /// The bits that count how often it was generated.
+    pub const TIMES: u32 = ENDS - 1;
+}
+
+/// Sequences of several tokens that may have a bias, as `shaders/penalize.wgsl` has it.
+pub const MAX_SEQUENCES: usize = 512;
+/// Words that their table may take: the number of them, three words for each, their ids.
+pub const MAX_SEQUENCE_WORDS: usize = 8192;
+
+/// What processors know of the tokens so far, on the GPU; the sampler goes on with it.
+#[derive(Clone, Debug)]
+pub struct History {
+    /// The tokens so far, by position: `[S]`.
+    pub ids: Buffer,
+    /// [`token`]'s flags and counts: `[V]`.
+    pub tokens: Buffer,
+    /// What is added to each logit: `[V]`, f32.
+    pub bias: Buffer,
+    /// How many sequences have a bias; for each where its ids begin, their number and the bias as bits; the ids.
+    pub sequences: Buffer,
+}
+
+impl History {
+    /// Room for `positions` tokens of a vocabulary of `vocab`.
+    ///
+    /// # Errors
+    /// As [`Device::buffer`].
+    pub fn new(device: &Device, vocab: u32, positions: u32) -> Result<Self, DeviceError> {
+        let new = |label, words: u64| device.storage(label, Category::Activations, words * 4);
+        Ok(Self {
+            ids: new("token history", u64::from(positions))?,
+            tokens: new("token counts", u64::from(vocab))?,
+            bias: new("logit bias", u64::from(vocab))?,
+            sequences: new("sequence bias", MAX_SEQUENCE_WORDS as u64)?,
+        })
+    }
+
+    /// Sets everything before the next submit: this is how a generation begins, and how one is rolled back.
+    pub fn set(&self, device: &Device, ids: &[u32], tokens: &[u32], bias: &[f32], sequences: &[u32]) {
+        device.write(&self.ids, 0, bytemuck::cast_slice(ids));
+        device.write(&self.tokens, 0, bytemuck::cast_slice(tokens));
+        device.write(&self.bias, 0, bytemuck::cast_slice(bias));
+        device.write(&self.sequences, 0, bytemuck::cast_slice(sequences));
+    }
+}

@@ -10,7 +10,7 @@ use crate::models::{Decoder, DecoderConfig};
 use crate::nn::{KvCache, Pass, Rope};
 use crate::ops::{self, Rows};
 use crate::shaders;
-use crate::step::{BLOCK, Step};
+use crate::step::{BLOCK, History, Step};
 use crate::tensor::{Elem, Tensor, vec4s};
 
 /// What a program makes besides filling the cache.
@@ -20,6 +20,8 @@ pub(super) enum Phase {
     Fill,
     /// The next token, on the GPU.
     Sample,
+    /// The same, of logits that processors change before.
+    Process { penalties: bool, ngrams: bool },
     /// The last row's logits, for the host.
     Logits,
     /// Every row's hidden state and logits.
@@ -93,6 +95,8 @@ struct State {
     step: Step,
     cache: KvCache,
     ropes: Vec<Rope>,
+    /// what processors read; made when one is first asked for
+    history: Option<History>,
 }
 
 impl std::fmt::Debug for Engine {
@@ -242,7 +246,7 @@ impl Engine {
                 Rope::new(device, &rope.table(c.heads.rotary, cache.positions(), regime), rope.every())
             })
             .collect::<Result<_, _>>()?;
-        Ok(State { step, cache, ropes })
+        Ok(State { step, cache, ropes, history: None })
     }
 
     /// Gives ropes whose frequencies follow the length of the sequence those of `length` positions. Where they change, what is
@@ -274,6 +278,16 @@ impl Engine {
         &self.state().step
     }
 
+    /// The tokens so far, as processors read them on the GPU.
+    pub(super) fn history(&mut self) -> Result<&History, DeviceError> {
+        let (device, vocab) = (&self.device, self.config.vocab_size);
+        let state = self.state.as_mut().expect("`generate` reserves before anything else");
+        if state.history.is_none() {
+            state.history = Some(History::new(device, vocab, state.cache.positions())?);
+        }
+        Ok(state.history.as_ref().expect("it was just made"))
+    }
+
     /// The program for `rows` rows that leave `live` keys in the cache, recorded now if it never was.
     pub(super) fn program(&mut self, phase: Phase, rows: u32, live: u32) -> Result<&Recorded, Error> {
         let state = self.state();
@@ -300,12 +314,23 @@ impl Engine {
         let mut logits = None;
         if key.phase != Phase::Fill {
             let made = self.model.logits(&mut g, &hidden, &pass)?; // [T, V] or [1, V]
-            if key.phase == Phase::Sample {
-                ops::sample(&mut g, &made, &state.step)?;
-            } else {
-                g.keep(&made);
-                g.keep(&hidden);
-                logits = Some(made);
+            match key.phase {
+                Phase::Sample => ops::sample(&mut g, &made, &state.step, None)?,
+                Phase::Process { penalties, ngrams } => {
+                    let history = state.history.as_ref().expect("`generate` makes it before it asks for this phase");
+                    if penalties {
+                        ops::penalize(&mut g, &made, &state.step, history)?;
+                    }
+                    if ngrams {
+                        ops::no_repeat_ngram(&mut g, &made, &state.step, history, key.live)?;
+                    }
+                    ops::sample(&mut g, &made, &state.step, Some(history))?;
+                }
+                _ => {
+                    g.keep(&made);
+                    g.keep(&hidden);
+                    logits = Some(made);
+                }
             }
         }
         let program = g.finish(&self.arena)?;

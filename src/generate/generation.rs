@@ -5,11 +5,12 @@ use std::collections::VecDeque;
 use web_time::Instant;
 
 use super::engine::{Engine, Output, Phase, Prefilled, unpack_rows};
+use super::processors::Processors;
 use super::{FinishReason, GenerateOptions};
 use crate::device::{READBACK_MS, Readback};
 use crate::error::{Error, GenerateError};
 use crate::reference;
-use crate::shaders;
+use crate::shaders::{self, Sampling};
 use crate::tensor::{Tensor, vec4s};
 
 /// Bytes of the step state that are read back before the ids.
@@ -37,12 +38,27 @@ pub struct Timing {
     pub decode_ms: f64,
 }
 
+/// How likely a token was, before any processor and cut-off: natural logarithms of the softmax of the raw logits, as OpenAI's API
+/// gives them.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Logprobs {
+    /// Of the token that was chosen.
+    pub logprob: f32,
+    /// The most likely tokens, as many as were asked for, in descending order; the chosen one need not be among them.
+    pub top: Vec<(u32, f32)>,
+}
+
 /// A generation under way. Dropping it at any time leaves the engine's cache with exactly the tokens that were given out: what
 /// the GPU computed beyond them is rolled back.
 #[derive(Debug)]
 pub struct Generation<'e> {
     engine: &'e mut Engine,
     options: GenerateOptions,
+    sampling: Sampling,
+    phase: Phase,
+    /// lookahead 0, and there is something to process
+    processors: Option<Processors>,
+    logprobs: Option<Logprobs>,
     /// tokens of the prompt, and the most that may follow
     prompt: usize,
     limit: usize,
@@ -70,25 +86,43 @@ impl Engine {
     ///
     /// # Errors
     /// [`GenerateError`] for a prompt or options that cannot be; those of the device.
-    pub async fn generate(&mut self, prompt: &[u32], options: GenerateOptions) -> Result<Generation<'_>, Error> {
+    pub async fn generate(&mut self, prompt: &[u32], mut options: GenerateOptions) -> Result<Generation<'_>, Error> {
         options.check()?;
         self.check_ids(prompt)?;
-        if prompt.len() == self.context() {
-            return Err(GenerateError::PromptTooLong { tokens: prompt.len(), context: self.context() }.into());
+        if options.logprobs.is_some() {
+            options.lookahead = 0;
         }
-        let limit = options.max_new_tokens.min(self.context() - prompt.len());
+        let limit = options.limit(prompt.len(), self.context());
+        if limit == 0 {
+            let context = options.max_length.unwrap_or(usize::MAX).min(self.context());
+            return Err(GenerateError::PromptTooLong { tokens: prompt.len(), context }.into());
+        }
+        let sampling = options.sampling(prompt.len());
+        let processors = Processors::new(&options, &sampling, prompt, self.vocab_size())?;
         self.reserve(prompt.len() + limit)?;
         self.reuse_readbacks(options.lookahead).await?;
         self.cached.reserve(prompt.len() + limit);
         let step = self.step();
-        step.set_sampling(&self.device, options.sampling(), &options.eos_token_id);
+        step.set_sampling(&self.device, sampling, &options.eos_token_id);
 
         let started = Instant::now();
-        let phase = if options.lookahead == 0 { Phase::Logits } else { Phase::Sample };
+        let phase = match &processors {
+            _ if options.lookahead == 0 => Phase::Logits,
+            None => Phase::Sample,
+            Some(processors) => {
+                let device = self.device.clone();
+                processors.upload(&device, self.history()?, prompt);
+                processors.phase()
+            }
+        };
         let prefilled = self.prefill(prompt, phase, 0)?;
         let vocab = self.vocab_size() as usize;
         let most_ready = options.lookahead.max(1);
         let mut generation = Generation {
+            sampling,
+            phase,
+            processors: processors.filter(|_| options.lookahead == 0),
+            logprobs: None,
             prompt: prompt.len(),
             limit,
             submitted: 0,
@@ -151,7 +185,8 @@ impl Generation<'_> {
     }
 
     /// As [`next`](Self::next), with a say in it: `process` is given the tokens so far, prompt included, and their logits
-    /// `[V]`, which it may change before the host samples. Minus infinity excludes a token. For processors, grammars, scores.
+    /// `[V]` as the options' processors left them, which it may change before temperature and cut-offs. Minus infinity excludes
+    /// a token. For grammars, and processors of one's own.
     ///
     /// # Errors
     /// [`GenerateError::Setting`] where `lookahead` is not 0: the logits stay on the GPU then. Else as [`next`](Self::next).
@@ -164,11 +199,32 @@ impl Generation<'_> {
             return Ok(None);
         }
         self.fetch_logits().await?;
-        process(&self.engine.cached, &mut self.logits);
-        let position = self.engine.cached.len();
-        let id = reference::sample(&self.logits, &self.options.sampling(), position as u32);
+        let raw = self.options.logprobs.map(|top| (top, log_softmax(&self.logits)));
+        let ids = &self.engine.cached;
+        if let Some(processors) = &self.processors {
+            processors.process(&mut self.logits, &self.sampling, ids, self.delivered);
+        }
+        process(ids, &mut self.logits);
+        let position = ids.len();
+        let id = reference::sample(&self.logits, &self.sampling, position as u32);
         let id = id.ok_or(GenerateError::NotANumber { position })?;
+        if let Some(processors) = &mut self.processors {
+            processors.chosen(id);
+        }
+        self.logprobs = raw.map(|(top, logs)| Logprobs { logprob: logs[id as usize], top: most_likely(&logs, top) });
         Ok(Some(self.deliver(id)))
+    }
+
+    /// How likely the last token was that was given out, where `logprobs` asks for it.
+    #[must_use]
+    pub fn logprobs(&self) -> Option<&Logprobs> {
+        self.logprobs.as_ref()
+    }
+
+    /// Ends it after the token that was given out last.
+    pub(super) fn stop(&mut self) {
+        self.ready.clear();
+        self.finish = Some(FinishReason::Stop);
     }
 
     /// Gives a token out.
@@ -210,7 +266,7 @@ impl Generation<'_> {
     /// Keeps the GPU busy: submits bursts until `lookahead` tokens are under way.
     fn run_ahead(&mut self) -> Result<(), Error> {
         if self.delivered == self.reach {
-            let prefilled = self.begin_again(Phase::Sample)?;
+            let prefilled = self.begin_again(self.phase)?;
             self.submit(prefilled.encoder, 1)?;
         }
         let end = self.limit.min(self.reach);
@@ -218,7 +274,7 @@ impl Generation<'_> {
             let count = self.burst.min(end - self.submitted);
             let live = (self.prompt + self.submitted + count - 1) as u32;
             let mut encoder = self.engine.device.encoder();
-            let recorded = self.engine.program(Phase::Sample, 1, live)?;
+            let recorded = self.engine.program(self.phase, 1, live)?;
             for _ in 0..count {
                 recorded.program.encode(&mut encoder);
             }
@@ -324,6 +380,25 @@ impl Generation<'_> {
         readback.take(|bytes| row.iter().for_each(|row| unpack_rows(bytes, row, logits)))?;
         Ok(())
     }
+}
+
+/// Natural logarithms of the softmax; minus infinity for what is no number.
+fn log_softmax(logits: &[f32]) -> Vec<f32> {
+    let scores = logits.iter().map(|&v| if v.is_finite() { f64::from(v) } else { f64::NEG_INFINITY });
+    let logs = reference::sample::log_softmax(&scores.collect::<Vec<_>>());
+    logs.into_iter().map(|v| v as f32).collect()
+}
+
+/// The `count` greatest, in descending order, of equal ones the lowest id first.
+fn most_likely(logs: &[f32], count: usize) -> Vec<(u32, f32)> {
+    let mut all: Vec<(u32, f32)> = (0..).zip(logs.iter().copied()).collect();
+    let descending = |a: &(u32, f32), b: &(u32, f32)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
+    if count < all.len() {
+        all.select_nth_unstable_by(count, descending);
+        all.truncate(count);
+    }
+    all.sort_unstable_by(descending);
+    all
 }
 
 fn milliseconds(from: Instant, to: Instant) -> f64 {

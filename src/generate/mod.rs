@@ -3,7 +3,9 @@
 mod engine;
 mod generation;
 mod options;
+mod processors;
 
 pub use engine::{Engine, Hidden};
-pub use generation::{Generation, Timing};
+pub use generation::{Generation, Logprobs, Timing};
 pub use options::{FinishReason, GenerateOptions};
+pub use processors::Processors;

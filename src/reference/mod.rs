@@ -1,5 +1,6 @@
 //! The scalar twin of every kernel: plain slices, sums in f64, nothing clever. Tests compare the kernels with these.
-//! The feature `reference` switches them on; [`sample()`] is always there, since it samples on the host, too.
+//! The feature `reference` switches them on; [`sample()`], [`penalize()`] and [`no_repeat_ngram()`] are always there,
+//! since they sample on the host, too.
 //!
 //! Dimensions as everywhere: T new tokens, S cached tokens, D hidden, H query heads, K key/value heads, E head width,
 //! F feed-forward, V vocabulary. Rows are dense here: the padding to whole vec4s is the kernels' own.
@@ -21,9 +22,13 @@ pub mod head_norm;
 /// For few rows and for many.
 #[cfg(feature = "reference")]
 pub mod matmul;
+/// Forbids what was said before.
+pub mod no_repeat_ngram;
 /// Root mean square normalization, and layer normalization.
 #[cfg(feature = "reference")]
 pub mod norm;
+/// Bias, penalties, forbidden tokens.
+pub mod penalize;
 /// Rotary embedding, and where a position is in the cache.
 #[cfg(feature = "reference")]
 pub mod rope_append;
@@ -32,6 +37,8 @@ pub mod sample;
 #[cfg(feature = "reference")]
 pub mod softcap;
 
+pub use no_repeat_ngram::no_repeat_ngram;
+pub use penalize::penalize;
 pub use sample::{probabilities, sample};
 #[cfg(feature = "reference")]
 pub use {

@@ -41,7 +41,7 @@ fn record(bench: &mut Bench, setup: &Setup<'_>, check: impl FnOnce(shaders::Step
     bench.case(|case| {
         case.runs = setup.runs;
         let row = case.input(setup.logits, 1, setup.logits.len(), Elem::F32);
-        ops::sample(&mut case.g, &row, &step).expect("shapes fit");
+        ops::sample(&mut case.g, &row, &step, None).expect("shapes fit");
     });
     bench.read(&[&step.state, &step.ids, &step.ring], move |bytes| {
         let words = |i: usize| bytemuck::pod_collect_to_vec::<u8, u32>(bytes[i]);
@@ -53,11 +53,11 @@ fn record(bench: &mut Bench, setup: &Setup<'_>, check: impl FnOnce(shaders::Step
 }
 
 fn greedy() -> Sampling {
-    Sampling { top_p: 1.0, ..Default::default() }
+    Sampling::OFF
 }
 
 fn random_sampling(temperature: f32, top_k: u32, top_p: f32) -> Sampling {
-    Sampling { temperature, top_k, top_p, seed_low: 0x1234_5678, seed_high: 0x9abc_def0, eos_count: 0 }
+    Sampling { temperature, top_k, top_p, seed_low: 0x1234_5678, seed_high: 0x9abc_def0, ..Sampling::OFF }
 }
 
 /// The ids that rounding in f32 may make of a draw.
@@ -216,7 +216,7 @@ async fn draws_follow_the_probabilities() {
     for (temperature, top_k, top_p) in [(1.0, 0, 1.0), (1.3, 9, 0.95)] {
         let params = random_sampling(temperature, top_k, top_p);
         let drawn: Vec<u32> = (FIRST..FIRST + DRAWS).filter_map(|p| sample(&logits, &params, p)).collect();
-        let wanted = probabilities(&logits, temperature, top_k, top_p);
+        let wanted = probabilities(&logits, &params);
         assert!((wanted.iter().sum::<f64>() - 1.0).abs() < 1e-12);
         let count = |ids: &[u32]| (0..16).map(|i| ids.iter().filter(|&&id| id == i).count() as u32).collect::<Vec<_>>();
         // exceeded once in ten thousand times at 15 degrees of freedom
@@ -236,7 +236,9 @@ async fn draws_follow_the_probabilities() {
 #[cfg_attr(not(target_arch = "wasm32"), test)]
 fn the_reference_cuts_off() {
     let logits: Vec<f32> = [0.5_f32, 0.3, 0.15, 0.05].iter().map(|p| p.ln()).collect();
-    let kept = |k, p| probabilities(&logits, 1.0, k, p).iter().map(|&v| (v * 1000.0).round()).collect::<Vec<_>>();
+    let kept = |k, p| {
+        probabilities(&logits, &random_sampling(1.0, k, p)).iter().map(|&v| (v * 1000.0).round()).collect::<Vec<_>>()
+    };
     assert_eq!(kept(0, 1.0), [500.0, 300.0, 150.0, 50.0]);
     assert_eq!(kept(2, 1.0), [625.0, 375.0, 0.0, 0.0]);
     assert_eq!(kept(0, 0.7), [625.0, 375.0, 0.0, 0.0]);

@@ -1,0 +1,94 @@
+// What the settings and the tokens so far make of each logit, in place and in transformers' order: bias (of tokens, and of
+// sequences that the token would complete), repetition penalty (Keskar et al. 2019), presence and frequency penalty (as
+// OpenAI's API defines them: of generated tokens only), forbidden tokens, end tokens before the least length.
+//
+// logits: [1, V] f32, as bits; one invocation per token.
+import package::shared::group::flat_group;
+import package::shared::history::{SEEN, FORBIDDEN, ENDS, TIMES, EXCLUDED, is_finite};
+import package::shared::sampling::Sampling;
+import package::shared::step::Step;
+
+struct Params {
+    vocab: u32,
+}
+
+// A sequence in the header of `sequences`: where its ids begin, how many there are (2 or more), its bias as bits.
+const HEADER: u32 = 3u;
+const MAX_SEQUENCES: u32 = 512u;
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> sampling: Sampling;
+@group(0) @binding(2) var<storage, read> step: Step;
+// [V], see shared/history
+@group(0) @binding(3) var<storage, read> tokens: array<u32>;
+// [V]
+@group(0) @binding(4) var<storage, read> bias: array<f32>;
+// how many, their headers, their ids
+@group(0) @binding(5) var<storage, read> sequences: array<u32>;
+// the tokens so far: step.position + step.rows of them
+@group(0) @binding(6) var<storage, read> history: array<u32>;
+@group(0) @binding(7) var<storage, read_write> logits: array<u32>;
+
+// The sequences that lack only their last token.
+var<workgroup> open: array<u32, MAX_SEQUENCES>;
+var<workgroup> open_count: atomic<u32>;
+
+// Whether the tokens so far end with all but the last of a sequence's ids.
+fn lacks_its_last(sequence: u32) -> bool {
+    let begin = sequences[1u + HEADER * sequence];
+    let known = sequences[2u + HEADER * sequence] - 1u;
+    let so_far = step.position + step.rows;
+    if known > so_far {
+        return false;
+    }
+    for (var i = 0u; i < known; i++) {
+        if sequences[begin + i] != history[so_far - known + i] {
+            return false;
+        }
+    }
+    return true;
+}
+
+@compute @workgroup_size(256)
+fn main(
+    @builtin(local_invocation_index) lane: u32,
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+) {
+    if lane == 0u {
+        atomicStore(&open_count, 0u);
+    }
+    workgroupBarrier();
+    for (var s = lane; s < min(sequences[0], MAX_SEQUENCES); s += 256u) {
+        if lacks_its_last(s) {
+            open[atomicAdd(&open_count, 1u)] = s;
+        }
+    }
+    workgroupBarrier();
+
+    let token = flat_group(group, groups) * 256u + lane;
+    if token >= params.vocab || !is_finite(logits[token]) {
+        return;
+    }
+    let state = tokens[token];
+    let times = state & TIMES;
+    var forbidden = (state & FORBIDDEN) != 0u || ((state & ENDS) != 0u && step.sampled < sampling.min_new_tokens);
+    var v = bitcast<f32>(logits[token]) + bias[token];
+    for (var i = 0u; i < atomicLoad(&open_count); i++) {
+        let header = 1u + HEADER * open[i];
+        if sequences[sequences[header] + sequences[header + 1u] - 1u] == token {
+            if is_finite(sequences[header + 2u]) {
+                v += bitcast<f32>(sequences[header + 2u]);
+            } else {
+                forbidden = true;
+            }
+        }
+    }
+    if (state & SEEN) != 0u || times > 0u {
+        v = select(v / sampling.repetition_penalty, v * sampling.repetition_penalty, v < 0.0);
+    }
+    if times > 0u {
+        v -= sampling.presence_penalty + sampling.frequency_penalty * f32(times);
+    }
+    logits[token] = select(bitcast<u32>(v), EXCLUDED, forbidden);
+}

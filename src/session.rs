@@ -5,9 +5,9 @@ use serde_json::Value;
 use crate::checkpoint::{self, Checkpoint, Dtype as Stored};
 use crate::device::Device;
 use crate::error::{ConfigError, Error, GenerateError};
-use crate::generate::{Engine, GenerateOptions, Generation, Hidden};
+use crate::generate::{Engine, GenerateOptions, Generation, Hidden, TextGeneration};
 use crate::managers::{self, Dtype, Precision};
-use crate::models::{Decoder, ModelConfig, config};
+use crate::models::{Decoder, ModelConfig};
 use crate::nn::KvCache;
 use crate::preprocess::Tokenizer;
 use crate::source::Source;
@@ -27,6 +27,27 @@ pub struct LoadOptions {
     pub context: Option<u32>,
     /// The most tokens of a prompt in one step. `None`: by [`managers::prefill_chunk`], 512 for small models, fewer for large.
     pub prefill_chunk: Option<u32>,
+}
+
+/// What is to be continued.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Prompt<'a> {
+    /// To be encoded as [`Session::encode`] does.
+    Text(&'a str),
+    /// As the model takes it.
+    Ids(&'a [u32]),
+}
+
+impl<'a> From<&'a str> for Prompt<'a> {
+    fn from(text: &'a str) -> Self {
+        Self::Text(text)
+    }
+}
+
+impl<'a> From<&'a [u32]> for Prompt<'a> {
+    fn from(ids: &'a [u32]) -> Self {
+        Self::Ids(ids)
+    }
 }
 
 /// An opened model: weights on the GPU, tokenizer, defaults.
@@ -55,7 +76,10 @@ impl Session {
         let json = checkpoint::read_json(source, "config.json", MAX_CONFIG).await?;
         let json = json.ok_or_else(|| ConfigError::Missing { place: place.clone() })?;
         let ModelConfig::Decoder(config) = ModelConfig::from_json(&json)?;
-        let defaults = generation_defaults(source, config.eos_token_id.clone()).await?;
+        let (bos_token_id, eos_token_id) = (config.bos_token_id, config.eos_token_id.clone());
+        let json = checkpoint::read_json(source, "generation_config.json", MAX_CONFIG).await?.unwrap_or(Value::Null);
+        let defaults =
+            GenerateOptions { bos_token_id, eos_token_id, ..GenerateOptions::default() }.with_config(&json)?;
         let tokenizer = Tokenizer::load(source).await?;
         if let Some(tokenizer) = &tokenizer
             && tokenizer.base_vocab_size() > config.vocab_size as usize
@@ -104,7 +128,8 @@ impl Session {
         &self.extra
     }
 
-    /// What `generation_config.json` (or `config.json`) says; greedy where it does not sample.
+    /// What `generation_config.json` says ([`GenerateOptions::with_config`]), over the first and end tokens of `config.json`;
+    /// greedy where it does not sample.
     #[must_use]
     pub fn defaults(&self) -> &GenerateOptions {
         &self.defaults
@@ -118,21 +143,53 @@ impl Session {
         self.tokenizer.as_ref().ok_or_else(|| GenerateError::NoTokenizer { place: self.place.clone() }.into())
     }
 
-    /// A prompt's token ids, with what the tokenizer adds of its own (a first token, mostly).
+    /// A prompt's token ids, with what the tokenizer adds of its own: its post-processor decides, as in transformers 5 (which
+    /// no longer heeds `add_bos_token` beside a `tokenizer.json`). A text that already begins with the first token's name, as
+    /// chat templates write it, is not given a second one. An empty text is that token alone.
     ///
     /// # Errors
     /// [`GenerateError::NoTokenizer`], [`GenerateError::EmptyPrompt`], those of the tokenizer.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, Error> {
-        let ids = self.tokenizer()?.encode(text, true)?;
+        let tokenizer = self.tokenizer()?;
+        let mut ids = tokenizer.encode(text, true)?;
+        // what the tokenizer puts before a text
+        if let Some(&bos) = ids.first()
+            && ids.get(1) == Some(&bos)
+            && tokenizer.id_to_token(bos).is_some_and(|name| text.starts_with(&name))
+        {
+            ids.remove(0);
+        }
+        if ids.is_empty() {
+            ids.extend(self.defaults.bos_token_id);
+        }
         if ids.is_empty() { Err(GenerateError::EmptyPrompt.into()) } else { Ok(ids) }
     }
 
-    /// Begins to generate after `prompt`.
+    /// Begins to generate after `prompt`. An empty one is `options.bos_token_id`.
     ///
     /// # Errors
     /// As [`Engine::generate`].
     pub async fn generate(&mut self, prompt: &[u32], options: GenerateOptions) -> Result<Generation<'_>, Error> {
-        self.engine.generate(prompt, options).await
+        let bos = options.bos_token_id;
+        self.engine.generate(if prompt.is_empty() { bos.as_slice() } else { prompt }, options).await
+    }
+
+    /// Begins to generate text after `prompt`, a text or token ids; an empty one is `options.bos_token_id`. Without a
+    /// tokenizer (and with ids), the texts are empty.
+    ///
+    /// # Errors
+    /// As [`Engine::generate_text`] and [`encode`](Self::encode).
+    pub async fn generate_text(
+        &mut self,
+        prompt: impl Into<Prompt<'_>>,
+        options: GenerateOptions,
+    ) -> Result<TextGeneration<'_>, Error> {
+        let ids = match prompt.into() {
+            Prompt::Text(text) => self.encode(text)?,
+            Prompt::Ids([]) => options.bos_token_id.into_iter().collect(),
+            Prompt::Ids(ids) => ids.to_vec(),
+        };
+        self.engine.generate_text(self.tokenizer.as_ref(), &ids, options).await
     }
 
     /// The model once over `ids`: every position's hidden state and logits.
@@ -152,21 +209,4 @@ fn count(checkpoint: &Checkpoint) -> (u64, bool) {
         tensors.map(|i| (i.range.end - i.range.start) * 8 / i.dtype.size_bits()).sum()
     };
     (sum(false), sum(true) > sum(false) / 2)
-}
-
-/// `generation_config.json` over what `config.json` says of end tokens.
-async fn generation_defaults(source: &Source, eos_token_id: Vec<u32>) -> Result<GenerateOptions, Error> {
-    let mut defaults = GenerateOptions { eos_token_id, ..GenerateOptions::default() };
-    let json = checkpoint::read_json(source, "generation_config.json", MAX_CONFIG).await?.unwrap_or(Value::Null);
-    let eos = config::token_ids(&json, "eos_token_id")?;
-    if !eos.is_empty() {
-        defaults.eos_token_id = eos;
-    }
-    if config::flag(&json, "do_sample", false)? {
-        defaults.temperature = config::number(&json, "temperature", 1.0, 0.0..=1000.0)? as f32;
-        defaults.top_k = config::number(&json, "top_k", 50.0, 0.0..=1e9)? as u32;
-        let top_p = config::number(&json, "top_p", 1.0, 0.0..=1.0)? as f32;
-        defaults.top_p = if top_p > 0.0 { top_p } else { 1.0 };
-    }
-    Ok(defaults)
 }

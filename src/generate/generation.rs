@@ -76,6 +76,8 @@ pub struct Generation<'e> {
     logits: Vec<f32>,
     row: Option<Tensor>,
     finish: Option<FinishReason>,
+    /// where there was no token to choose
+    failed: Option<usize>,
     started: Instant,
     first_token: Option<Instant>,
     timing: Timing,
@@ -135,6 +137,7 @@ impl Engine {
             logits: Vec::with_capacity(if options.lookahead == 0 { vocab } else { 0 }),
             row: None,
             finish: None,
+            failed: None,
             started,
             first_token: None,
             timing: Timing { prefill_tokens: prompt.len() - prefilled.known, ..Timing::default() },
@@ -177,9 +180,12 @@ impl Generation<'_> {
         if self.options.lookahead == 0 {
             return self.next_with(|_, _| ()).await;
         }
-        if self.ready.is_empty() && self.finish.is_none() {
+        if self.ready.is_empty() && self.finish.is_none() && self.failed.is_none() {
             self.run_ahead()?;
             self.collect().await?;
+        }
+        if let (true, Some(position)) = (self.ready.is_empty(), self.failed) {
+            return Err(GenerateError::NotANumber { position }.into());
         }
         Ok(self.ready.pop_front().map(|id| self.deliver(id)))
     }
@@ -340,9 +346,8 @@ impl Generation<'_> {
             ready.extend(ids.chunks_exact(4).take(valid).map(bytemuck::pod_read_unaligned::<u32>));
             state
         })?;
-        if state.done == NOT_A_NUMBER && self.ready.is_empty() {
-            return Err(GenerateError::NotANumber { position: state.position as usize }.into());
-        }
+        // told once the tokens before it are given out
+        self.failed = (state.done == NOT_A_NUMBER).then_some((state.position + state.rows) as usize);
         Ok(())
     }
 

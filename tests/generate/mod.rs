@@ -1,5 +1,9 @@
 //! The decoding loop: running ahead, rolling back, stopping, failing.
 
+mod config;
+mod processors;
+mod text;
+
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test;
 use webweft::checkpoint::Dtype as Stored;

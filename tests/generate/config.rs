@@ -1,0 +1,130 @@
+//! `generation_config.json`: what it says, what it leaves open, and what is wrong with it.
+
+use serde_json::{Value, json};
+#[cfg(target_arch = "wasm32")]
+use wasm_bindgen_test::wasm_bindgen_test;
+use webweft::error::{Error, GenerateError};
+use webweft::generate::GenerateOptions;
+use webweft::session::Session;
+
+use super::{F32, model};
+use crate::common::device;
+
+fn read(json: &Value) -> Result<GenerateOptions, GenerateError> {
+    GenerateOptions { eos_token_id: vec![2], bos_token_id: Some(1), ..GenerateOptions::default() }.with_config(json)
+}
+
+#[cfg_attr(target_arch = "wasm32", wasm_bindgen_test)]
+#[cfg_attr(not(target_arch = "wasm32"), test)]
+fn a_config_is_read_as_transformers_reads_it() {
+    let base = read(&Value::Null).unwrap();
+    assert_eq!(read(&json!({})).unwrap(), base);
+    assert_eq!(read(&json!({"num_beams": "x", "transformers_version": "5", "eos_token_id": null})).unwrap(), base);
+    // without do_sample, what goes with it counts for nothing
+    let sampling = json!({"temperature": 0.6, "top_k": 20, "top_p": 0.9, "min_p": 0.1, "typical_p": 0.8,
+        "epsilon_cutoff": 0.01, "eta_cutoff": 0.02});
+    assert_eq!(read(&sampling).unwrap(), base);
+    let mut sampled = sampling;
+    sampled["do_sample"] = json!(true);
+    let want = GenerateOptions {
+        temperature: 0.6,
+        top_k: 20,
+        top_p: 0.9,
+        min_p: 0.1,
+        typical_p: 0.8,
+        epsilon_cutoff: 0.01,
+        eta_cutoff: 0.02,
+        ..base.clone()
+    };
+    assert_eq!(read(&sampled).unwrap(), want);
+    let bare = GenerateOptions { temperature: 1.0, top_k: 50, ..base.clone() };
+    assert_eq!(read(&json!({"do_sample": true})).unwrap(), bare);
+    // the rest
+    let all = json!({"repetition_penalty": 1.1, "no_repeat_ngram_size": 3, "min_new_tokens": 4, "min_length": 9,
+        "max_new_tokens": 77, "max_length": 500, "bos_token_id": 5, "eos_token_id": [6, 7], "pad_token_id": 8,
+        "suppress_tokens": [9, 10], "bad_words_ids": [[11], [12, 13]], "sequence_bias": [[[14, 15], -1.5]],
+        "stop_strings": ["a", "b"]});
+    let want = GenerateOptions {
+        repetition_penalty: 1.1,
+        no_repeat_ngram_size: 3,
+        min_new_tokens: 4,
+        min_length: 9,
+        max_new_tokens: 77,
+        bos_token_id: Some(5),
+        eos_token_id: vec![6, 7],
+        pad_token_id: Some(8),
+        suppress_tokens: vec![9, 10],
+        bad_words_ids: vec![vec![11], vec![12, 13]],
+        sequence_bias: vec![(vec![14, 15], -1.5)],
+        stop_strings: vec!["a".into(), "b".into()],
+        ..base.clone()
+    };
+    assert_eq!(read(&all).unwrap(), want);
+    let length = |json| {
+        let options = read(&json).unwrap();
+        (options.max_new_tokens, options.max_length)
+    };
+    assert_eq!(length(json!({"max_length": 4096})), (usize::MAX, Some(4096)));
+    assert_eq!(length(json!({"max_length": 20})), (256, None), "transformers' default is no choice");
+    let one = read(&json!({"stop_strings": "x", "eos_token_id": 3, "pad_token_id": -1})).unwrap();
+    assert_eq!((one.stop_strings, one.eos_token_id, one.pad_token_id), (vec!["x".to_owned()], vec![3], None));
+}
+
+#[cfg_attr(target_arch = "wasm32", wasm_bindgen_test)]
+#[cfg_attr(not(target_arch = "wasm32"), test)]
+fn wrong_fields_are_told_by_name() {
+    for (field, value) in [
+        ("do_sample", json!("yes")),
+        ("temperature", json!("hot")),
+        ("temperature", json!(1e9)),
+        ("top_k", json!(-1)),
+        ("top_k", json!(1.5)),
+        ("top_p", json!(1.5)),
+        ("min_p", json!([0.1])),
+        ("typical_p", json!(0)),
+        ("repetition_penalty", json!(true)),
+        ("repetition_penalty", json!(1e300)),
+        ("no_repeat_ngram_size", json!(1u64 << 40)),
+        ("min_new_tokens", json!({})),
+        ("max_new_tokens", json!(0)),
+        ("max_length", json!("long")),
+        ("eos_token_id", json!("</s>")),
+        ("eos_token_id", json!([1, [2]])),
+        ("eos_token_id", json!((0..65).collect::<Vec<_>>())),
+        ("bos_token_id", json!(1u64 << 32)),
+        ("suppress_tokens", json!([1, null])),
+        ("bad_words_ids", json!([1, 2])),
+        ("sequence_bias", json!([[[1], "x"]])),
+        ("sequence_bias", json!({"(1,)": 2.0})),
+        ("stop_strings", json!([1])),
+        ("stop_strings", json!([""])),
+    ] {
+        let mut json = json!({"do_sample": true});
+        json[field] = value.clone();
+        match read(&json) {
+            Err(GenerateError::Config { field: got, .. }) => assert_eq!(got, field, "{value}"),
+            other => panic!("{field} {value}: {other:?}"),
+        }
+    }
+    assert!(matches!(read(&json!([1])), Err(GenerateError::Config { .. })));
+    let long = read(&json!({"stop_strings": vec![7; 1000]})).unwrap_err().to_string();
+    assert!(long.len() < 200 && long.contains("generation_config.json"), "{long}");
+}
+
+/// From the folder to the defaults.
+#[cfg_attr(target_arch = "wasm32", wasm_bindgen_test)]
+#[cfg_attr(not(target_arch = "wasm32"), pollster::test)]
+async fn a_session_has_its_models_defaults() {
+    let open = async |json: Value| {
+        let mut source = model().source();
+        let webweft::source::Source::Memory(memory) = &mut source else { panic!("files in memory") };
+        memory.insert("generation_config.json", serde_json::to_vec(&json).unwrap()).unwrap();
+        Session::open(&device().await, &source, &F32, |_| ()).await
+    };
+    let session = open(json!({"do_sample": true, "top_p": 0.8, "min_new_tokens": 3, "bos_token_id": 4})).await.unwrap();
+    let defaults = session.defaults();
+    assert_eq!((defaults.temperature, defaults.top_k, defaults.top_p), (1.0, 50, 0.8));
+    assert_eq!((defaults.min_new_tokens, defaults.bos_token_id), (3, Some(4)));
+    let error = open(json!({"top_k": 1, "max_new_tokens": []})).await.map(|_| ()).unwrap_err();
+    assert!(matches!(error, Error::Generate(GenerateError::Config { field: "max_new_tokens", .. })), "{error}");
+}

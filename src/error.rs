@@ -254,7 +254,7 @@ fn describe_tensors(
 #[non_exhaustive]
 pub enum GenerateError {
     /// No tokens to begin with.
-    #[error("the prompt is empty: give at least one token (this tokenizer adds none of its own)")]
+    #[error("the prompt is empty: give at least one token (neither tokenizer nor model name a first one)")]
     EmptyPrompt,
     /// More tokens than fit.
     #[error(

@@ -28,7 +28,9 @@ Ctrl-C ends the text where it is; a second one ends the program.
 Examples:
   native-runner generate \"Once upon a time\" --model DIR
   native-runner generate \"Once upon a time\" --model DIR --temperature 0.8 --top-p 0.95 --seed 7 --stats
+  native-runner generate \"Q: Why?\" --model DIR --min-p 0.05 --repetition-penalty 1.1 --stop \"Q:\" --stop \"END\"
   native-runner generate --model DIR --json < prompt.txt
+  native-runner generate \"2 + 2 =\" --model DIR --max-new-tokens 1 --json --logprobs=5
   native-runner generate --model DIR --prompt-ids 1,403,407 --max-new-tokens 32 --ignore-eos
 
 Exit codes: 0 done, 1 failed, 2 wrong command line, 130 cancelled";
@@ -70,6 +72,7 @@ pub struct Cli {
 
 /// What to do.
 #[derive(Debug, Subcommand)]
+#[allow(clippy::large_enum_variant)] // there is one of it
 pub enum Command {
     /// Continue a text
     Generate(Generate),
@@ -140,6 +143,9 @@ pub struct Generate {
     /// One JSON object per line: a `token` each, then `done` with ids, text and stats
     #[arg(long)]
     pub json: bool,
+    /// With --json, each token's log-probability before penalties and cut-offs, and the N most likely tokens
+    #[arg(long, value_name = "N", num_args = 0..=1, require_equals = true, default_missing_value = "0", requires = "json")]
+    pub logprobs: Option<usize>,
 }
 
 /// How to generate: flags of `generate` and `chat`.
@@ -149,7 +155,7 @@ pub struct Sampling {
     /// The most tokens to generate [default: 256]
     #[arg(long, value_name = "N")]
     pub max_new_tokens: Option<usize>,
-    /// 0: always the most likely token. Higher: more variety [default: the model's, or 0; 1 where --top-k, --top-p or --seed
+    /// 0: always the most likely token. Higher: more variety [default: the model's, or 0; 1 where --seed or a cut-off
     /// is given and the model's is 0]
     #[arg(long, value_name = "T", allow_negative_numbers = true)]
     pub temperature: Option<f32>,
@@ -159,6 +165,36 @@ pub struct Sampling {
     /// Choose among the most likely tokens that together have this probability [default: the model's, or 1]
     #[arg(long, value_name = "P", allow_negative_numbers = true)]
     pub top_p: Option<f32>,
+    /// Choose among the tokens that are at least P times as likely as the most likely one [default: the model's, or 0]
+    #[arg(long, value_name = "P", allow_negative_numbers = true)]
+    pub min_p: Option<f32>,
+    /// Choose among the tokens whose surprise is nearest to the entropy, up to this probability [default: the model's, or 1]
+    #[arg(long, value_name = "P", allow_negative_numbers = true)]
+    pub typical_p: Option<f32>,
+    /// Choose among the tokens of at least this probability [default: the model's, or 0]
+    #[arg(long, value_name = "P", allow_negative_numbers = true)]
+    pub epsilon_cutoff: Option<f32>,
+    /// The same, but of a lower one where the entropy is high [default: the model's, or 0]
+    #[arg(long, value_name = "P", allow_negative_numbers = true)]
+    pub eta_cutoff: Option<f32>,
+    /// Makes tokens of prompt and text less likely (above 1), or more [default: the model's, or 1]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    pub repetition_penalty: Option<f32>,
+    /// Subtracted from the score of each token that was generated, -2 to 2 [default: 0]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    pub presence_penalty: Option<f32>,
+    /// The same, as many times as it was generated [default: 0]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    pub frequency_penalty: Option<f32>,
+    /// No N tokens in a row come twice in prompt and text; 0: off [default: the model's, or 0]
+    #[arg(long, value_name = "N")]
+    pub no_repeat_ngram_size: Option<u32>,
+    /// Do not end before so many tokens [default: the model's, or 0]
+    #[arg(long, value_name = "N")]
+    pub min_new_tokens: Option<usize>,
+    /// A text that ends the text, and is not part of it; may be given several times [default: the model's]
+    #[arg(long, value_name = "STRING", allow_hyphen_values = true)]
+    pub stop: Vec<String>,
     /// Equal seeds give equal texts [default: random; --stats tells it]
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,

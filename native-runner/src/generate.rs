@@ -2,9 +2,7 @@
 
 use std::process::ExitCode;
 
-use webweft::error::Error;
 use webweft::generate::{GenerateOptions, Timing};
-use webweft::preprocess::TextStream;
 
 use crate::args::{Generate, Shared};
 use crate::errors::CliError;
@@ -18,7 +16,8 @@ use crate::stream::{Done, Output};
 /// What came of a generation.
 struct Outcome {
     ids: Vec<u32>,
-    /// held back until the end
+    text: String,
+    /// held back when it was broken off
     tail: String,
     finish_reason: &'static str,
     timing: Timing,
@@ -33,23 +32,20 @@ pub fn run(args: &Generate, shared: &Shared) -> Result<ExitCode, CliError> {
 async fn generate(args: &Generate, shared: &Shared, prompt: Prompt) -> Result<ExitCode, CliError> {
     let mut opened = open(&args.model, shared, args.context, args.prefill_chunk).await?;
     let (prompt, shown) = prompt.resolve(&opened.session)?;
-    let options = sampling::options(&args.sampling, opened.session.defaults());
+    let mut options = sampling::options(&args.sampling, opened.session.defaults());
+    options.logprobs = args.logprobs;
     let seed = (options.temperature > 0.0).then_some(options.seed);
     let interrupt = Interrupt::catch()?;
 
     let outcome = Box::pin(stream(&mut opened, &prompt, &shown, options, args.json, &interrupt)).await;
     let (output, outcome) = outcome?;
-    let text = match opened.session.tokenizer() {
-        Ok(tokenizer) if args.json => tokenizer.decode(&outcome.ids, true).map_err(Error::from)?,
-        _ => String::new(),
-    };
     let stats = Stats::of(&opened, prompt.len(), outcome.ids.len(), outcome.timing, seed);
-    let (ids, tail, finish_reason) = (&outcome.ids, &outcome.tail, outcome.finish_reason);
-    output.done(&Done { ids, text: &text, tail, finish_reason, stats: &stats })?;
+    let Outcome { ids, text, tail, finish_reason, .. } = &outcome;
+    output.done(&Done { ids, text, tail, finish_reason, stats: &stats })?;
     if shared.stats {
         stats.show();
     }
-    let cancelled = finish_reason == "cancelled";
+    let cancelled = *finish_reason == "cancelled";
     Ok(if cancelled { ExitCode::from(CANCELLED) } else { ExitCode::SUCCESS })
 }
 
@@ -62,29 +58,27 @@ async fn stream(
     json: bool,
     interrupt: &Interrupt,
 ) -> Result<(Output, Outcome), CliError> {
-    let mut text = match opened.session.tokenizer() {
-        Ok(tokenizer) => Some(tokenizer.text_stream(prompt, true).map_err(Error::from)?),
-        Err(_) => None,
-    };
+    let tokenizer = opened.session.tokenizer().ok().cloned();
     // what is wrong with the request is told before anything is written
-    let mut generation = opened.session.generate(prompt, options).await?;
-    let mut output = Output::begin(json, text.is_some(), shown)?;
-    let mut ids = Vec::new();
+    let mut generation = opened.session.generate_text(prompt, options).await?;
+    let mut output = Output::begin(json, tokenizer, shown)?;
+    let (mut ids, mut text) = (Vec::new(), String::new());
     while !interrupt.requested() {
-        let id = match generation.next().await {
-            Ok(Some(id)) => id,
+        let piece = match generation.next().await {
+            Ok(Some(piece)) => piece,
             Ok(None) => break,
             Err(error) => {
                 output.broken_off();
                 return Err(error.into());
             }
         };
-        ids.push(id);
-        let piece = text.as_mut().map_or(Ok(String::new()), |text| text.push(id)).map_err(Error::from)?;
-        output.token(id, &piece)?;
+        ids.push(piece.id);
+        text += &piece.text;
+        output.token(&piece)?;
     }
     let finish_reason = generation.finish_reason().map_or("cancelled", |reason| reason.name());
-    let tail = text.as_mut().map_or(Ok(String::new()), TextStream::flush).map_err(Error::from)?;
+    let tail = generation.flush()?;
+    text += &tail;
     let timing = generation.timing();
-    Ok((output, Outcome { ids, tail, finish_reason, timing }))
+    Ok((output, Outcome { ids, text, tail, finish_reason, timing }))
 }

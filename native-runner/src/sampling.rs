@@ -8,24 +8,47 @@ use crate::args::Sampling;
 
 /// The flags over the model's defaults.
 pub fn options(args: &Sampling, defaults: &GenerateOptions) -> GenerateOptions {
-    let wants_variety = args.top_k.is_some() || args.top_p.is_some() || args.seed.is_some();
+    let cut_offs = [args.top_p, args.min_p, args.typical_p, args.epsilon_cutoff, args.eta_cutoff];
+    let wants_variety = args.top_k.is_some() || args.seed.is_some() || cut_offs.iter().any(Option::is_some);
     let mut options = defaults.clone();
     options.temperature = match args.temperature {
         Some(given) => given,
         None if defaults.temperature == 0.0 && wants_variety => 1.0,
         None => defaults.temperature,
     };
-    options.max_new_tokens = args.max_new_tokens.unwrap_or(defaults.max_new_tokens);
-    options.top_k = args.top_k.unwrap_or(defaults.top_k);
-    options.top_p = args.top_p.unwrap_or(defaults.top_p);
+    if let Some(most) = args.max_new_tokens {
+        (options.max_new_tokens, options.max_length) = (most, None);
+    }
+    if let Some(least) = args.min_new_tokens {
+        (options.min_new_tokens, options.min_length) = (least, 0);
+    }
+    set(&mut options.top_k, args.top_k);
+    set(&mut options.top_p, args.top_p);
+    set(&mut options.min_p, args.min_p);
+    set(&mut options.typical_p, args.typical_p);
+    set(&mut options.epsilon_cutoff, args.epsilon_cutoff);
+    set(&mut options.eta_cutoff, args.eta_cutoff);
+    set(&mut options.repetition_penalty, args.repetition_penalty);
+    set(&mut options.presence_penalty, args.presence_penalty);
+    set(&mut options.frequency_penalty, args.frequency_penalty);
+    set(&mut options.no_repeat_ngram_size, args.no_repeat_ngram_size);
+    set(&mut options.lookahead, args.lookahead);
+    if !args.stop.is_empty() {
+        options.stop_strings.clone_from(&args.stop);
+    }
     options.seed = args.seed.unwrap_or_else(random_seed);
-    options.lookahead = args.lookahead.unwrap_or(defaults.lookahead);
     if args.ignore_eos {
         options.eos_token_id.clear();
     } else if let Some(ids) = &args.eos_token_id {
         options.eos_token_id.clone_from(&ids.0);
     }
     options
+}
+
+fn set<T>(option: &mut T, given: Option<T>) {
+    if let Some(given) = given {
+        *option = given;
+    }
 }
 
 /// 32 bits: enough to differ, and short enough to type again.
@@ -61,9 +84,42 @@ mod tests {
         assert_eq!(of(&["--seed", "3"], &greedy), (1.0, 0, 1.0));
         assert_eq!(of(&["--top-p", "0.5"], &sampling), (0.6, 50, 0.5));
         assert_eq!(of(&["--top-k", "3", "--temperature", "0"], &sampling), (0.0, 3, 0.9));
+        assert_eq!(of(&["--min-p", "0.1"], &greedy), (1.0, 0, 1.0));
+        assert_eq!(of(&["--repetition-penalty", "1.2"], &greedy), (0.0, 0, 1.0), "a penalty is no wish for variety");
         assert_eq!(options(&args(&[]), &greedy).eos_token_id, [2]);
         assert!(options(&args(&["--ignore-eos"]), &greedy).eos_token_id.is_empty());
         assert_eq!(options(&args(&["--eos-token-id", "1, 7"]), &greedy).eos_token_id, [1, 7]);
         assert_ne!(options(&args(&[]), &greedy).seed, options(&args(&[]), &greedy).seed);
+    }
+
+    #[test]
+    fn every_flag_reaches_its_option() {
+        let flags = "--temperature 0.5 --top-k 3 --top-p 0.9 --min-p 0.1 --typical-p 0.8 --epsilon-cutoff 0.01 \
+                     --eta-cutoff 0.02 --repetition-penalty 1.2 --presence-penalty -0.5 --frequency-penalty 0.25 \
+                     --no-repeat-ngram-size 4 --min-new-tokens 5 --max-new-tokens 6 --seed 7 --lookahead 9 --stop a --stop -b";
+        let defaults = GenerateOptions { max_length: Some(99), min_length: 98, ..GenerateOptions::default() };
+        let got = options(&args(&flags.split_whitespace().collect::<Vec<_>>()), &defaults);
+        let want = GenerateOptions {
+            max_new_tokens: 6,
+            min_new_tokens: 5,
+            temperature: 0.5,
+            top_k: 3,
+            top_p: 0.9,
+            min_p: 0.1,
+            typical_p: 0.8,
+            epsilon_cutoff: 0.01,
+            eta_cutoff: 0.02,
+            repetition_penalty: 1.2,
+            presence_penalty: -0.5,
+            frequency_penalty: 0.25,
+            no_repeat_ngram_size: 4,
+            seed: 7,
+            stop_strings: vec!["a".into(), "-b".into()],
+            lookahead: 9,
+            ..GenerateOptions::default()
+        };
+        assert_eq!(got, want);
+        let kept = options(&args(&["--seed", "0", "--temperature", "0"]), &defaults);
+        assert_eq!(kept, defaults, "what no flag names stays as the model has it");
     }
 }

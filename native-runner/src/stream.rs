@@ -3,6 +3,9 @@
 use std::io::{self, IsTerminal, Write};
 
 use serde::Serialize;
+use webweft::error::Error;
+use webweft::generate::{Logprobs, Piece};
+use webweft::preprocess::Tokenizer;
 
 use crate::errors::CliError;
 use crate::stats::Stats;
@@ -25,6 +28,7 @@ pub struct Output {
     tokens: usize,
     /// the prompt was written, and dimmed
     echo: bool,
+    tokenizer: Option<Tokenizer>,
 }
 
 /// A line of `--json`.
@@ -32,9 +36,27 @@ pub struct Output {
 #[serde(tag = "type", rename_all = "lowercase")]
 enum Line<'a> {
     /// One token, and the text that it completes.
-    Token { id: u32, text: &'a str },
+    Token {
+        id: u32,
+        text: &'a str,
+        /// Natural logarithm of its probability, before penalties and cut-offs.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        logprob: Option<f32>,
+        /// The most likely tokens, in descending order.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        top_logprobs: Option<Vec<Alternative>>,
+    },
     /// The end.
     Done(&'a Done<'a>),
+}
+
+/// A token that could have come.
+#[derive(Serialize)]
+struct Alternative {
+    id: u32,
+    /// its own, special tokens by their names
+    text: String,
+    logprob: f32,
 }
 
 /// What `--json` says at the end.
@@ -42,9 +64,9 @@ enum Line<'a> {
 pub struct Done<'a> {
     /// All new tokens.
     pub ids: &'a [u32],
-    /// Their text, special tokens left out; empty without a tokenizer.
+    /// Their text, special tokens and a stop string left out; empty without a tokenizer.
     pub text: &'a str,
-    /// Text that no token's line has: the last character was incomplete.
+    /// Text that no token's line has: it was held back when the text was cancelled.
     #[serde(skip_serializing_if = "str::is_empty")]
     pub tail: &'a str,
     /// `stop`, `length` or `cancelled`.
@@ -55,14 +77,14 @@ pub struct Done<'a> {
 
 impl Output {
     /// In plain form, the text follows `prompt` on a terminal.
-    pub fn begin(json: bool, has_tokenizer: bool, prompt: &str) -> Result<Self, CliError> {
-        let form = match (json, has_tokenizer) {
+    pub fn begin(json: bool, tokenizer: Option<Tokenizer>, prompt: &str) -> Result<Self, CliError> {
+        let form = match (json, tokenizer.is_some()) {
             (true, _) => Form::Json,
             (false, true) => Form::Text,
             (false, false) => Form::Ids,
         };
         let echo = form == Form::Text && io::stdout().is_terminal();
-        let this = Self { form, tokens: 0, echo };
+        let this = Self { form, tokens: 0, echo, tokenizer };
         if this.echo {
             let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
             this.write(&if plain { prompt.to_owned() } else { format!("\x1b[2m{prompt}\x1b[0m") })?;
@@ -71,14 +93,27 @@ impl Output {
     }
 
     /// A token and the text that it completes.
-    pub fn token(&mut self, id: u32, text: &str) -> Result<(), CliError> {
+    pub fn token(&mut self, piece: &Piece) -> Result<(), CliError> {
+        let Piece { id, text, logprobs } = piece;
         self.tokens += 1;
         match self.form {
             Form::Text => self.write(text),
             Form::Ids if self.tokens == 1 => self.write(&id.to_string()),
             Form::Ids => self.write(&format!(",{id}")),
-            Form::Json => self.line(&Line::Token { id, text }),
+            Form::Json => {
+                let logprob = logprobs.as_ref().map(|l| l.logprob);
+                let top_logprobs = logprobs.as_ref().map(|l| self.alternatives(l)).transpose()?;
+                self.line(&Line::Token { id: *id, text, logprob, top_logprobs })
+            }
         }
+    }
+
+    fn alternatives(&self, logprobs: &Logprobs) -> Result<Vec<Alternative>, CliError> {
+        let named = |&(id, logprob): &(u32, f32)| {
+            let text = self.tokenizer.as_ref().map_or(Ok(String::new()), |t| t.decode(&[id], false));
+            Ok(Alternative { id, text: text.map_err(Error::from)?, logprob })
+        };
+        logprobs.top.iter().map(named).collect()
     }
 
     /// The end.

@@ -45,6 +45,7 @@ fn damaged_files_are_told_by_name() {
     damage("config.json", br#"{"model_type": "llama", "hidden_size": -1}"#, &["config.json"]);
     damage("tokenizer.json", b"{}", &["tokenizer.json"]);
     damage("generation_config.json", b"{]", &["generation_config.json"]);
+    damage("generation_config.json", br#"{"max_new_tokens": "many"}"#, &["generation_config.json", "max_new_tokens"]);
 }
 
 /// A tokenizer with more tokens than the model: text would be taken for other tokens than it was trained with.
@@ -70,7 +71,6 @@ fn requests_that_cannot_be_served_are_told() {
         run(&[&["generate", "--model", text(&model)], flags].concat()).fails(1, words);
     };
     let long = vec!["7"; 600].join(",");
-    fails(&["--prompt-ids", ""], &["prompt is empty"]);
     fails(&["--prompt-ids", "1,512"], &["512", "vocabulary"]);
     fails(&["--prompt-ids", &long], &["600 tokens", "512"]);
     fails(&["--prompt-ids", "1,2,3", "--context", "3"], &["3 tokens"]);
@@ -82,6 +82,18 @@ fn requests_that_cannot_be_served_are_told() {
     fails(&["Once", "--temperature", "-1"], &["temperature", "-1"]);
     fails(&["Once", "--top-p", "1.5"], &["top_p", "1.5"]);
     fails(&["Once", "--top-p", "0"], &["top_p"]);
+    for (flag, value, name) in [
+        ("--min-p", "1.5", "min_p"),
+        ("--typical-p", "0", "typical_p"),
+        ("--epsilon-cutoff", "1", "epsilon_cutoff"),
+        ("--eta-cutoff", "-1", "eta_cutoff"),
+        ("--repetition-penalty", "0", "repetition_penalty"),
+        ("--presence-penalty", "3", "presence_penalty"),
+        ("--frequency-penalty", "nan", "frequency_penalty"),
+        ("--stop", "", "stop_strings"),
+    ] {
+        fails(&["Once", flag, value], &[name]);
+    }
     fails(&["Once", "--lookahead", "100000"], &["lookahead", "100000"]);
     fails(&["Once", "--eos-token-id", &long[..159]], &["eos_token_id"]);
     fails(&["Once", "--adapter", "no such adapter"], &["no such adapter"]);
@@ -106,6 +118,10 @@ fn wrong_command_lines_end_with_2() {
     of(&["x", "--backend", "opengl"]).fails(2, &["opengl"]);
     of(&["x", "--max-new-tokens", "many"]).fails(2, &["many"]);
     of(&["x", "--temperature", "hot"]).fails(2, &["hot"]);
+    of(&["x", "--no-repeat-ngram-size", "-1"]).fails(2, &["-1"]);
+    of(&["x", "--stop"]).fails(2, &["--stop"]);
+    of(&["x", "--logprobs=3"]).fails(2, &["--json"]);
+    of(&["x", "--json", "--logprobs=all"]).fails(2, &["all"]);
     of(&["x", "--max-gpu-memory", "3 apples"]).fails(2, &["3 apples", "3.8GB"]);
     of(&["--prompt-ids", "1,-2"]).fails(2, &["-2"]);
     of(&["--prompt-ids", "-2"]).fails(2, &["-2"]);
@@ -125,7 +141,19 @@ fn help_tells_how_it_is_used() {
     assert_eq!(bare.code, Some(2));
     assert!(bare.stderr.contains("Usage:") && bare.stderr.contains("Exit codes:"), "{bare:?}");
     for (command, words) in [
-        ("generate", &["--max-new-tokens", "--temperature", "--max-gpu-memory", "Examples:", "130"][..]),
+        (
+            "generate",
+            &[
+                "--max-new-tokens",
+                "--temperature",
+                "--min-p",
+                "--stop",
+                "--logprobs",
+                "--max-gpu-memory",
+                "Examples:",
+                "130",
+            ][..],
+        ),
         ("forward", &["input_ids", "attention_mask", "last_hidden_state", "--prefill-chunk", "Example"]),
         ("devices", &["--json", "Examples:"]),
     ] {

@@ -215,3 +215,90 @@ fn tensors_that_nobody_uses_are_told() {
     assert_eq!(of(&["-q"]).stderr, "");
     warned.ok();
 }
+
+#[test]
+fn an_empty_prompt_begins_at_the_first_token() {
+    let Some(model) = stories() else { return };
+    let of = |flags: &[&str]| generate(&model, &[&["--max-new-tokens", "8"], flags].concat());
+    let (want, done) = of(&["--prompt-ids", "1"]);
+    assert_eq!(done["stats"]["prompt_tokens"], 1);
+    for flags in [&["--prompt-ids", ""][..], &[""], &["<s>"], &[]] {
+        assert_eq!(of(flags).0, want, "{flags:?}");
+    }
+    // where the model has none, that is an error
+    let folder = copy(&model, &["config.json", "generation_config.json"]);
+    let config = std::fs::read_to_string(model.join("config.json")).expect("a config");
+    let without = config.replace("\"bos_token_id\": 1", "\"bos_token_id\": null");
+    std::fs::write(folder.path().join("config.json"), without).expect("written");
+    run(&["generate", "--model", text(folder.path()), "--prompt-ids", ""]).fails(1, &["prompt is empty"]);
+}
+
+#[test]
+fn a_stop_string_is_not_part_of_the_text() {
+    let Some(model) = stories() else { return };
+    let flags = ["generate", "Once upon a time", "--model", text(&model), "--max-new-tokens", "40"];
+    let whole = run(&flags).ok();
+    // in the middle of a word, and of tokens
+    let stop = &whole[30..36];
+    let before = &whole[..whole.find(stop).expect("it is there")];
+    for lookahead in ["8", "0"] {
+        let more = ["--stop", "never there", "--stop", stop, "--lookahead", lookahead];
+        assert_eq!(run(&[&flags[..], &more].concat()).ok(), format!("{before}\n"), "{stop:?}");
+        let json = run(&[&flags[..], &more, &["--json"]].concat());
+        let (ids, pieces, done) = json.json();
+        assert_eq!((pieces.as_str(), &done["text"]), (before, &Value::from(before)));
+        assert_eq!((ids.len() < 40, &done["finish_reason"]), (true, &Value::from("stop")));
+    }
+}
+
+#[test]
+fn log_probabilities_are_told() {
+    let Some(model) = stories() else { return };
+    let flags = ["generate", "Once upon a time", "--model", text(&model), "--max-new-tokens", "5", "--json"];
+    let lines = |more: &[&str]| -> Vec<Value> {
+        let out = run(&[&flags[..], more].concat()).ok();
+        out.lines().take(5).map(|line| serde_json::from_str(line).expect("JSON")).collect()
+    };
+    assert!(lines(&[]).iter().all(|line| line.get("logprob").is_none() && line.get("top_logprobs").is_none()));
+    for line in lines(&["--logprobs=3"]) {
+        let top = line["top_logprobs"].as_array().expect("a list");
+        assert_eq!(
+            (top.len(), &top[0]["id"], &top[0]["logprob"]),
+            (3, &line["id"], &line["logprob"]),
+            "greedy: {line}"
+        );
+        let logprob = |i: usize| top[i]["logprob"].as_f64().expect("a number");
+        assert!(logprob(0) <= 0.0 && logprob(0) >= logprob(1) && logprob(1) >= logprob(2), "{line}");
+        assert!(top.iter().all(|t| t["text"].as_str().is_some_and(|text| !text.is_empty())), "{line}");
+    }
+    for line in lines(&["--logprobs", "--seed", "3"]) {
+        assert!(line["logprob"].as_f64().is_some_and(|v| v <= 0.0), "{line}");
+        assert_eq!(line["top_logprobs"].as_array().map(Vec::len), Some(0));
+    }
+}
+
+#[test]
+fn penalties_change_the_text_alike_with_any_lookahead() {
+    let Some(model) = stories() else { return };
+    let of = |flags: &[&str]| generate(&model, &[&["Once upon a time", "--max-new-tokens", "60"], flags].concat()).0;
+    let plain = of(&[]);
+    for flags in [
+        &["--repetition-penalty", "1.3"][..],
+        &["--presence-penalty", "1.5"],
+        &["--frequency-penalty", "0.6"],
+        &["--no-repeat-ngram-size", "2"],
+        &["--min-p", "0.1", "--typical-p", "0.9", "--seed", "5"],
+    ] {
+        let ids = of(flags);
+        assert_ne!(ids, plain, "{flags:?}");
+        assert_eq!(ids, of(&[flags, &["--lookahead", "0"]].concat()), "{flags:?}");
+    }
+    let ids = of(&["--no-repeat-ngram-size", "2"]);
+    let pairs: std::collections::BTreeSet<_> = ids.windows(2).collect();
+    assert_eq!(pairs.len(), ids.len() - 1, "no pair twice");
+    // an end that comes at once, but for the least length
+    let end = plain[0].to_string();
+    assert_eq!(of(&["--eos-token-id", &end]), [plain[0]]);
+    let longer = of(&["--eos-token-id", &end, "--min-new-tokens", "12"]);
+    assert!(longer.len() >= 12 && !longer[..12].contains(&plain[0]), "{longer:?}");
+}

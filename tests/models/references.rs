@@ -1,12 +1,15 @@
 //! Every folder of `tests/references`: settings that no other material has, made by `tools/references.py` with transformers.
 
+use safetensors::SafeTensors;
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test;
 use webweft::generate::GenerateOptions;
 use webweft::managers::Dtype;
 use webweft::session::{LoadOptions, Session};
+use webweft::source::{Memory, Source};
 
 use super::{Expected, assert_close, generate, json, open, shared_source};
+use crate::common::read_shared;
 
 /// A browser cannot list folders.
 const FOLDERS: [&str; 15] = [
@@ -89,5 +92,38 @@ async fn a_cache_across_the_boundary_gives_what_a_fresh_start_gives() {
             session.engine_mut().reset();
             assert_eq!(kept, generate(&mut session, &turn, options(6)).await, "{name}, {first} tokens before");
         }
+    }
+}
+
+/// Checkpoints of a bare model lack the scope that one with a head has; multimodal ones have another, a config around the text
+/// model's, and tensors that are no concern of it.
+#[cfg_attr(target_arch = "wasm32", wasm_bindgen_test)]
+#[cfg_attr(not(target_arch = "wasm32"), pollster::test)]
+async fn a_model_is_found_in_any_of_its_scopes() {
+    for (name, from, to) in [
+        ("gpt2_scaled", "transformer.", ""),
+        ("opt_post_norm", "model.decoder.", "decoder."),
+        ("gemma2_uncapped", "model.", ""),
+        ("gemma3_nested", "model.", "language_model.model."),
+        ("gemma3_nested", "model.", "model.language_model."),
+    ] {
+        let folder = format!("references/{name}");
+        let bytes = read_shared(&format!("{folder}/model.safetensors")).await.unwrap();
+        let tensors = SafeTensors::deserialize(&bytes).unwrap();
+        let renamed = tensors.tensors().into_iter().map(|(n, t)| (n.replacen(from, to, 1), t));
+        let file = safetensors::serialize(renamed, None).unwrap();
+        let mut config = json(&format!("{folder}/config.json")).await;
+        if to.contains("language_model") {
+            config = serde_json::json!({"model_type": "gemma3", "text_config": config, "vision_config": {}});
+        }
+        let mut memory = Memory::new();
+        memory.insert("config.json", config.to_string().into_bytes()).unwrap();
+        memory.insert("model.safetensors", file).unwrap();
+        let options = LoadOptions { dtype: Dtype::F32, ..LoadOptions::default() };
+        let mut session = open(&Source::Memory(memory), &options).await;
+        assert_eq!(session.extra_tensors(), [""; 0], "{name} in {to:?}");
+        let expected = Expected::of(&folder).await;
+        let got = session.forward(&expected.ids("input_ids")).await.unwrap();
+        assert_close(&format!("{name} in {to:?}"), &got.logits, &expected.floats("logits"), 1e-3, 0.0);
     }
 }

@@ -9,7 +9,7 @@ use crate::generate::{Engine, GenerateOptions, Generation, Hidden, TextGeneratio
 use crate::managers::{self, Dtype, Precision};
 use crate::models::{Decoder, ModelConfig};
 use crate::nn::KvCache;
-use crate::preprocess::Tokenizer;
+use crate::preprocess::{ChatOptions, ChatTemplate, Message, Tokenizer};
 use crate::source::Source;
 use crate::weights::{Progress, Weights};
 
@@ -55,6 +55,7 @@ impl<'a> From<&'a [u32]> for Prompt<'a> {
 pub struct Session {
     engine: Engine,
     tokenizer: Option<Tokenizer>,
+    chat_template: ChatTemplate,
     defaults: GenerateOptions,
     precision: Precision,
     extra: Vec<String>,
@@ -87,6 +88,7 @@ impl Session {
             let max_id = tokenizer.id_bound().saturating_sub(1);
             return Err(GenerateError::TokenizerMismatch { max_id, vocab: config.vocab_size }.into());
         }
+        let chat_template = ChatTemplate::load(source).await?;
 
         let checkpoint = Checkpoint::open(source).await?;
         let (parameters, stored_f32) = count(&checkpoint);
@@ -102,7 +104,7 @@ impl Session {
         let context = options.context.unwrap_or(config.max_position_embeddings.min(fits));
         let chunk = options.prefill_chunk.unwrap_or_else(|| managers::prefill_chunk(parameters));
         let engine = Engine::new(device, model, config, precision, context, chunk)?;
-        Ok(Self { engine, tokenizer, defaults, precision, extra, place })
+        Ok(Self { engine, tokenizer, chat_template, defaults, precision, extra, place })
     }
 
     /// What runs.
@@ -162,6 +164,24 @@ impl Session {
         if ids.is_empty() {
             ids.extend(self.defaults.bos_token_id);
         }
+        if ids.is_empty() { Err(GenerateError::EmptyPrompt.into()) } else { Ok(ids) }
+    }
+
+    /// How messages become a prompt.
+    #[must_use]
+    pub fn chat_template(&self) -> &ChatTemplate {
+        &self.chat_template
+    }
+
+    /// The prompt of a chat, as transformers' `apply_chat_template` has it: the template writes every special token itself, so
+    /// the tokenizer adds none.
+    ///
+    /// # Errors
+    /// [`ChatError`](crate::error::ChatError) where there is no template, or it fails; [`GenerateError::NoTokenizer`],
+    /// [`GenerateError::EmptyPrompt`].
+    pub fn chat_prompt(&self, messages: &[Message], options: &ChatOptions) -> Result<Vec<u32>, Error> {
+        let text = self.chat_template.render(messages, options)?;
+        let ids = self.tokenizer()?.encode(&text, false)?;
         if ids.is_empty() { Err(GenerateError::EmptyPrompt.into()) } else { Ok(ids) }
     }
 

@@ -11,3 +11,4 @@ mod device;
 mod generate;
 mod models;
 mod ops;
+mod preprocess;

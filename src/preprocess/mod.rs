@@ -1,7 +1,13 @@
-//! From what people have (text) to what models take (ids), and back.
+//! From what people have (text, messages) to what models take (ids), and back.
 
+mod chat;
+mod chat_template;
+mod jinja;
+mod python;
 mod text_stream;
 mod tokenizer;
 
+pub use chat::{ChatOptions, Message};
+pub use chat_template::ChatTemplate;
 pub use text_stream::TextStream;
 pub use tokenizer::Tokenizer;

@@ -2,21 +2,18 @@
 
 use serde_json::Value;
 
-use crate::checkpoint::{self, Checkpoint, Dtype as Stored};
+use crate::checkpoint::{self, Checkpoint};
 use crate::device::Device;
 use crate::error::{ConfigError, Error, GenerateError};
 use crate::generate::{Engine, GenerateOptions, Generation, Hidden, TextGeneration};
-use crate::managers::{self, Dtype, Precision};
+use crate::managers::{self, CacheShape, Dtype, Precision};
 use crate::models::{Decoder, ModelConfig};
-use crate::nn::KvCache;
 use crate::preprocess::{ChatOptions, ChatTemplate, Message, Tokenizer};
 use crate::source::Source;
 use crate::weights::{Progress, Weights};
 
 /// Largest `config.json` or `generation_config.json` that is read.
 const MAX_CONFIG: u64 = 4 << 20;
-/// Bytes that the cache takes at most where nobody says how long the context is to be.
-const DEFAULT_CACHE: u64 = 1 << 30;
 
 /// How to load a model.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -91,17 +88,15 @@ impl Session {
         let chat_template = ChatTemplate::load(source).await?;
 
         let checkpoint = Checkpoint::open(source).await?;
-        let (parameters, stored_f32) = count(&checkpoint);
+        let (parameters, stored_f32) = checkpoint.parameters();
         let precision = managers::resolve(options.dtype, parameters, stored_f32);
         let mut weights = Weights::new(device, &checkpoint);
         let model = Decoder::load(&mut weights, &config, precision.weights)?;
         let extra = weights.extra();
         weights.stream(source, progress).await?;
 
-        let per_position = KvCache::bytes_per_position(&config.heads, precision.activations);
-        let of_all_layers = per_position * 2 * config.layers.len() as u64;
-        let fits = (DEFAULT_CACHE / of_all_layers).min(device.max_binding() / per_position).clamp(1, 1 << 28) as u32;
-        let context = options.context.unwrap_or(config.max_position_embeddings.min(fits));
+        let cache = CacheShape::of(&config, precision.activations);
+        let context = options.context.unwrap_or_else(|| cache.default_context(device.max_binding()));
         let chunk = options.prefill_chunk.unwrap_or_else(|| managers::prefill_chunk(parameters));
         let engine = Engine::new(device, model, config, precision, context, chunk)?;
         Ok(Self { engine, tokenizer, chat_template, defaults, precision, extra, place })
@@ -219,14 +214,4 @@ impl Session {
     pub async fn forward(&mut self, ids: &[u32]) -> Result<Hidden, Error> {
         self.engine.forward(ids).await
     }
-}
-
-/// The number of weights, and whether most of them are stored as f32.
-fn count(checkpoint: &Checkpoint) -> (u64, bool) {
-    // by bytes, whose sum the files bound, not by shapes
-    let sum = |only_f32: bool| -> u64 {
-        let tensors = checkpoint.in_byte_order().filter(|i| !only_f32 || i.dtype == Stored::F32);
-        tensors.map(|i| (i.range.end - i.range.start) * 8 / i.dtype.size_bits()).sum()
-    };
-    (sum(false), sum(true) > sum(false) / 2)
 }

@@ -58,6 +58,16 @@ Examples:
 
 Exit codes: 0 done, 1 no adapter, 2 wrong command line";
 
+const INSPECT_EXAMPLES: &str = "\
+Only headers are read, and no GPU is needed. Whether a model fits is told by the adapter's limits and by --max-gpu-memory.
+
+Examples:
+  native-runner inspect DIR
+  native-runner inspect DIR --max-gpu-memory 6GB
+  native-runner inspect DIR --json
+
+Exit codes: 0 done (also where the model is not supported), 1 failed, 2 wrong command line";
+
 /// Runs Hugging Face checkpoints on the GPU, unmodified.
 #[derive(Debug, Parser)]
 #[command(name = "native-runner", version, arg_required_else_help = true, after_help = EXIT_CODES)]
@@ -80,6 +90,8 @@ pub enum Command {
     Forward(Forward),
     /// List the GPU adapters
     Devices(Devices),
+    /// Tell what a model is and what it takes, without loading it
+    Inspect(Inspect),
 }
 
 /// Flags of every command.
@@ -234,6 +246,18 @@ pub struct Forward {
 #[command(after_help = DEVICES_EXAMPLES)]
 pub struct Devices {
     /// One JSON array
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `inspect`.
+#[derive(Debug, Args)]
+#[command(after_help = INSPECT_EXAMPLES)]
+pub struct Inspect {
+    /// Folder of the model: config.json, *.safetensors
+    #[arg(value_name = "MODEL")]
+    pub model: PathBuf,
+    /// One JSON object
     #[arg(long)]
     pub json: bool,
 }

@@ -5,6 +5,7 @@ mod devices;
 mod errors;
 mod forward;
 mod generate;
+mod inspect;
 mod interrupt;
 mod lists;
 mod open;
@@ -14,6 +15,7 @@ mod sampling;
 mod sizes;
 mod stats;
 mod stream;
+mod table;
 mod tensors;
 
 use std::io::{self, Write};
@@ -34,6 +36,7 @@ fn main() -> ExitCode {
     let result = match &cli.command {
         Command::Generate(args) => generate::run(args, &cli.shared),
         Command::Forward(args) => forward::run(args, &cli.shared),
+        Command::Inspect(args) => inspect::run(args, &cli.shared),
         Command::Devices(args) => devices::run(args, &cli.shared),
     };
     match result {

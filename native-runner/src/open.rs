@@ -24,6 +24,16 @@ pub struct Opened {
     pub load_ms: f64,
 }
 
+/// Which adapter the flags ask for, and how it is to be opened.
+pub fn device_options(shared: &Shared) -> DeviceOptions {
+    DeviceOptions {
+        adapter: shared.adapter.clone(),
+        backend: shared.backend.map(Into::into),
+        portable: shared.portable,
+        memory_limit: shared.max_gpu_memory,
+    }
+}
+
 /// Opens the model in the folder `model`, and warns of tensors that it does not use.
 pub async fn open(
     model: &Path,
@@ -34,12 +44,7 @@ pub async fn open(
     let started = Instant::now();
     // a wrong path is told at once, before a driver is asked anything
     let source = Source::Folder(Folder::open(model).map_err(webweft::error::Error::from)?);
-    let options = DeviceOptions {
-        adapter: shared.adapter.clone(),
-        backend: shared.backend.map(Into::into),
-        portable: shared.portable,
-        memory_limit: shared.max_gpu_memory,
-    };
+    let options = device_options(shared);
     let bar = Bar::new(shared, "opening the device");
     let device = Device::open(&options).await?;
     bar.stage("reading the model's files");

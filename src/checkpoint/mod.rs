@@ -169,6 +169,17 @@ impl Checkpoint {
         self.tensors.len()
     }
 
+    /// The number of weights, and whether most of them are stored as f32.
+    #[must_use]
+    pub fn parameters(&self) -> (u64, bool) {
+        // by bytes, whose sum the files bound, not by shapes
+        let sum = |only_f32: bool| -> u64 {
+            let tensors = self.tensors.iter().filter(|info| !only_f32 || info.dtype == Dtype::F32);
+            tensors.map(|info| (info.range.end - info.range.start) * 8 / info.dtype.size_bits()).sum()
+        };
+        (sum(false), sum(true) > sum(false) / 2)
+    }
+
     /// Whether there is no tensor at all, which the format allows.
     #[must_use]
     pub fn is_empty(&self) -> bool {

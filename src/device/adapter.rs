@@ -133,6 +133,20 @@ pub async fn list_adapters(backend: Option<Backend>) -> Vec<AdapterInfo> {
     adapters(backend).await.iter().map(AdapterInfo::of).collect()
 }
 
+/// The adapter that [`Device::open`](super::Device::open) would open, with the limits that it would have.
+///
+/// # Errors
+/// As [`Device::open`](super::Device::open).
+pub async fn find_adapter(options: &DeviceOptions) -> Result<AdapterInfo, DeviceError> {
+    let mut info = AdapterInfo::of(&choose(options).await?);
+    if options.portable {
+        let limits = wgpu::Limits::default();
+        info.max_binding = limits.max_storage_buffer_binding_size;
+        info.max_buffer = limits.max_buffer_size;
+    }
+    Ok(info)
+}
+
 pub(super) async fn choose(options: &DeviceOptions) -> Result<wgpu::Adapter, DeviceError> {
     let mut all = adapters(options.backend).await;
     let infos: Vec<_> = all.iter().map(AdapterInfo::of).collect();

@@ -68,6 +68,7 @@ pub struct Ledger(Mutex<State>);
 #[derive(Debug, Default)]
 struct State {
     next: u64,
+    largest: u64,
     entries: BTreeMap<u64, Entry>,
     sums: LedgerSnapshot,
 }
@@ -78,6 +79,7 @@ impl Ledger {
         let id = state.next;
         state.next += 1;
         state.entries.insert(id, Entry { label: label.into(), category, size });
+        state.largest = state.largest.max(size);
         let sums = &mut state.sums;
         let i = category as usize;
         sums.current[i] += size;
@@ -99,6 +101,12 @@ impl Ledger {
     #[must_use]
     pub fn snapshot(&self) -> LedgerSnapshot {
         lock(&self.0).sums
+    }
+
+    /// Bytes of the largest buffer that there has been.
+    #[must_use]
+    pub fn largest(&self) -> u64 {
+        lock(&self.0).largest
     }
 
     /// Every live buffer, oldest first.

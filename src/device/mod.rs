@@ -3,15 +3,17 @@
 mod adapter;
 mod ledger;
 mod pipeline;
+mod plan;
 mod readback;
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-pub use adapter::{AdapterInfo, Backend, DeviceOptions, list_adapters};
+pub use adapter::{AdapterInfo, Backend, DeviceOptions, find_adapter, list_adapters};
 pub use ledger::{Category, Entry, Ledger, LedgerSnapshot};
 pub use pipeline::{Constants, Pipeline};
+pub use plan::{Memory, Plan};
 pub use readback::Readback;
 
 use crate::error::DeviceError;
@@ -221,14 +223,7 @@ impl Device {
         size: u64,
         usage: wgpu::BufferUsages,
     ) -> Result<Buffer, DeviceError> {
-        let size = size.max(4).checked_next_multiple_of(4).unwrap_or(u64::MAX);
-        if size > self.0.limits.max_buffer_size {
-            return Err(DeviceError::BufferTooLarge {
-                label: label.into(),
-                size,
-                limit: self.0.limits.max_buffer_size,
-            });
-        }
+        let size = buffer_size(label, size, self.0.limits.max_buffer_size)?;
         self.check()?;
         if let Some(limit) = self.0.memory_limit {
             let in_use = self.0.ledger.snapshot().total;
@@ -251,7 +246,7 @@ impl Device {
             Err(other) => return Err(other),
         }
         let entry = self.0.ledger.enter(label, category, size);
-        Ok(Buffer(Arc::new(Owned { wgpu, size, entry, ledger: Arc::clone(&self.0.ledger) })))
+        Ok(Buffer(Arc::new(Owned { wgpu: Some(wgpu), size, entry, ledger: Arc::clone(&self.0.ledger) })))
     }
 
     /// A storage buffer that kernels, uploads and copies may use.
@@ -340,13 +335,20 @@ impl Device {
     }
 }
 
+/// What a buffer of `size` bytes takes: whole words.
+fn buffer_size(label: &str, size: u64, limit: u64) -> Result<u64, DeviceError> {
+    let size = size.max(4).checked_next_multiple_of(4).unwrap_or(u64::MAX);
+    if size > limit { Err(DeviceError::BufferTooLarge { label: label.into(), size, limit }) } else { Ok(size) }
+}
+
 /// A buffer on the GPU. Cloning shares it; its bytes leave the ledger with the last clone.
 #[derive(Clone, Debug)]
 pub struct Buffer(Arc<Owned>);
 
 #[derive(Debug)]
 struct Owned {
-    wgpu: wgpu::Buffer,
+    /// `None` in a [`Plan`]
+    wgpu: Option<wgpu::Buffer>,
     size: u64,
     entry: u64,
     ledger: Arc<Ledger>,
@@ -367,7 +369,10 @@ impl Buffer {
 
     /// The buffer of wgpu.
     pub(crate) fn wgpu(&self) -> &wgpu::Buffer {
-        &self.0.wgpu
+        self.0
+            .wgpu
+            .as_ref()
+            .expect("a plan's buffers stay with it: whatever binds or copies has a device that made them")
     }
 
     /// Whether two handles are the same memory.

@@ -1,7 +1,11 @@
 //! Policy, shared by every target: decisions on plain facts, tested without an adapter.
 
+mod context;
+mod inspect;
 mod prefill;
 mod quantization;
 
+pub use context::CacheShape;
+pub use inspect::{Architecture, Inspection, OnGpu, Stored, StoredFile, TokenizerFacts, inspect};
 pub use prefill::prefill_chunk;
 pub use quantization::{Dtype, Precision, resolve};

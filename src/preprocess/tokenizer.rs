@@ -91,6 +91,19 @@ impl Tokenizer {
         TextStream::new(self.clone(), prompt, skip_special_tokens)
     }
 
+    /// How it splits: `byte-level BPE`, `BPE`, `Unigram`, `WordPiece`, `WordLevel`.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        use tokenizers::{DecoderWrapper, ModelWrapper};
+        match (self.inner.tokenizer.get_model(), self.inner.tokenizer.get_decoder()) {
+            (ModelWrapper::BPE(_), Some(DecoderWrapper::ByteLevel(_))) => "byte-level BPE",
+            (ModelWrapper::BPE(_), _) => "BPE",
+            (ModelWrapper::Unigram(_), _) => "Unigram",
+            (ModelWrapper::WordPiece(_), _) => "WordPiece",
+            (ModelWrapper::WordLevel(_), _) => "WordLevel",
+        }
+    }
+
     /// How many tokens there are, added ones included. Ids may have gaps: [`Tokenizer::id_bound`] bounds them.
     #[must_use]
     pub fn vocab_size(&self) -> usize {

@@ -8,10 +8,11 @@
 mod upload;
 
 use crate::checkpoint::{Checkpoint, TensorInfo};
-use crate::device::{Buffer, Category, Device};
+use crate::device::{Buffer, Category, Device, Memory, Plan};
 use crate::error::{Error, WeightsError};
 use crate::source::Source;
 use crate::tensor::{Part, Storage, Weight, vec4s};
+pub use upload::UPLOAD;
 use upload::{CHUNK, Request, Uploader, source_flag};
 
 /// A tensor of the checkpoint as rows of a weight.
@@ -64,7 +65,7 @@ pub struct Progress {
 /// The weights of one model while they are asked for and loaded.
 #[derive(Debug)]
 pub struct Weights<'a> {
-    device: &'a Device,
+    memory: Memory<'a>,
     checkpoint: &'a Checkpoint,
     scope: String,
     /// by tensor, in the order of `checkpoint.in_byte_order()`
@@ -78,8 +79,18 @@ impl<'a> Weights<'a> {
     /// Nothing asked for yet.
     #[must_use]
     pub fn new(device: &'a Device, checkpoint: &'a Checkpoint) -> Self {
+        Self::within(Memory::Device(device), checkpoint)
+    }
+
+    /// As [`Weights::new`], of a model that is only planned: the plan's ledger tells what loading would allocate.
+    #[must_use]
+    pub fn planned(plan: &'a Plan, checkpoint: &'a Checkpoint) -> Self {
+        Self::within(Memory::Plan(plan), checkpoint)
+    }
+
+    fn within(memory: Memory<'a>, checkpoint: &'a Checkpoint) -> Self {
         Self {
-            device,
+            memory,
             checkpoint,
             scope: String::new(),
             requests: Vec::new(),
@@ -216,18 +227,18 @@ impl<'a> Weights<'a> {
     ) -> Result<Weight, Error> {
         let label = format!("{}{name}", self.scope);
         if found.contains(&None) {
-            let data = self.device.storage(&label, Category::Weights, 0)?;
+            let data = self.memory.storage(&label, Category::Weights, 0)?;
             let parts = vec![Part { first: 0, rows: 0, data, scales: None }];
             return Ok(Weight { rows, dim, storage, parts });
         }
         let row_bytes = storage.row_bytes(dim);
-        let limit = self.device.max_binding();
+        let limit = self.memory.max_binding();
         // parts begin at whole tiles of the kernels
-        let per_part = (limit / row_bytes) as u32 / 64 * 64;
+        let per_part = u32::try_from(limit / row_bytes).unwrap_or(u32::MAX) / 64 * 64;
         if per_part == 0 {
             return Err(WeightsError::RowTooLong { tensor: label, bytes: row_bytes, limit: limit / 64 }.into());
         }
-        let new = |bytes| self.device.storage(&label, Category::Weights, bytes);
+        let new = |bytes| self.memory.storage(&label, Category::Weights, bytes);
         let mut parts = Vec::new();
         let mut first = 0;
         while first < rows {
@@ -248,22 +259,32 @@ impl<'a> Weights<'a> {
         self.checkpoint.names().filter(|name| !asked.contains(name)).map(str::to_owned).collect()
     }
 
-    /// Reads everything that was asked for, in byte order, and puts it into place.
+    /// Whether the checkpoint has all that was asked for, in shapes and types as it should be.
+    ///
+    /// # Errors
+    /// [`WeightsError::Mismatch`], with all that is wrong.
+    pub fn check(&self) -> Result<(), WeightsError> {
+        if self.missing.is_empty() && self.misshaped.is_empty() && self.dtypes.is_empty() {
+            return Ok(());
+        }
+        let (missing, misshaped, dtypes) = (self.missing.clone(), self.misshaped.clone(), self.dtypes.clone());
+        Err(WeightsError::Mismatch { missing, misshaped, dtypes })
+    }
+
+    /// Reads everything that was asked for, in byte order, and puts it into place. A plan's weights are left as they are.
     ///
     /// # Errors
     /// [`WeightsError::Mismatch`] before anything is read; [`WeightsError::NotFinite`], [`WeightsError::Overflow`] for what the
     /// tensors hold; those of the source and the device.
     pub async fn stream(mut self, source: &Source, mut progress: impl FnMut(Progress)) -> Result<(), Error> {
-        if !(self.missing.is_empty() && self.misshaped.is_empty() && self.dtypes.is_empty()) {
-            let (missing, misshaped, dtypes) = (self.missing, self.misshaped, self.dtypes);
-            return Err(WeightsError::Mismatch { missing, misshaped, dtypes }.into());
-        }
+        self.check()?;
+        let Memory::Device(device) = self.memory else { return Ok(()) };
         self.requests.sort_by_key(|(info, _)| (info.file, info.range.start));
         let mut at =
             Progress { loaded: 0, total: self.requests.iter().map(|(i, _)| i.range.end - i.range.start).sum() };
         progress(at);
-        let status = self.device.storage_with("load status", Category::Staging, &[u32::MAX; 2])?;
-        let mut uploader = Uploader::new(self.device, &status)?;
+        let status = device.storage_with("load status", Category::Staging, &[u32::MAX; 2])?;
+        let mut uploader = Uploader::new(device, &status)?;
         for (number, (info, request)) in self.requests.iter().enumerate() {
             let line_bytes = u64::from(request.line()) * (info.dtype.size_bits() / 8);
             let together = request.together().min(request.lines());
@@ -288,7 +309,7 @@ impl<'a> Weights<'a> {
             }
         }
         uploader.finish().await?;
-        let status = self.device.read(&status, 0..8).await?;
+        let status = device.read(&status, 0..8).await?;
         let status: [u32; 2] = bytemuck::pod_read_unaligned(&status);
         let tensor = |number: u32| self.requests.get(number as usize).map(|(info, _)| info.name.clone());
         if let Some(tensor) = tensor(status[0]) {

@@ -11,6 +11,8 @@ use crate::tensor::{Part, Storage, Weight};
 /// Bytes uploaded at once. Three chunks are under way, each in a buffer here and in one of wgpu's.
 pub(super) const CHUNK: u64 = 4 << 20;
 const CHUNKS: usize = 3;
+/// What the chunks take on the GPU while a model is loaded.
+pub const UPLOAD: u64 = CHUNK * CHUNKS as u64;
 /// Conversions in one submit: bounds the buffer of their parameters.
 const MAX_DISPATCHES: usize = 256;
 

@@ -11,7 +11,7 @@ use super::{Expected, assert_close, generate, json, open, shared_source, top2_ma
 use crate::common::{read_shared, report, skipped};
 
 /// Folders by their configs alone: a decoder that we have, in f32, f16 or bf16.
-async fn folders() -> Vec<String> {
+pub async fn folders() -> Vec<String> {
     let Some(index) = read_shared("fixtures/index.json").await else {
         skipped("../shared/fixtures is absent");
         return Vec::new();

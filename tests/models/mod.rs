@@ -2,6 +2,7 @@
 
 mod fixtures;
 mod hostile;
+mod inspect;
 mod large;
 pub mod reference_llama;
 mod references;

@@ -1,0 +1,333 @@
+//! What a repository holds and what it would take, from its headers alone: no weight is read, and no device is opened. Sizes are
+//! those of the loader, which asks a [`Plan`] for its memory here instead of a device.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::{CacheShape, Dtype, resolve};
+use crate::checkpoint::{self, Checkpoint};
+use crate::device::{AdapterInfo, Category, Plan};
+use crate::error::{ConfigError, Error};
+use crate::models::{Decoder, DecoderConfig, ModelConfig, RopeConfig, RopeScaling};
+use crate::preprocess::{ChatTemplate, Tokenizer};
+use crate::source::Source;
+use crate::weights::{UPLOAD, Weights};
+
+/// Largest `config.json` that is read.
+const MAX_CONFIG: u64 = 4 << 20;
+/// Positions that the smallest cache has room for.
+const LEAST_CONTEXT: u32 = 128;
+
+/// Everything that can be told of a model without loading it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Inspection {
+    /// Folder or address.
+    pub place: String,
+    /// As `config.json` says.
+    pub model_type: Option<String>,
+    /// Its class in transformers, as `config.json` says.
+    pub architectures: Vec<String>,
+    /// Whether it could be loaded, as far as headers tell.
+    pub supported: bool,
+    /// What is wrong, or not supported, and what to do.
+    pub problems: Vec<String>,
+    /// Its sizes, where the architecture is known.
+    pub architecture: Option<Architecture>,
+    /// The number of stored elements.
+    pub parameters: u64,
+    /// The files of the weights.
+    pub files: Vec<StoredFile>,
+    /// What they store, by type.
+    pub stored: Vec<Stored>,
+    /// How text becomes ids; `None` without `tokenizer.json`.
+    pub tokenizer: Option<TokenizerFacts>,
+    /// Names of its chat templates.
+    pub chat_templates: Vec<String>,
+    /// What `--dtype auto` becomes.
+    pub auto: Option<&'static str>,
+    /// What it takes on the GPU at each dtype.
+    pub on_gpu: Vec<OnGpu>,
+}
+
+/// The sizes of an architecture.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Architecture {
+    /// Layers.
+    pub layers: u32,
+    /// D.
+    pub hidden_size: u32,
+    /// H.
+    pub heads: u32,
+    /// K.
+    pub kv_heads: u32,
+    /// E.
+    pub head_dim: u32,
+    /// F.
+    pub intermediate_size: u32,
+    /// V.
+    pub vocab_size: u32,
+    /// Positions that it was trained for.
+    pub context: u32,
+    /// How positions are told apart, in words.
+    pub positions: String,
+    /// Sliding windows: the width, and how many layers have it.
+    pub windows: BTreeMap<u32, u32>,
+    /// Whether the output head is the embedding.
+    pub tied: bool,
+    /// Elements of embedding and output head.
+    pub embedding_parameters: u64,
+}
+
+/// A file of weights.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct StoredFile {
+    /// Its name.
+    pub name: String,
+    /// Its bytes.
+    pub bytes: u64,
+    /// How many tensors it holds.
+    pub tensors: usize,
+}
+
+/// The tensors of one type.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Stored {
+    /// As the file calls it.
+    pub dtype: &'static str,
+    /// How many.
+    pub tensors: usize,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+/// How text becomes ids.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct TokenizerFacts {
+    /// As [`Tokenizer::kind`].
+    pub kind: &'static str,
+    /// Tokens, added ones included.
+    pub vocab_size: usize,
+}
+
+/// What a model takes on the GPU at one dtype.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct OnGpu {
+    /// `f32`, `f16` or `q4`.
+    pub dtype: &'static str,
+    /// Bytes of the weights: what the ledger says once they are loaded.
+    pub weights: u64,
+    /// The largest of their buffers.
+    pub largest_buffer: u64,
+    /// Bytes of the cache for 1024 positions.
+    pub cache_per_1k: u64,
+    /// How long a sequence may become where nobody says.
+    pub context: u32,
+    /// Bytes of the cache at that length.
+    pub cache: u64,
+    /// Whether it could run here, perhaps with a shorter context.
+    pub fits: bool,
+    /// The longest sequence within the budget, where one was given.
+    pub longest_context: Option<u32>,
+    /// Why it does not fit, or not with the default context.
+    pub note: Option<String>,
+}
+
+/// Looks at a repository. `adapter`: whose limits count, if any; `budget`: the bytes that may be used on it, if known, which no
+/// adapter tells.
+///
+/// # Errors
+/// Where `config.json` or a tokenizer cannot be read or parsed. What is not supported is no error: [`Inspection::problems`].
+pub async fn inspect(source: &Source, adapter: Option<&AdapterInfo>, budget: Option<u64>) -> Result<Inspection, Error> {
+    let place = source.describe();
+    let json = checkpoint::read_json(source, "config.json", MAX_CONFIG).await?;
+    let json = json.ok_or_else(|| ConfigError::Missing { place: place.clone() })?;
+    let mut problems = Vec::new();
+    let config = ModelConfig::from_json(&json).map_err(|error| problems.push(error.to_string())).ok();
+    let checkpoint = Checkpoint::open(source).await.map_err(|error| problems.push(error.to_string())).ok();
+    let tokenizer = Tokenizer::load(source).await?;
+    let chat = ChatTemplate::load(source).await?;
+
+    let names = json["architectures"].as_array().into_iter().flatten();
+    let mut this = Inspection {
+        place,
+        model_type: json["model_type"].as_str().map(str::to_owned),
+        architectures: names.filter_map(Value::as_str).map(str::to_owned).collect(),
+        supported: false,
+        problems,
+        architecture: config.as_ref().map(Architecture::of),
+        parameters: 0,
+        files: Vec::new(),
+        stored: Vec::new(),
+        tokenizer: tokenizer.map(|t| TokenizerFacts { kind: t.kind(), vocab_size: t.vocab_size() }),
+        chat_templates: chat.names().map(str::to_owned).collect(),
+        auto: None,
+        on_gpu: Vec::new(),
+    };
+    if let Some(checkpoint) = &checkpoint {
+        this.parameters = checkpoint.parameters().0;
+        this.files = files(source, checkpoint).await?;
+        this.stored = stored(checkpoint);
+    }
+    if let (Some(ModelConfig::Decoder(config)), Some(checkpoint)) = (&config, &checkpoint) {
+        let (parameters, stored_f32) = checkpoint.parameters();
+        this.auto = Some(resolve(Dtype::Auto, parameters, stored_f32).dtype.name());
+        for dtype in [Dtype::F32, Dtype::F16, Dtype::Q4] {
+            match OnGpu::of(config, checkpoint, dtype, adapter, budget) {
+                Ok(size) => this.on_gpu.push(size),
+                // what is missing is missing at every dtype
+                Err(error) => {
+                    this.problems.push(error.to_string());
+                    break;
+                }
+            }
+        }
+    }
+    this.supported = this.problems.is_empty();
+    Ok(this)
+}
+
+impl Architecture {
+    /// Of a configuration.
+    #[must_use]
+    pub fn of(config: &ModelConfig) -> Self {
+        let ModelConfig::Decoder(c) = config;
+        let mut windows = BTreeMap::new();
+        for layer in c.layers.iter().filter(|layer| layer.window > 0) {
+            *windows.entry(layer.window).or_default() += 1;
+        }
+        let tables = if c.tie_word_embeddings { 1 } else { 2 };
+        Self {
+            layers: c.layers.len() as u32,
+            hidden_size: c.hidden_size,
+            heads: c.heads.heads,
+            kv_heads: c.heads.kv_heads,
+            head_dim: c.heads.head_dim,
+            intermediate_size: c.intermediate_size,
+            vocab_size: c.vocab_size,
+            context: c.max_position_embeddings,
+            positions: positions(c),
+            windows,
+            tied: c.tie_word_embeddings,
+            embedding_parameters: u64::from(c.vocab_size) * u64::from(c.embedding.size) * tables,
+        }
+    }
+}
+
+fn positions(c: &DecoderConfig) -> String {
+    if c.embedding.positions.is_some() {
+        return "learned".to_owned();
+    }
+    let mut text = c.ropes.iter().map(rope).collect::<Vec<_>>().join("; with a window ");
+    if c.heads.rotary < c.heads.head_dim {
+        text += &format!(", {} of {} of each head", c.heads.rotary, c.heads.head_dim);
+    }
+    let without = c.layers.iter().filter(|layer| layer.rope.is_none()).count();
+    if without > 0 {
+        text += &format!(", none in {without} layers");
+    }
+    text
+}
+
+fn rope(rope: &RopeConfig) -> String {
+    let scaling = match &rope.scaling {
+        RopeScaling::Default => "rope".to_owned(),
+        RopeScaling::Linear { factor } => format!("rope linear x{factor}"),
+        RopeScaling::Dynamic { factor, .. } => format!("rope dynamic x{factor}"),
+        RopeScaling::Llama3 { factor, .. } => format!("rope llama3 x{factor}"),
+        RopeScaling::Yarn { factor, .. } => format!("rope yarn x{factor}"),
+        RopeScaling::Longrope { original_max_position_embeddings: original, .. } => {
+            format!("rope longrope from {original}")
+        }
+    };
+    format!("{scaling}, base {}", rope.theta)
+}
+
+async fn files(source: &Source, checkpoint: &Checkpoint) -> Result<Vec<StoredFile>, Error> {
+    let mut files = Vec::new();
+    for (number, name) in checkpoint.files().iter().enumerate() {
+        let bytes = source.size(name).await?.unwrap_or(0);
+        let tensors = checkpoint.in_byte_order().filter(|info| info.file == number).count();
+        files.push(StoredFile { name: name.clone(), bytes, tensors });
+    }
+    Ok(files)
+}
+
+/// Most bytes first.
+fn stored(checkpoint: &Checkpoint) -> Vec<Stored> {
+    let mut all: Vec<Stored> = Vec::new();
+    for info in checkpoint.in_byte_order() {
+        let (dtype, bytes) = (info.dtype.name(), info.range.end - info.range.start);
+        match all.iter_mut().find(|stored| stored.dtype == dtype) {
+            Some(stored) => {
+                stored.tensors += 1;
+                stored.bytes += bytes;
+            }
+            None => all.push(Stored { dtype, tensors: 1, bytes }),
+        }
+    }
+    all.sort_by_key(|stored| std::cmp::Reverse(stored.bytes));
+    all
+}
+
+impl OnGpu {
+    fn of(
+        config: &DecoderConfig,
+        checkpoint: &Checkpoint,
+        dtype: Dtype,
+        adapter: Option<&AdapterInfo>,
+        budget: Option<u64>,
+    ) -> Result<Self, Error> {
+        let (parameters, stored_f32) = checkpoint.parameters();
+        let precision = resolve(dtype, parameters, stored_f32);
+        let load = |plan: &Plan| -> Result<(), Error> {
+            let mut weights = Weights::planned(plan, checkpoint);
+            let asked = Decoder::load(&mut weights, config, precision.weights);
+            weights.check()?;
+            // what was asked for leaves the ledger here; its peak stays
+            asked.map(|_| ())
+        };
+        // without limits: the files may be wrong; within those of the adapter: it may not do
+        let (all, here) = (Plan::new(None), Plan::new(adapter));
+        load(&all)?;
+        let refused = load(&here).err();
+
+        let weights = all.ledger().snapshot().peak[Category::Weights as usize];
+        let cache = CacheShape::of(config, precision.activations);
+        let max_binding = here.max_binding();
+        let context = cache.default_context(max_binding);
+        let mut this = Self {
+            dtype: precision.dtype.name(),
+            weights,
+            largest_buffer: here.ledger().largest(),
+            cache_per_1k: cache.bytes(1024),
+            context,
+            cache: cache.bytes(context),
+            fits: true,
+            longest_context: None,
+            note: None,
+        };
+        if let Some(error) = refused {
+            this.fits = false;
+            this.note = Some(error.to_string());
+        } else if let Some(budget) = budget {
+            this.hold_to(budget, &cache, max_binding);
+        }
+        Ok(this)
+    }
+
+    /// Compares with what may be used. Activations come on top of what is counted here: some MiB.
+    fn hold_to(&mut self, budget: u64, cache: &CacheShape, max_binding: u64) {
+        let least = UPLOAD.max(cache.bytes(LEAST_CONTEXT.min(self.context)));
+        let left = budget.saturating_sub(self.weights);
+        self.fits = left >= least;
+        let longest = cache.longest(left, max_binding);
+        self.longest_context = Some(if self.fits { longest } else { 0 });
+        if !self.fits {
+            self.note = Some(format!("needs {} bytes at least, and the budget is {budget}", self.weights + least));
+        } else if longest < self.context {
+            self.note = Some(format!("only with a context of up to {longest}"));
+        }
+    }
+}

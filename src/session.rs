@@ -6,7 +6,7 @@ use crate::checkpoint::{self, Checkpoint};
 use crate::device::Device;
 use crate::error::{ConfigError, Error, GenerateError};
 use crate::generate::{Engine, GenerateOptions, Generation, Hidden, TextGeneration};
-use crate::managers::{self, CacheShape, Dtype, Precision};
+use crate::managers::{self, Architecture, CacheShape, Dtype, Precision, Traffic};
 use crate::models::{Decoder, ModelConfig};
 use crate::preprocess::{ChatOptions, ChatTemplate, Message, Tokenizer};
 use crate::source::Source;
@@ -55,6 +55,8 @@ pub struct Session {
     chat_template: ChatTemplate,
     defaults: GenerateOptions,
     precision: Precision,
+    architecture: Architecture,
+    traffic: Traffic,
     extra: Vec<String>,
     place: String,
 }
@@ -93,13 +95,18 @@ impl Session {
         let mut weights = Weights::new(device, &checkpoint);
         let model = Decoder::load(&mut weights, &config, precision.weights)?;
         let extra = weights.extra();
+        let bytes = weights.bytes();
         weights.stream(source, progress).await?;
 
         let cache = CacheShape::of(&config, precision.activations);
+        let architecture = Architecture::of(&ModelConfig::Decoder(config.clone()));
+        let table = precision.weights.embedding.row_bytes(config.hidden_size) * u64::from(config.vocab_size);
+        let read = bytes.saturating_sub(if config.tie_word_embeddings { 0 } else { table });
+        let traffic = Traffic::new(&architecture, &cache, read, parameters);
         let context = options.context.unwrap_or_else(|| cache.default_context(device.max_binding()));
         let chunk = options.prefill_chunk.unwrap_or_else(|| managers::prefill_chunk(parameters));
         let engine = Engine::new(device, model, config, precision, context, chunk)?;
-        Ok(Self { engine, tokenizer, chat_template, defaults, precision, extra, place })
+        Ok(Self { engine, tokenizer, chat_template, defaults, precision, architecture, traffic, extra, place })
     }
 
     /// What runs.
@@ -117,6 +124,18 @@ impl Session {
     #[must_use]
     pub fn precision(&self) -> Precision {
         self.precision
+    }
+
+    /// The model's sizes.
+    #[must_use]
+    pub fn architecture(&self) -> &Architecture {
+        &self.architecture
+    }
+
+    /// What it moves and computes for a token.
+    #[must_use]
+    pub fn traffic(&self) -> &Traffic {
+        &self.traffic
     }
 
     /// Tensors of the checkpoint that the architecture does not use.

@@ -58,6 +58,18 @@ Examples:
 
 Exit codes: 0 done, 1 no adapter, 2 wrong command line";
 
+const BENCH_EXAMPLES: &str = "\
+Token i of the prompt is (37 i + 11) modulo the vocabulary's size. Every run begins with an empty cache, is greedy, and goes past
+end tokens. Decoding is compared with the bytes per second that the adapter copies: each new token reads all weights and the live
+cache. Prefill is compared with the multiply-adds that it computes in f32: two operations for each weight of the layers.
+
+Examples:
+  native-runner bench DIR
+  native-runner bench DIR --dtype q4 --prompt-tokens 512 --new-tokens 128 --runs 10
+  native-runner bench DIR --json
+
+Exit codes: 0 done, 1 failed, 2 wrong command line";
+
 const INSPECT_EXAMPLES: &str = "\
 Only headers are read, and no GPU is needed. Whether a model fits is told by the adapter's limits and by --max-gpu-memory.
 
@@ -92,6 +104,8 @@ pub enum Command {
     Devices(Devices),
     /// Tell what a model is and what it takes, without loading it
     Inspect(Inspect),
+    /// Measure how fast a model runs, and what share that is of the adapter's bandwidth and arithmetic
+    Bench(Bench),
 }
 
 /// Flags of every command.
@@ -258,6 +272,33 @@ pub struct Inspect {
     #[arg(value_name = "MODEL")]
     pub model: PathBuf,
     /// One JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `bench`.
+#[derive(Debug, Args)]
+#[command(after_help = BENCH_EXAMPLES)]
+pub struct Bench {
+    /// Folder of the model: config.json, *.safetensors
+    #[arg(value_name = "MODEL")]
+    pub model: PathBuf,
+    /// Tokens of the prompt
+    #[arg(long, value_name = "N", default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..))]
+    pub prompt_tokens: u32,
+    /// Tokens to generate
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(2..))]
+    pub new_tokens: u32,
+    /// How often; one more run comes first and is not counted
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    pub runs: u32,
+    /// The most positions [default: the model's, as far as memory allows]
+    #[arg(long, value_name = "N")]
+    pub context: Option<u32>,
+    /// The most tokens of the prompt in one step [default: 512, fewer for large models]
+    #[arg(long, value_name = "N")]
+    pub prefill_chunk: Option<u32>,
+    /// One JSON object per line: a `run` each, then `bench` with all figures
     #[arg(long)]
     pub json: bool,
 }

@@ -61,6 +61,19 @@ pub enum CliError {
         /// How many numbers.
         elements: u128,
     },
+    /// A benchmark that the context does not hold.
+    #[error(
+        "{prompt_tokens} tokens of prompt and {new_tokens} new ones do not fit into the context of {context}: give fewer, or \
+         raise --context where the model allows it"
+    )]
+    BeyondContext {
+        /// Tokens of the prompt.
+        prompt_tokens: usize,
+        /// Tokens to generate.
+        new_tokens: usize,
+        /// Positions.
+        context: usize,
+    },
     /// The output file cannot be written.
     #[error("the output `{}` cannot be written", .path.display())]
     OutputFile {

@@ -1,6 +1,7 @@
 //! `native-runner`: a terminal for webweft. Arguments -> session -> standard output.
 
 mod args;
+mod bench;
 mod devices;
 mod errors;
 mod forward;
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         Command::Generate(args) => generate::run(args, &cli.shared),
         Command::Forward(args) => forward::run(args, &cli.shared),
         Command::Inspect(args) => inspect::run(args, &cli.shared),
+        Command::Bench(args) => bench::run(args, &cli.shared),
         Command::Devices(args) => devices::run(args, &cli.shared),
     };
     match result {

@@ -4,8 +4,10 @@ mod context;
 mod inspect;
 mod prefill;
 mod quantization;
+mod roofline;
 
 pub use context::CacheShape;
 pub use inspect::{Architecture, Inspection, OnGpu, Stored, StoredFile, TokenizerFacts, inspect};
 pub use prefill::prefill_chunk;
 pub use quantization::{Dtype, Precision, resolve};
+pub use roofline::{Roofline, Traffic};

@@ -6,6 +6,7 @@
 mod activation;
 mod attention;
 mod embed;
+mod fma;
 mod head_norm;
 mod matmul;
 mod no_repeat_ngram;
@@ -18,6 +19,7 @@ mod softcap;
 pub use activation::{Act, activation};
 pub use attention::{AttentionParams, attention};
 pub use embed::{embed, embed_positions};
+pub use fma::{FMA_OPERATIONS, fma};
 pub use head_norm::head_norm;
 pub use matmul::{Out, matmul};
 pub use no_repeat_ngram::no_repeat_ngram;

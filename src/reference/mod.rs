@@ -16,6 +16,9 @@ pub mod convert;
 /// A look-up.
 #[cfg(feature = "reference")]
 pub mod embed;
+/// Chains of multiply-adds.
+#[cfg(feature = "reference")]
+pub mod fma;
 /// Query and key heads, each by itself.
 #[cfg(feature = "reference")]
 pub mod head_norm;
@@ -45,6 +48,7 @@ pub use {
     activation::activation,
     attention::attention,
     embed::{embed, embed_positions},
+    fma::fma,
     head_norm::head_norm,
     matmul::matmul,
     norm::{Norm, norm},

@@ -70,6 +70,8 @@ pub struct Weights<'a> {
     scope: String,
     /// by tensor, in the order of `checkpoint.in_byte_order()`
     requests: Vec<(&'a TensorInfo, Request)>,
+    /// bytes of memory asked for
+    bytes: u64,
     missing: Vec<String>,
     misshaped: Vec<(String, Vec<u64>, Vec<u64>)>,
     dtypes: Vec<(String, String)>,
@@ -94,6 +96,7 @@ impl<'a> Weights<'a> {
             checkpoint,
             scope: String::new(),
             requests: Vec::new(),
+            bytes: 0,
             missing: Vec::new(),
             misshaped: Vec::new(),
             dtypes: Vec::new(),
@@ -218,7 +221,7 @@ impl<'a> Weights<'a> {
     /// Zeroed memory for `[rows, dim]`, in as many parts as bindings need. Where a tensor was not found, next to none: a
     /// config may claim any size, a file only what it holds, and `stream` is going to fail.
     fn allocate(
-        &self,
+        &mut self,
         name: &str,
         found: &[Option<&TensorInfo>],
         rows: u32,
@@ -240,16 +243,24 @@ impl<'a> Weights<'a> {
         }
         let new = |bytes| self.memory.storage(&label, Category::Weights, bytes);
         let mut parts = Vec::new();
-        let mut first = 0;
+        let (mut first, mut bytes) = (0, 0);
         while first < rows {
             let count = per_part.min(rows - first);
             let scale_bytes = u64::from(storage.scale_stride(dim)) * 4 * u64::from(count);
             let data = new(row_bytes * u64::from(count))?;
             let scales = if scale_bytes > 0 { Some(new(scale_bytes)?) } else { None };
+            bytes += data.size() + scales.as_ref().map_or(0, Buffer::size);
             parts.push(Part { first, rows: count, data, scales });
             first += count;
         }
+        self.bytes += bytes;
         Ok(Weight { rows, dim, storage, parts })
+    }
+
+    /// Bytes on the GPU of all that was asked for.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     /// Tensors of the checkpoint that nobody asked for: of no use here, and worth a word.

@@ -4,6 +4,7 @@ mod activation;
 mod attention;
 mod convert;
 mod embed;
+mod fma;
 mod head_norm;
 mod matmul;
 mod no_repeat_ngram;

@@ -199,6 +199,17 @@ impl Session {
         if ids.is_empty() { Err(GenerateError::EmptyPrompt.into()) } else { Ok(ids) }
     }
 
+    /// [`defaults`](Self::defaults) for answers: the tokenizer's `eos_token` ends them, too, which is what many templates write
+    /// after a turn, and many configurations forget.
+    #[must_use]
+    pub fn chat_defaults(&self) -> GenerateOptions {
+        let mut options = self.defaults.clone();
+        let tokenizer = self.tokenizer.as_ref().zip(self.chat_template.token("eos_token"));
+        let eos = tokenizer.and_then(|(tokenizer, eos)| tokenizer.token_to_id(eos));
+        options.eos_token_id.extend(eos.filter(|eos| !self.defaults.eos_token_id.contains(eos)));
+        options
+    }
+
     /// Begins to generate after `prompt`. An empty one is `options.bos_token_id`.
     ///
     /// # Errors

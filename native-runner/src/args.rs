@@ -58,6 +58,19 @@ Examples:
 
 Exit codes: 0 done, 1 no adapter, 2 wrong command line";
 
+const CHAT_EXAMPLES: &str = "\
+On a terminal lines can be edited and Ctrl-C ends an answer; /help tells of commands. In a pipe each line is said to the model, the
+answers go to standard output, and what else there is to say goes to standard error. Answers have up to 1024 tokens unless
+--max-new-tokens says otherwise. Where the context is full, the oldest turns are forgotten, and the system text is kept.
+
+Examples:
+  native-runner chat --model DIR
+  native-runner chat --model DIR --system \"Answer in one sentence.\" --temperature 0.7 --top-p 0.9
+  echo \"Why is the sky blue?\" | native-runner chat --model DIR -q
+  native-runner chat --model DIR --json --template-var enable_thinking=false < questions.txt
+
+Exit codes: 0 done, 1 failed, 2 wrong command line, 130 cancelled";
+
 const BENCH_EXAMPLES: &str = "\
 Token i of the prompt is (37 i + 11) modulo the vocabulary's size. Every run begins with an empty cache, is greedy, and goes past
 end tokens. Decoding is compared with the bytes per second that the adapter copies: each new token reads all weights and the live
@@ -102,6 +115,8 @@ pub enum Command {
     Forward(Forward),
     /// List the GPU adapters
     Devices(Devices),
+    /// Talk with a model
+    Chat(Chat),
     /// Tell what a model is and what it takes, without loading it
     Inspect(Inspect),
     /// Measure how fast a model runs, and what share that is of the adapter's bandwidth and arithmetic
@@ -301,6 +316,46 @@ pub struct Bench {
     /// One JSON object per line: a `run` each, then `bench` with all figures
     #[arg(long)]
     pub json: bool,
+}
+
+/// `chat`.
+#[derive(Debug, Args)]
+#[command(after_help = CHAT_EXAMPLES)]
+pub struct Chat {
+    /// Folder of the model: config.json, *.safetensors, tokenizer.json and its chat template
+    #[arg(long, value_name = "DIR")]
+    pub model: PathBuf,
+    /// What the model is to be
+    #[arg(long, value_name = "TEXT")]
+    pub system: Option<String>,
+    /// A variable of the chat template, in JSON or as it is: enable_thinking=false
+    #[arg(long = "template-var", value_name = "NAME=VALUE", value_parser = variable)]
+    pub template_vars: Vec<(String, serde_json::Value)>,
+    /// How tokens are chosen, and when to stop.
+    #[command(flatten)]
+    pub sampling: Sampling,
+    /// The most positions of the conversation [default: the model's, as far as memory allows]
+    #[arg(long, value_name = "N")]
+    pub context: Option<u32>,
+    /// The most tokens of the prompt in one step [default: 512, fewer for large models]
+    #[arg(long, value_name = "N")]
+    pub prefill_chunk: Option<u32>,
+    /// One JSON object per line: a `token` each, then a `done` for each answer; `notice` for what else there is to say
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl Chat {
+    /// `--template-var`
+    pub fn variables(&self) -> serde_json::Map<String, serde_json::Value> {
+        self.template_vars.iter().cloned().collect()
+    }
+}
+
+/// `NAME=VALUE`; what is no JSON is a text.
+fn variable(text: &str) -> Result<(String, serde_json::Value), String> {
+    let (name, value) = text.split_once('=').ok_or("give it as NAME=VALUE")?;
+    Ok((name.to_owned(), serde_json::from_str(value).unwrap_or_else(|_| value.into())))
 }
 
 /// `--dtype`.

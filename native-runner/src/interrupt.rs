@@ -25,6 +25,11 @@ impl Interrupt {
         Ok(this)
     }
 
+    /// Forgets that it was pressed.
+    pub fn clear(&self) {
+        self.0.store(false, Ordering::SeqCst);
+    }
+
     /// Whether it was pressed.
     pub fn requested(&self) -> bool {
         self.0.load(Ordering::SeqCst)

@@ -2,6 +2,7 @@
 
 mod args;
 mod bench;
+mod chat;
 mod devices;
 mod errors;
 mod forward;
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
         Command::Forward(args) => forward::run(args, &cli.shared),
         Command::Inspect(args) => inspect::run(args, &cli.shared),
         Command::Bench(args) => bench::run(args, &cli.shared),
+        Command::Chat(args) => chat::run(args, &cli.shared),
         Command::Devices(args) => devices::run(args, &cli.shared),
     };
     match result {

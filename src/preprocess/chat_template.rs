@@ -117,8 +117,24 @@ impl ChatTemplate {
         self.templates.keys().map(String::as_str)
     }
 
-    /// The template that `options` choose: its name, its file, its text.
-    fn choose(&self, options: &ChatOptions) -> Result<(&str, &str, &str), ChatError> {
+    /// Whether there is any template, and the default one compiles.
+    ///
+    /// # Errors
+    /// [`ChatError::NoTemplate`], [`ChatError::UnknownTemplate`], [`ChatError::Syntax`].
+    pub fn check(&self) -> Result<(), ChatError> {
+        let (title, text) = self.choose(&ChatOptions::default())?;
+        let source = without_generation_tags(text);
+        environment(0).template_from_named_str(&title, &source).map(|_| ()).map_err(|error| tell(&title, &error))
+    }
+
+    /// The special token of that name, such as `eos_token`.
+    #[must_use]
+    pub fn token(&self, name: &str) -> Option<&str> {
+        self.tokens.get(name).map(String::as_str)
+    }
+
+    /// The template that `options` choose: what to call it, and its text.
+    fn choose(&self, options: &ChatOptions) -> Result<(String, &str), ChatError> {
         if self.templates.is_empty() {
             return Err(ChatError::NoTemplate { place: self.place.clone() });
         }
@@ -128,7 +144,8 @@ impl ChatTemplate {
             None => DEFAULT,
         };
         match self.templates.get_key_value(wanted) {
-            Some((name, (file, text))) => Ok((name, file, text)),
+            Some((name, (file, text))) if name == DEFAULT => Ok((file.clone(), text)),
+            Some((name, (file, text))) => Ok((format!("{file} ({name})"), text)),
             None => {
                 let available = self.names().map(str::to_owned).collect();
                 Err(ChatError::UnknownTemplate { wanted: wanted.to_owned(), available })
@@ -141,8 +158,7 @@ impl ChatTemplate {
     /// # Errors
     /// [`ChatError`]: no template, a template that does not compile, fails, refuses the messages, or does not end.
     pub fn render(&self, messages: &[Message], options: &ChatOptions) -> Result<String, ChatError> {
-        let (name, file, text) = self.choose(options)?;
-        let title = if name == DEFAULT { file.to_owned() } else { format!("{file} ({name})") };
+        let (title, text) = self.choose(options)?;
         let clock = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
         let env = environment(options.now.unwrap_or_else(clock));
         let source = without_generation_tags(text);

@@ -239,7 +239,9 @@ impl Session<'_> {
         if self.args.json {
             line(&Line::Done(&Done { turn: self.turn, text: &said, ids: &ids, finish_reason, stats: &stats }))?;
         } else {
-            write(&format!("{}{}\n", thoughts.push(&tail), thoughts.end()))?;
+            // on a terminal turns stand apart
+            let end = if self.terminal { "\n\n" } else { "\n" };
+            write(&(thoughts.push(&tail) + &thoughts.end() + end))?;
         }
         if self.shared.stats {
             stats.show();

@@ -132,6 +132,11 @@ fn wrong_command_lines_end_with_2() {
     run(&["generate", "x", "--model", ""]).fails(2, &["--model"]);
     run(&["forward", "m", "--input", "i"]).fails(2, &["--output"]);
     run(&["frobnicate"]).fails(2, &["frobnicate"]);
+    run(&["chat"]).fails(2, &["--model"]);
+    run(&["chat", "--model", "m", "--template-var", "x"]).fails(2, &["NAME=VALUE"]);
+    run(&["inspect"]).fails(2, &["MODEL"]);
+    run(&["bench", "m", "--runs", "0"]).fails(2, &["--runs"]);
+    run(&["bench", "m", "--new-tokens", "1"]).fails(2, &["--new-tokens"]);
 }
 
 #[test]
@@ -156,6 +161,9 @@ fn help_tells_how_it_is_used() {
         ),
         ("forward", &["input_ids", "attention_mask", "last_hidden_state", "--prefill-chunk", "Example"]),
         ("devices", &["--json", "Examples:"]),
+        ("inspect", &["--json", "--max-gpu-memory", "Examples:"]),
+        ("bench", &["--prompt-tokens", "--new-tokens", "--runs", "Examples:"]),
+        ("chat", &["--system", "--template-var", "--max-new-tokens", "/help", "Examples:", "130"]),
     ] {
         let help = run(&[command, "--help"]).ok();
         for word in words {

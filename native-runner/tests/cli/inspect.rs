@@ -1,0 +1,77 @@
+//! `inspect`: what headers tell.
+
+use serde_json::Value;
+
+use crate::support::{copy, generate, run, shared, stories, text};
+
+fn inspect(model: &std::path::Path, flags: &[&str]) -> Value {
+    let out = run(&[&["inspect", text(model), "--json"], flags].concat()).ok();
+    serde_json::from_str(&out).expect("one object")
+}
+
+#[test]
+fn sizes_are_those_that_loading_measures() {
+    let Some(model) = stories() else { return };
+    let told = inspect(&model, &[]);
+    assert_eq!(
+        (&told["supported"], &told["auto"], &told["parameters"]),
+        (&true.into(), &"f32".into(), &260_032.into())
+    );
+    assert_eq!(told["architecture"]["kv_heads"], 4);
+    assert_eq!(told["stored"][0]["dtype"], "F32");
+    for size in told["on_gpu"].as_array().expect("sizes") {
+        let dtype = size["dtype"].as_str().expect("a name");
+        let (_, done) = generate(&model, &["Once", "--max-new-tokens", "2", "--dtype", dtype]);
+        let measured = done["stats"]["memory"]["weights"].as_u64().expect("bytes");
+        let told = size["weights"].as_u64().expect("bytes");
+        // generating makes a table of rotations as well
+        assert!((told + 1..told + 16384).contains(&measured), "{dtype}: {told}, {measured}");
+    }
+}
+
+#[test]
+fn the_table_tells_all_of_it() {
+    let Some(model) = stories() else { return };
+    let out = run(&["inspect", text(&model)]).ok();
+    for word in
+        ["llama (LlamaForCausalLM)", "260 032", "8 queries, 4 keys", "F32", "BPE, 512", "f32 (auto)", "q4", "bindings"]
+    {
+        assert!(out.contains(word), "no {word:?} in {out}");
+    }
+    assert!(!out.contains('\x1b'), "no colours in a pipe");
+    let narrow = run(&["inspect", text(&model), "--max-gpu-memory", "1MiB"]).ok();
+    assert!(narrow.contains("no: needs") && narrow.contains("Budget: 1.0 MiB"), "{narrow}");
+    if let Some(chat) = shared("fixtures/qwen3") {
+        let out = run(&["inspect", text(&chat)]).ok();
+        assert!(out.contains("chat template  ") && out.contains("yes") && out.contains("byte-level BPE"), "{out}");
+    }
+}
+
+#[test]
+fn what_cannot_be_loaded_is_told_with_its_files() {
+    let Some(model) = shared("fixtures/bert") else { return };
+    let told = inspect(&model, &[]);
+    assert_eq!(told["supported"], false);
+    assert!(told["problems"][0].as_str().is_some_and(|p| p.contains("bert") && p.contains("qwen3")), "{told}");
+    assert!(told["files"][0]["bytes"].as_u64().is_some_and(|bytes| bytes > 0), "{told}");
+    let out = run(&["inspect", text(&model)]).ok();
+    assert!(out.contains("model.safetensors") && out.contains("supported: llama"), "{out}");
+
+    let Some(model) = stories() else { return };
+    let no_weights = copy(&model, &["model.safetensors"]);
+    let told = inspect(no_weights.path(), &[]);
+    assert!(told["problems"][0].as_str().is_some_and(|p| p.contains("no weights")), "{told}");
+    assert_eq!(told["architecture"]["layers"], 5);
+    run(&["inspect", "/no/such/model"]).fails(1, &["/no/such/model"]);
+    run(&["inspect", text(&model), "--adapter", "no such adapter"]).fails(1, &["no such adapter"]);
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn no_gpu_is_needed() {
+    let Some(model) = stories() else { return };
+    let mut command = crate::support::binary();
+    command.args(["inspect", text(&model)]).env("VK_DRIVER_FILES", "/nowhere").env("VK_ICD_FILENAMES", "/nowhere");
+    let out = crate::support::finish(command, b"").ok();
+    assert!(out.contains("260 032") && out.contains("No GPU adapter"), "{out}");
+}

@@ -59,7 +59,7 @@ fn a_turn_computes_its_own_tokens_only() {
     for turn in 1..3 {
         // the last new token was never fed
         let cached = of(turn - 1, "prompt_tokens") + of(turn - 1, "new_tokens") - 1;
-        assert_eq!(of(turn, "prefill_tokens"), of(turn, "prompt_tokens") - cached, "{:?}", done[turn]);
+        assert_eq!(of(turn, "prefill_tokens"), of(turn, "prompt_tokens") - cached, "turn {turn}");
         assert!(of(turn, "prefill_tokens") < 20);
     }
     // the same as one at a time, with nothing cached

@@ -100,7 +100,7 @@ impl Session {
 
         let cache = CacheShape::of(&config, precision.activations);
         let architecture = Architecture::of(&ModelConfig::Decoder(config.clone()));
-        let table = precision.weights.embedding.row_bytes(config.hidden_size) * u64::from(config.vocab_size);
+        let table = precision.weights.embedding.row_bytes(config.embedding.size) * u64::from(config.vocab_size);
         let read = bytes.saturating_sub(if config.tie_word_embeddings { 0 } else { table });
         let traffic = Traffic::new(&architecture, &cache, read, parameters);
         let context = options.context.unwrap_or_else(|| cache.default_context(device.max_binding()));

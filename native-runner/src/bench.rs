@@ -198,8 +198,8 @@ fn table(f: &Figures) -> String {
         // the first new token is the prompt's
         speed("decode", f.new_tokens - 1, &f.decode_tps, f.decode_share, "bandwidth"),
     ];
-    let mut text =
-        format!("{}\n{} runs of {}, loaded in {:.0} ms\n\n", f.adapter, f.decode_tps.len(), f.dtype, f.load_ms);
+    let runs = if f.decode_tps.len() == 1 { "1 run".to_owned() } else { format!("{} runs", f.decode_tps.len()) };
+    let mut text = format!("{}\n{runs} of {}, loaded in {:.0} ms\n\n", f.adapter, f.dtype, f.load_ms);
     text += &columns(&rows, &[1, 2, 3, 4]);
     if let (Some(copy), Some(fma)) = (f.copy_gb_per_s, f.fma_gflops) {
         text += &format!(

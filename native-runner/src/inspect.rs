@@ -109,7 +109,7 @@ fn report(model: &Inspection, adapter: Option<&AdapterInfo>, budget: Option<u64>
         text += &format!("\n{}", describe_adapter(adapter, budget));
     }
     for problem in &model.problems {
-        text += &format!("\n{} {problem}\n", bold("not supported:"));
+        text += &format!("\n{} {problem}\n", bold("cannot be loaded:"));
     }
     text
 }

@@ -325,9 +325,14 @@ impl OnGpu {
         let longest = cache.longest(left, max_binding);
         self.longest_context = Some(if self.fits { longest } else { 0 });
         if !self.fits {
-            self.note = Some(format!("needs {} bytes at least, and the budget is {budget}", self.weights + least));
+            let (needed, budget) = (mib(self.weights + least), mib(budget));
+            self.note = Some(format!("needs {needed} MiB at least, and the budget is {budget} MiB"));
         } else if longest < self.context {
             self.note = Some(format!("only with a context of up to {longest}"));
         }
     }
+}
+
+fn mib(bytes: u64) -> String {
+    format!("{:.1}", bytes as f64 / f64::from(1 << 20))
 }

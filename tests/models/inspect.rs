@@ -55,7 +55,7 @@ async fn budgets_and_limits_are_told() {
     assert!(narrow.iter().all(|size| size.fits), "{narrow:?}");
     let none = of(&adapter, Some(1 << 20)).await;
     assert!(none.iter().all(|size| !size.fits && size.longest_context == Some(0)), "{none:?}");
-    assert!(none[0].note.as_ref().is_some_and(|note| note.contains("1048576")), "{none:?}");
+    assert!(none[0].note.as_ref().is_some_and(|note| note.contains("budget is 1.0 MiB")), "{none:?}");
 
     let tiny = webweft::device::AdapterInfo { max_binding: 4096, ..adapter };
     let refused = of(&tiny, None).await;

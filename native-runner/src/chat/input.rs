@@ -30,10 +30,10 @@ pub enum Read {
 const BLOCK: &str = "\"\"\"";
 
 impl Input {
-    /// Standard input, as it is.
-    pub fn open() -> Result<Self, CliError> {
+    /// Standard input; lines can be edited where it is a terminal, and `plain` is not asked for.
+    pub fn open(plain: bool) -> Result<Self, CliError> {
         let stdin = io::stdin();
-        if !(stdin.is_terminal() && io::stdout().is_terminal()) {
+        if plain || !(stdin.is_terminal() && io::stdout().is_terminal()) {
             return Ok(Self::Pipe(stdin.lock()));
         }
         let editor = Editor::with_history(Config::default(), MemHistory::new()).map_err(broken)?;

@@ -87,8 +87,8 @@ async fn chat(args: &Chat, shared: &Shared) -> Result<ExitCode, CliError> {
     options.max_length = None;
     options.check().map_err(Error::from)?;
     let chat = ChatOptions { variables: args.variables(), ..ChatOptions::default() };
-    let mut input = Input::open()?;
-    let terminal = input.is_terminal() && !args.json;
+    let mut input = Input::open(args.json)?;
+    let terminal = input.is_terminal();
     let interrupt = Interrupt::catch()?;
     let conversation = Conversation::new(args.system.clone());
     let mut session =

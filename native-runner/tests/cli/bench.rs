@@ -49,7 +49,7 @@ fn the_table_shows_shares() {
     let flags =
         ["--prompt-tokens", "5", "--new-tokens", "2", "--runs", "1", "--dtype", "q4", "--max-gpu-memory", "40MiB"];
     let out = run(&[&["bench", text(&model)], &flags[..]].concat()).ok();
-    for word in ["1 runs of q4", "prefill", "decode", "% of its bandwidth", "% of its arithmetic", "GB/s", "staging"] {
+    for word in ["1 run of q4", "prefill", "decode", "% of its bandwidth", "% of its arithmetic", "GB/s", "staging"] {
         assert!(out.contains(word), "no {word:?} in {out}");
     }
     run(&["bench", text(&model), "--prompt-tokens", "500", "--new-tokens", "13"])

@@ -2,7 +2,7 @@
 // sequences that the token would complete), repetition penalty (Keskar et al. 2019), presence and frequency penalty (as
 // OpenAI's API defines them: of generated tokens only), forbidden tokens, end tokens before the least length.
 //
-// logits: [1, V] f32, as bits; one invocation per token.
+// logits: [1, V] f32, as bits; one invocation per 8 tokens.
 import package::shared::group::flat_group;
 import package::shared::history::{SEEN, FORBIDDEN, ENDS, TIMES, EXCLUDED, is_finite};
 import package::shared::sampling::Sampling;
@@ -15,6 +15,8 @@ struct Params {
 // A sequence in the header of `sequences`: where its ids begin, how many there are (2 or more), its bias as bits.
 const HEADER: u32 = 3u;
 const MAX_SEQUENCES: u32 = 512u;
+// Tokens of one invocation: what a workgroup looks up first is for many of them.
+const TOKENS_EACH: u32 = 8u;
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> sampling: Sampling;
@@ -49,6 +51,33 @@ fn lacks_its_last(sequence: u32) -> bool {
     return true;
 }
 
+fn penalize(token: u32, open_now: u32) {
+    if token >= params.vocab || !is_finite(logits[token]) {
+        return;
+    }
+    let state = tokens[token];
+    let times = state & TIMES;
+    var forbidden = (state & FORBIDDEN) != 0u || ((state & ENDS) != 0u && step.sampled < sampling.min_new_tokens);
+    var v = bitcast<f32>(logits[token]) + bias[token];
+    for (var i = 0u; i < open_now; i++) {
+        let header = 1u + HEADER * open[i];
+        if sequences[sequences[header] + sequences[header + 1u] - 1u] == token {
+            if is_finite(sequences[header + 2u]) {
+                v += bitcast<f32>(sequences[header + 2u]);
+            } else {
+                forbidden = true;
+            }
+        }
+    }
+    if (state & SEEN) != 0u || times > 0u {
+        v = select(v / sampling.repetition_penalty, v * sampling.repetition_penalty, v < 0.0);
+    }
+    if times > 0u {
+        v -= sampling.presence_penalty + sampling.frequency_penalty * f32(times);
+    }
+    logits[token] = select(bitcast<u32>(v), EXCLUDED, forbidden);
+}
+
 @compute @workgroup_size(256)
 fn main(
     @builtin(local_invocation_index) lane: u32,
@@ -66,29 +95,9 @@ fn main(
     }
     workgroupBarrier();
 
-    let token = flat_group(group, groups) * 256u + lane;
-    if token >= params.vocab || !is_finite(logits[token]) {
-        return;
+    let open_now = atomicLoad(&open_count);
+    let first = flat_group(group, groups) * TOKENS_EACH * 256u + lane;
+    for (var i = 0u; i < TOKENS_EACH; i++) {
+        penalize(first + i * 256u, open_now);
     }
-    let state = tokens[token];
-    let times = state & TIMES;
-    var forbidden = (state & FORBIDDEN) != 0u || ((state & ENDS) != 0u && step.sampled < sampling.min_new_tokens);
-    var v = bitcast<f32>(logits[token]) + bias[token];
-    for (var i = 0u; i < atomicLoad(&open_count); i++) {
-        let header = 1u + HEADER * open[i];
-        if sequences[sequences[header] + sequences[header + 1u] - 1u] == token {
-            if is_finite(sequences[header + 2u]) {
-                v += bitcast<f32>(sequences[header + 2u]);
-            } else {
-                forbidden = true;
-            }
-        }
-    }
-    if (state & SEEN) != 0u || times > 0u {
-        v = select(v / sampling.repetition_penalty, v * sampling.repetition_penalty, v < 0.0);
-    }
-    if times > 0u {
-        v -= sampling.presence_penalty + sampling.frequency_penalty * f32(times);
-    }
-    logits[token] = select(bitcast<u32>(v), EXCLUDED, forbidden);
 }

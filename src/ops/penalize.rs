@@ -6,7 +6,7 @@ use crate::step::{History, Step};
 use crate::tensor::Tensor;
 
 /// Tokens of one workgroup.
-const TOKENS: u32 = 256;
+const TOKENS: u32 = 256 * 8;
 
 /// Applies to `logits` (`[1, V]`, f32), in place, what `step.sampling` and `history` say: bias, repetition, presence and
 /// frequency penalty, forbidden tokens, the least length.

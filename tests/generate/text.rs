@@ -49,8 +49,9 @@ async fn stop_strings_end_the_text() {
     let (plain, reason) = pieces(&mut session, prompt, options.clone()).await;
     assert_eq!(reason, FinishReason::Length);
     let text = joined(&plain);
-    for lookahead in [8, 0] {
-        for (at, len) in [(0, 3), (20, 1), (21, 7), (40, 30), (text.len() - 4, 4)] {
+    // (an awaited readback takes 100 ms in Firefox: as few of them as the claim needs)
+    for (lookahead, cuts) in [(8, &[(0, 3), (20, 1), (21, 7), (40, 30), (text.len() - 4, 4)][..]), (0, &[(21, 7)])] {
+        for &(at, len) in cuts {
             let stop = text[at..at + len].to_owned();
             let first = text.find(&stop).unwrap();
             let other = "a text that does not come".to_owned();
@@ -117,7 +118,7 @@ async fn log_probabilities_are_of_the_raw_logits() {
     let mut session = open(&model().source(), &F32).await;
     let prompt = [5, 17, 255, 3];
     let options = GenerateOptions {
-        max_new_tokens: 9,
+        max_new_tokens: 6,
         temperature: 0.7,
         top_k: 20,
         repetition_penalty: 1.5,
@@ -178,7 +179,7 @@ async fn a_prompt_begins_with_one_first_token() {
 async fn processors_run_ahead_and_roll_back() {
     let mut session = open(&model().source(), &F32).await;
     let prompt = [5, 17, 255, 3, 17, 255];
-    let greedy = GenerateOptions { max_new_tokens: 40, ..GenerateOptions::default() };
+    let greedy = GenerateOptions { max_new_tokens: 24, ..GenerateOptions::default() };
     let plain = generate(&mut session, &prompt, greedy.clone()).await;
     let all = GenerateOptions {
         repetition_penalty: 1.2,
@@ -189,7 +190,7 @@ async fn processors_run_ahead_and_roll_back() {
         bad_words_ids: vec![vec![plain[3]], vec![plain[4], plain[5]]],
         suppress_tokens: vec![plain[6], 4_000_000],
         eos_token_id: vec![plain[7], plain[8]],
-        min_new_tokens: 40,
+        min_new_tokens: 24,
         ..greedy.clone()
     };
     for (name, options) in [
@@ -204,7 +205,7 @@ async fn processors_run_ahead_and_roll_back() {
         let host = GenerateOptions { lookahead: 0, ..options.clone() };
         let want = generate(&mut session, &prompt, host).await;
         assert_ne!(want, plain, "{name}");
-        for lookahead in [1, 8, 33] {
+        for lookahead in [3, 33] {
             let options = GenerateOptions { lookahead, ..options.clone() };
             let got = generate(&mut session, &prompt, options.clone()).await;
             assert_eq!(got, want, "{name}, lookahead {lookahead}");
@@ -215,24 +216,29 @@ async fn processors_run_ahead_and_roll_back() {
         }
         // what was generated before is prompt now: only where penalties do not tell these apart
         if name == "repetition" || name == "n-grams" {
-            let so_far: Vec<u32> = prompt.iter().chain(&want[..10]).copied().collect();
-            assert_eq!(generate(&mut session, &so_far, options.clone()).await[..25], want[10..35], "{name}");
+            let so_far: Vec<u32> = prompt.iter().chain(&want[..5]).copied().collect();
+            assert_eq!(generate(&mut session, &so_far, options.clone()).await[..19], want[5..24], "{name}");
         }
     }
-    let ngrams = GenerateOptions { no_repeat_ngram_size: 1, max_new_tokens: 300, ..greedy.clone() };
+    let ngrams = GenerateOptions { no_repeat_ngram_size: 1, max_new_tokens: 300, lookahead: 64, ..greedy.clone() };
     let mut all_of_them = generate(&mut session, &[9], GenerateOptions { max_new_tokens: 299, ..ngrams.clone() }).await;
     all_of_them.sort_unstable();
     assert!(all_of_them.iter().all(|id| *id != 9) && all_of_them.windows(2).all(|w| w[0] != w[1]), "each once");
     // and then none is left
-    for lookahead in [0, 8] {
-        let mut generation = session.generate(&[9], GenerateOptions { lookahead, ..ngrams.clone() }).await.unwrap();
+    let nothing = GenerateOptions { suppress_tokens: (0..300).collect(), lookahead: 0, ..greedy };
+    for (options, position) in [(ngrams, 300), (nothing, 1)] {
+        let mut generation = session.generate(&[9], options).await.unwrap();
         let error = loop {
             match generation.next().await {
                 Ok(id) => assert!(id.is_some()),
                 Err(error) => break error,
             }
         };
-        assert!(matches!(error, Error::Generate(GenerateError::NotANumber { position: 300 })), "{error}");
+        let none_left = |p: usize| p == position;
+        assert!(
+            matches!(error, Error::Generate(GenerateError::NotANumber { position }) if none_left(position)),
+            "{error}"
+        );
     }
 }
 

@@ -60,7 +60,7 @@ pub struct GenerateOptions {
     /// [`TextGeneration`](super::TextGeneration) looks at text.
     pub stop_strings: Vec<String>,
 
-    /// `Some(n)`: every token comes with its log-probability and with the `n` most likely tokens' ([`Logprobs`]). The logits
+    /// `Some(n)`: every token comes with its log-probability and with the `n` most likely tokens' ([`Logprobs`](super::Logprobs)). The logits
     /// come to the host then, as with `lookahead` 0.
     pub logprobs: Option<usize>,
     /// How many steps the GPU may be ahead of what was read back. 0: logits come to the host, which samples.

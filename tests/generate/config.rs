@@ -128,3 +128,62 @@ async fn a_session_has_its_models_defaults() {
     let error = open(json!({"top_k": 1, "max_new_tokens": []})).await.map(|_| ()).unwrap_err();
     assert!(matches!(error, Error::Generate(GenerateError::Config { field: "max_new_tokens", .. })), "{error}");
 }
+
+/// Any JSON under any field: options that can be used, or an error that names one of the fields; never a panic.
+#[cfg(not(target_arch = "wasm32"))]
+#[test]
+fn any_config_is_answered() {
+    use proptest::prelude::*;
+    use webweft::generate::Processors;
+    const FIELDS: [&str; 22] = [
+        "temperature",
+        "top_k",
+        "top_p",
+        "min_p",
+        "typical_p",
+        "epsilon_cutoff",
+        "eta_cutoff",
+        "repetition_penalty",
+        "no_repeat_ngram_size",
+        "min_new_tokens",
+        "min_length",
+        "max_new_tokens",
+        "max_length",
+        "bos_token_id",
+        "eos_token_id",
+        "pad_token_id",
+        "suppress_tokens",
+        "bad_words_ids",
+        "sequence_bias",
+        "stop_strings",
+        "do_sample",
+        "unknown",
+    ];
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        (0i64..40).prop_map(Value::from),
+        (0.0..1.0).prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        ".{0,8}".prop_map(Value::from),
+    ];
+    let value = leaf.prop_recursive(3, 16, 4, |inner| prop::collection::vec(inner, 0..4).prop_map(Value::from));
+    let change = (prop::sample::select(&FIELDS[..]), value);
+    proptest!(ProptestConfig::with_cases(3000), |(changes in prop::collection::vec(change, 1..4))| {
+        let mut config = json!({"do_sample": true});
+        for (field, value) in changes {
+            config[field] = value;
+        }
+        match read(&config) {
+            Ok(options) => {
+                let sampling = options.sampling(3);
+                if let Ok(Some(processors)) = Processors::new(&options, &sampling, &[1, 2, 3], 20) {
+                    processors.process(&mut [0.5; 20], &sampling, &[1, 2, 3, 4], 1);
+                }
+            }
+            Err(GenerateError::Config { field, .. }) => prop_assert!(config.get(field).is_some(), "{}", field),
+            Err(other) => prop_assert!(false, "{}", other),
+        }
+    });
+}

@@ -1,5 +1,9 @@
 //! What can go wrong: one enum per layer, and [`enum@Error`] over them. Each message says what to do.
 
+mod source;
+
+pub use source::SourceError;
+
 use thiserror::Error;
 
 use crate::device::Backend;
@@ -329,74 +333,6 @@ pub enum GenerateError {
         name: &'static str,
         /// What is wrong.
         problem: String,
-    },
-}
-
-/// What can go wrong while bytes are fetched from a [`Source`](crate::source::Source).
-#[derive(Debug, Error)]
-#[non_exhaustive]
-pub enum SourceError {
-    /// The folder does not exist.
-    #[error("there is no folder `{path}`: check the path, or download the model there first")]
-    FolderMissing {
-        /// The path as it was given.
-        path: String,
-    },
-    /// The path is a file.
-    #[error("`{path}` is a file, not a folder: give the folder that holds config.json and the weights")]
-    NotAFolder {
-        /// The path as it was given.
-        path: String,
-    },
-    /// A name that could leave the folder, or that no file can have.
-    #[error("the file name {name:?} is refused ({why}): give a plain name relative to the model's folder")]
-    BadName {
-        /// The name, shortened where it is very long.
-        name: String,
-        /// Which rule it breaks.
-        why: &'static str,
-    },
-    /// The file to read is absent.
-    #[error("`{place}` holds no file `{name}`: the download is incomplete, fetch it again")]
-    FileMissing {
-        /// Where it was looked for.
-        place: String,
-        /// The file.
-        name: String,
-    },
-    /// The range does not lie within the file.
-    #[error(
-        "`{name}` has {size} bytes, but bytes {start}..{end} were asked for: the file is cut short, fetch it again"
-    )]
-    OutOfRange {
-        /// The file.
-        name: String,
-        /// First byte asked for.
-        start: u64,
-        /// One past the last byte asked for.
-        end: u64,
-        /// Bytes that the file has.
-        size: u64,
-    },
-    /// The file is larger than its kind may be.
-    #[error(
-        "`{name}` has {size} bytes, more than the {cap} that are read at once: this is not the file it is named after"
-    )]
-    TooLarge {
-        /// The file.
-        name: String,
-        /// Bytes that the file has.
-        size: u64,
-        /// Bytes that are accepted.
-        cap: u64,
-    },
-    /// The operating system refused.
-    #[error("`{name}` cannot be read: {source}; check its permissions and the disk")]
-    Io {
-        /// The file or folder.
-        name: String,
-        /// What the operating system said.
-        source: std::io::Error,
     },
 }
 

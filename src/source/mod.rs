@@ -5,11 +5,22 @@
 
 #[cfg(not(target_arch = "wasm32"))]
 mod folder;
+mod http;
+#[cfg(not(target_arch = "wasm32"))]
+mod hub;
 mod memory;
+mod stream;
+mod token;
+mod url;
 
 #[cfg(not(target_arch = "wasm32"))]
 pub use folder::Folder;
+pub use http::{Http, HttpOptions, RetryPolicy};
+#[cfg(not(target_arch = "wasm32"))]
+pub use hub::{DownloadProgress, Hub, HubOptions, RepoId, is_commit};
 pub use memory::Memory;
+pub use stream::Stream;
+pub use token::Token;
 
 use crate::error::SourceError;
 use std::borrow::Cow;
@@ -24,20 +35,23 @@ pub enum Source {
     Folder(Folder),
     /// Files held in memory.
     Memory(Memory),
+    /// Files below an `http` or `https` address, read by ranges.
+    Http(Http),
 }
 
 impl Source {
     /// Bytes in the file `name`, or `None` where there is no such file.
     ///
     /// # Errors
-    /// [`SourceError::BadName`], [`SourceError::Io`].
-    #[allow(clippy::unused_async, reason = "browser sources await here")]
+    /// [`SourceError::BadName`], [`SourceError::Io`]; for an address those of the network: [`SourceError::Unreachable`],
+    /// [`SourceError::Refused`], [`SourceError::RateLimited`], [`SourceError::Status`], [`SourceError::WrongRange`].
     pub async fn size(&self, name: &str) -> Result<Option<u64>, SourceError> {
         check_name(name)?;
         match self {
             #[cfg(not(target_arch = "wasm32"))]
             Self::Folder(folder) => folder.size(name),
             Self::Memory(memory) => Ok(memory.bytes(name).map(|bytes| bytes.len() as u64)),
+            Self::Http(http) => Ok(http.facts(name).await?.map(|facts| facts.size)),
         }
     }
 
@@ -45,17 +59,29 @@ impl Source {
     ///
     /// # Errors
     /// [`SourceError::FileMissing`], [`SourceError::OutOfRange`] (also for a range that begins after its end),
-    /// [`SourceError::BadName`], [`SourceError::Io`].
-    #[allow(clippy::unused_async, reason = "browser sources await here")]
+    /// [`SourceError::BadName`], [`SourceError::Io`]; for an address those of [`Source::size`], [`SourceError::Changed`] and
+    /// [`SourceError::RangesIgnored`].
     pub async fn read(&self, name: &str, range: Range<u64>) -> Result<Cow<'_, [u8]>, SourceError> {
         check_name(name)?;
-        let bytes = match self {
-            #[cfg(not(target_arch = "wasm32"))]
-            Self::Folder(folder) => folder.bytes(name)?,
-            Self::Memory(memory) => memory.bytes(name),
-        };
-        let bytes = bytes.ok_or_else(|| SourceError::FileMissing { place: self.describe(), name: shorten(name) })?;
+        if let Self::Http(http) = self {
+            return http.read(name, range).await.map(Cow::Owned);
+        }
+        let bytes = self.local(name)?.ok_or_else(|| self.missing(name))?;
         slice(name, bytes, &range).map(Cow::Borrowed)
+    }
+
+    /// The bytes of a file that is in memory or mapped; none of one that is not.
+    fn local(&self, name: &str) -> Result<Option<&[u8]>, SourceError> {
+        match self {
+            #[cfg(not(target_arch = "wasm32"))]
+            Self::Folder(folder) => folder.bytes(name),
+            Self::Memory(memory) => Ok(memory.bytes(name)),
+            Self::Http(_) => Ok(None),
+        }
+    }
+
+    fn missing(&self, name: &str) -> SourceError {
+        SourceError::FileMissing { place: self.describe(), name: shorten(name) }
     }
 
     /// The whole file `name`, or `None` where there is no such file.
@@ -72,10 +98,11 @@ impl Source {
         self.read(name, 0..size).await.map(Some)
     }
 
-    /// The bytes `range` of the file `name` in order, in pieces of at most `chunk` bytes (0 counts as 1).
-    /// Nothing is read before the first [`Stream::next`].
-    pub fn stream(&self, name: &str, range: Range<u64>, chunk: usize) -> Stream<'_> {
-        Stream { source: self, name: name.to_owned(), rest: Some(range), chunk: (chunk as u64).max(1) }
+    /// The bytes `range` of the file `name` in order, in pieces of whatever length is asked for; from an address they are
+    /// one long answer. Nothing is read before the first [`Stream::next`].
+    #[must_use]
+    pub fn stream(&self, name: &str, range: Range<u64>) -> Stream<'_> {
+        Stream::new(self, name, range)
     }
 
     /// Where this is, for messages.
@@ -85,35 +112,8 @@ impl Source {
             #[cfg(not(target_arch = "wasm32"))]
             Self::Folder(folder) => folder.path().display().to_string(),
             Self::Memory(_) => "memory".to_owned(),
+            Self::Http(http) => http.describe(),
         }
-    }
-}
-
-/// A range of one file in pieces; see [`Source::stream`].
-#[derive(Debug)]
-pub struct Stream<'a> {
-    source: &'a Source,
-    name: String,
-    /// What is still to come; `None` at the end and after an error.
-    rest: Option<Range<u64>>,
-    /// Bytes per piece, at least 1.
-    chunk: u64,
-}
-
-impl<'a> Stream<'a> {
-    /// The next piece; `None` at the end, and after an error. An empty range of a file gives no piece.
-    pub async fn next(&mut self) -> Option<Result<Cow<'a, [u8]>, SourceError>> {
-        let rest = self.rest.take()?;
-        if rest.start == rest.end {
-            return None;
-        }
-        // A reversed range goes to `read` as it is, which refuses it and names it.
-        let stop = rest.start.saturating_add(self.chunk).min(rest.end);
-        let piece = self.source.read(&self.name, rest.start..stop).await;
-        if piece.is_ok() && stop < rest.end {
-            self.rest = Some(stop..rest.end);
-        }
-        Some(piece)
     }
 }
 

@@ -10,7 +10,7 @@ mod upload;
 use crate::checkpoint::{Checkpoint, TensorInfo};
 use crate::device::{Buffer, Category, Device, Memory, Plan};
 use crate::error::{Error, WeightsError};
-use crate::source::Source;
+use crate::source::{Source, Stream};
 use crate::tensor::{Part, Storage, Weight, vec4s};
 pub use upload::UPLOAD;
 use upload::{CHUNK, Request, Uploader, source_flag};
@@ -296,6 +296,8 @@ impl<'a> Weights<'a> {
         progress(at);
         let status = device.storage_with("load status", Category::Staging, &[u32::MAX; 2])?;
         let mut uploader = Uploader::new(device, &status)?;
+        // One stream per file, from the first tensor that is wanted to the last: from an address, one long answer.
+        let mut stream: Option<(usize, u64, Stream<'_>)> = None;
         for (number, (info, request)) in self.requests.iter().enumerate() {
             let line_bytes = u64::from(request.line()) * (info.dtype.size_bits() / 8);
             let together = request.together().min(request.lines());
@@ -304,20 +306,32 @@ impl<'a> Weights<'a> {
                 let (tensor, limit) = (info.name.clone(), CHUNK / u64::from(together));
                 return Err(WeightsError::RowTooLong { tensor, bytes: line_bytes, limit }.into());
             }
-            let file = &self.checkpoint.files()[info.file];
+            // a tensor that is wanted twice is read twice
+            let mut open = match stream.take() {
+                Some((file, at, open)) if file == info.file && at <= info.range.start => (at, open),
+                _ => {
+                    let of_file = self.requests.iter().filter(|(other, _)| other.file == info.file);
+                    let end = of_file.map(|(other, _)| other.range.end).max().unwrap_or(info.range.end);
+                    let file = &self.checkpoint.files()[info.file];
+                    (info.range.start, source.stream(file, info.range.start..end))
+                }
+            };
+            open.1.skip(info.range.start - open.0).await?;
             let mut first = 0;
             while first < request.lines() {
                 let room = uploader.room(needed.min(line_bytes * u64::from(request.lines() - first))).await?;
                 let fits = (room / line_bytes) as u32;
                 let rest = request.lines() - first;
                 let count = if fits >= rest { rest } else { fits / together * together };
-                let start = info.range.start + u64::from(first) * line_bytes;
-                let bytes = source.read(file, start..start + u64::from(count) * line_bytes).await?;
-                uploader.push(&bytes, info.dtype, request, number as u32, first..first + count)?;
+                let size = u64::from(count) * line_bytes;
+                let bytes =
+                    open.1.next(size as usize).await.expect("the stream goes to the end of its file's last tensor")?;
+                uploader.push(bytes, info.dtype, request, number as u32, first..first + count)?;
                 first += count;
                 at.loaded += bytes.len() as u64;
                 progress(at);
             }
+            stream = Some((info.file, info.range.start + u64::from(request.lines()) * line_bytes, open.1));
         }
         uploader.finish().await?;
         let status = device.read(&status, 0..8).await?;

@@ -5,7 +5,7 @@ use pollster::block_on;
 use std::fs;
 use std::path::PathBuf;
 use webweft::error::SourceError;
-use webweft::source::{Folder, Memory, Source};
+use webweft::source::{Folder, Memory, Source, Stream};
 
 /// A folder for one test, removed at its end.
 struct Scratch(PathBuf);
@@ -70,29 +70,38 @@ fn streams_give_all_bytes_in_order() {
     let source = memory([("f", (0..=99).collect())]);
     for chunk in [0, 1, 7, 99, 100, usize::MAX] {
         for range in [0..100, 0..0, 13..57, 99..100] {
-            let mut stream = source.stream("f", range.clone(), chunk);
+            let mut stream = source.stream("f", range.clone());
             let mut all = Vec::new();
-            while let Some(piece) = block_on(stream.next()) {
+            while let Some(piece) = block_on(stream.next(chunk)) {
                 let piece = piece.expect("ok");
                 assert!(!piece.is_empty() && piece.len() <= chunk.max(1));
-                all.extend_from_slice(&piece);
+                all.extend_from_slice(piece);
             }
             assert!(all.iter().copied().map(u64::from).eq(range));
         }
     }
+    let mut stream = source.stream("f", 10..100);
+    let next = |stream: &mut Stream<'_>, n| block_on(stream.next(n)).map(|piece| piece.expect("ok").to_vec());
+    assert_eq!(next(&mut stream, 2), Some(vec![10, 11]));
+    block_on(stream.skip(85)).expect("ok");
+    assert_eq!(next(&mut stream, 9), Some(vec![97, 98, 99]));
+    assert_eq!(next(&mut stream, 9), None);
+    let mut stream = source.stream("f", 10..20);
+    block_on(stream.skip(u64::MAX)).expect("ok");
+    assert_eq!(next(&mut stream, 1), None);
 }
 
 #[test]
 fn streams_end_after_an_error() {
     let source = memory([("f", vec![0; 10])]);
-    let mut stream = source.stream("f", 5..15, 5);
-    assert!(block_on(stream.next()).is_some_and(|piece| piece.is_ok()));
-    assert!(block_on(stream.next()).is_some_and(|piece| piece.is_err()));
-    assert!(block_on(stream.next()).is_none());
+    let mut stream = source.stream("f", 5..15);
+    assert!(block_on(stream.next(5)).is_some_and(|piece| piece.is_ok()));
+    assert!(block_on(stream.next(5)).is_some_and(|piece| piece.is_err()));
+    assert!(block_on(stream.next(5)).is_none());
     #[allow(clippy::reversed_empty_ranges, reason = "what is refused here")]
-    let mut stream = source.stream("f", 5..2, 5);
-    assert!(block_on(stream.next()).is_some_and(|piece| piece.is_err()));
-    assert!(block_on(stream.next()).is_none());
+    let mut stream = source.stream("f", 5..2);
+    assert!(block_on(stream.next(5)).is_some_and(|piece| piece.is_err()));
+    assert!(block_on(stream.next(5)).is_none());
 }
 
 #[test]

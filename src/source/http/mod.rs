@@ -1,0 +1,230 @@
+//! A folder below an address, read by ranges.
+//!
+//! Everything but the requests themselves is the same natively and in browsers, so that what a server can do wrong is tested
+//! once. A file is asked for its first 64 KiB, which tell its size and its version, and often are all of it. Long
+//! reads are one answer that stays open ([`transfer::Transfer`]).
+
+pub(super) mod answer;
+#[cfg(target_arch = "wasm32")]
+#[path = "browser.rs"]
+pub(super) mod client;
+#[cfg(not(target_arch = "wasm32"))]
+#[path = "native.rs"]
+pub(super) mod client;
+pub(super) mod retry;
+pub(super) mod transfer;
+
+pub use retry::RetryPolicy;
+
+use super::url::Url;
+use super::{Token, shorten};
+use crate::error::SourceError;
+use answer::Version;
+use client::Client;
+use retry::Retry;
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
+use transfer::{Link, Transfer};
+
+/// What the first request of a file asks for.
+const HEAD: u64 = 64 << 10;
+/// A file that is only given as a whole is kept up to here.
+const KEEP: u64 = 1 << 20;
+/// A file whose size the server does not tell is read up to here.
+const UNSIZED: usize = 64 << 20;
+
+/// How an [`Http`] source asks.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct HttpOptions {
+    /// Goes to the host of the address, and to no other that it redirects to.
+    pub token: Option<Token>,
+    /// When failed requests are made again.
+    pub retry: RetryPolicy,
+}
+
+/// The files below an `http` or `https` address.
+#[derive(Debug)]
+pub struct Http {
+    base: Url,
+    client: Client,
+    options: HttpOptions,
+    /// What is known of the files that were asked for; `None` where there is no such file.
+    files: Mutex<BTreeMap<String, Option<Arc<Facts>>>>,
+}
+
+/// What the first answer told of a file.
+#[derive(Debug)]
+pub(super) struct Facts {
+    pub size: u64,
+    version: Version,
+    /// Its first bytes; all of it, where it is small.
+    head: Vec<u8>,
+    ranges: bool,
+}
+
+/// A request, for the client of the target.
+pub(super) struct Request<'a> {
+    /// Only the head of the answer.
+    pub head: bool,
+    pub url: &'a Url,
+    pub range: Option<Range<u64>>,
+    pub token: Option<&'a Token>,
+    #[cfg_attr(target_arch = "wasm32", allow(dead_code, reason = "browsers follow by themselves"))]
+    pub follow: Follow,
+}
+
+/// Which redirects are followed.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Follow {
+    Everywhere,
+    /// One to another host is an answer.
+    #[cfg(not(target_arch = "wasm32"))]
+    SameOrigin,
+}
+
+/// Why there is no answer, or no more of it.
+#[derive(Debug)]
+pub(super) struct Failure {
+    pub what: String,
+    /// Whether another try may help.
+    pub again: bool,
+    /// Whether there was no connection at all.
+    pub connecting: bool,
+}
+
+impl Failure {
+    fn again(what: &str) -> Self {
+        Self { what: what.to_owned(), again: true, connecting: false }
+    }
+
+    fn connect(what: &str) -> Self {
+        Self { connecting: true, ..Self::again(what) }
+    }
+
+    fn fatal(what: &str) -> Self {
+        Self { again: false, ..Self::again(what) }
+    }
+}
+
+impl Http {
+    /// The folder at `url`: `https://host/path`, below which `config.json` lies. A query (a signature, a token) goes along with
+    /// every file. Nothing is asked yet.
+    ///
+    /// # Errors
+    /// [`SourceError::BadUrl`].
+    pub fn open(url: &str, options: HttpOptions) -> Result<Self, SourceError> {
+        let base = Url::parse(url)?;
+        if [".safetensors", ".json", ".gguf"].iter().any(|end| base.path().ends_with(end)) {
+            return Err(SourceError::BadUrl { url: base.shown(), why: "it is that of a file" });
+        }
+        Ok(Self { base, client: Client::new(), options, files: Mutex::default() })
+    }
+
+    /// The address, without its query.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        self.base.shown()
+    }
+
+    fn link(&self, name: &str) -> Link {
+        Link {
+            client: self.client.clone(),
+            url: self.base.file(name),
+            token: self.options.token.clone(),
+            policy: self.options.retry,
+        }
+    }
+
+    /// What is known of a file, asked for now if nothing is. The name has been checked.
+    pub(super) async fn facts(&self, name: &str) -> Result<Option<Arc<Facts>>, SourceError> {
+        // Nothing that could panic happens under the lock.
+        if let Some(known) = self.files.lock().unwrap_or_else(PoisonError::into_inner).get(name) {
+            return Ok(known.clone());
+        }
+        let facts = self.ask(name).await?.map(Arc::new);
+        self.files.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), facts.clone());
+        Ok(facts)
+    }
+
+    async fn ask(&self, name: &str) -> Result<Option<Facts>, SourceError> {
+        let link = self.link(name);
+        let mut transfer = Transfer::new(link.clone(), 0..HEAD, Version::default());
+        if !transfer.connect().await? {
+            return Ok(None);
+        }
+        let mut size = transfer.version().size;
+        if size.is_none() && transfer.gives_ranges() {
+            size = self.size_by_head(&link).await?;
+            let hidden = || link.unreachable("the server does not tell its size");
+            size = Some(size.ok_or_else(hidden)?);
+        }
+        let mut head = Vec::new();
+        let size = match size {
+            Some(size) => {
+                let whole = !transfer.gives_ranges() && size <= KEEP;
+                if whole {
+                    transfer.widen(size);
+                }
+                transfer.fill(&mut head, if whole { size } else { size.min(HEAD) } as usize).await?;
+                size
+            }
+            // The end of the answer is that of the file.
+            None => {
+                transfer.widen(u64::MAX);
+                while transfer.read(&mut head, UNSIZED).await? > 0 {
+                    if head.len() > UNSIZED {
+                        return Err(link.unreachable("it is large and the server does not tell its size"));
+                    }
+                }
+                head.len() as u64
+            }
+        };
+        let version = Version { size: Some(size), ..transfer.version().clone() };
+        Ok(Some(Facts { size, version, head, ranges: transfer.gives_ranges() }))
+    }
+
+    /// For a server that hides the size in its answer to a range.
+    async fn size_by_head(&self, link: &Link) -> Result<Option<u64>, SourceError> {
+        let response = link.exchange(true, None, Follow::Everywhere, &mut Retry::new(link.policy)).await?;
+        Ok(if response.status() == 200 { response.head()?.content_length } else { None })
+    }
+
+    /// Bytes of a file. The name has been checked.
+    pub(super) async fn read(&self, name: &str, range: Range<u64>) -> Result<Vec<u8>, SourceError> {
+        let facts = self.facts(name).await?.ok_or_else(|| self.missing(name))?;
+        facts.check(name, &range)?;
+        if range.end <= facts.head.len() as u64 {
+            return Ok(facts.head[range.start as usize..range.end as usize].to_vec());
+        }
+        let mut out = Vec::new();
+        let count = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
+        self.transfer(name, range, &facts).fill(&mut out, count).await?;
+        Ok(out)
+    }
+
+    /// A long answer. The range has been checked against `facts`.
+    pub(super) fn transfer(&self, name: &str, range: Range<u64>, facts: &Facts) -> Transfer {
+        Transfer::new(self.link(name), range, facts.version.clone())
+    }
+
+    pub(super) fn missing(&self, name: &str) -> SourceError {
+        SourceError::FileMissing { place: self.describe(), name: shorten(name) }
+    }
+}
+
+impl Facts {
+    /// Refuses a range that does not lie within the file.
+    pub(super) fn check(&self, name: &str, range: &Range<u64>) -> Result<(), SourceError> {
+        if range.start <= range.end && range.end <= self.size {
+            return Ok(());
+        }
+        Err(SourceError::OutOfRange { name: shorten(name), start: range.start, end: range.end, size: self.size })
+    }
+
+    /// Whether reading on is better than asking anew at another place: always, where only whole files are given.
+    pub(super) fn skips(&self, gap: u64) -> bool {
+        gap <= 1 << 20 || !self.ranges
+    }
+}

@@ -1,0 +1,137 @@
+//! Which files of a repository are fetched: those that the engine reads.
+
+use crate::source::check_name;
+use std::collections::BTreeSet;
+
+pub(super) const CONFIG: &str = "config.json";
+pub(super) const SINGLE: &str = "model.safetensors";
+pub(super) const INDEX: &str = "model.safetensors.index.json";
+
+/// Fetched where they are; that they are not is kept in mind, so that a commit is only asked for once.
+pub(super) const OPTIONAL: [&str; 8] = [
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "chat_template.jinja",
+    "chat_template.json",
+    "preprocessor_config.json",
+    "processor_config.json",
+];
+
+/// What a repository offers, of the names that could be files at all.
+#[derive(Debug)]
+pub(super) struct Listing(BTreeSet<String>);
+
+/// Where the weights are.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum WeightFiles {
+    Single,
+    /// In the shards that the index names.
+    Sharded,
+    /// Only in a format that is not read, or nowhere.
+    Other(Option<String>),
+}
+
+impl Listing {
+    /// The server's names are as hostile as any: what could leave a folder is left out, and so is what lies in folders, since
+    /// nothing there is read.
+    pub fn new(names: impl IntoIterator<Item = String>) -> Self {
+        let plain = |name: &String| !name.contains('/') && check_name(name).is_ok();
+        Self(names.into_iter().filter(plain).collect())
+    }
+
+    pub fn has(&self, name: &str) -> bool {
+        self.0.contains(name)
+    }
+
+    /// Everything but the weights.
+    pub fn small_files(&self) -> Vec<&str> {
+        let is_template = |name: &str| name.rsplit_once('.').is_some_and(|(_, extension)| extension == "jinja");
+        self.0
+            .iter()
+            .map(String::as_str)
+            .filter(|name| *name == CONFIG || OPTIONAL.contains(name) || is_template(name))
+            .collect()
+    }
+
+    pub fn weights(&self) -> WeightFiles {
+        // Where there are both, the single file is read.
+        if self.has(SINGLE) {
+            WeightFiles::Single
+        } else if self.has(INDEX) {
+            WeightFiles::Sharded
+        } else {
+            let known =
+                [".safetensors", ".gguf", "pytorch_model.bin", "pytorch_model.bin.index.json", ".bin", ".onnx", ".h5"];
+            let found = known.iter().find_map(|end| self.0.iter().find(|name| name.ends_with(end)));
+            WeightFiles::Other(found.cloned())
+        }
+    }
+}
+
+/// The shards that an index names, or why it names none. Names with a path in them are refused, as they are when the index is
+/// read.
+pub(super) fn shards(index: &[u8]) -> Result<Vec<String>, String> {
+    let json: serde_json::Value = serde_json::from_slice(index).map_err(|error| error.to_string())?;
+    let map = json.get("weight_map").and_then(serde_json::Value::as_object).ok_or("it has no weight_map")?;
+    let mut names = BTreeSet::new();
+    for file in map.values() {
+        let name = file.as_str().ok_or("its weight_map has what is no name")?;
+        if name.contains('/') || check_name(name).is_err() {
+            return Err(format!("it names the shard {name:.100?}"));
+        }
+        names.insert(name.to_owned());
+    }
+    Ok(names.into_iter().collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listing(names: &[&str]) -> Listing {
+        Listing::new(names.iter().map(|&name| name.to_owned()))
+    }
+
+    #[test]
+    fn only_what_is_read_is_fetched() {
+        let listing = listing(&[
+            ".gitattributes",
+            "README.md",
+            "config.json",
+            "tokenizer.json",
+            "chat_template.jinja",
+            "tool_use.jinja",
+            "pytorch_model.bin",
+            "onnx/model.onnx",
+            "onnx/config.json",
+            "../config.json",
+            "/etc/passwd",
+            "a\\b.jinja",
+            "model.safetensors",
+            "consolidated.safetensors",
+            "vocab.txt",
+        ]);
+        assert_eq!(listing.small_files(), ["chat_template.jinja", "config.json", "tokenizer.json", "tool_use.jinja"]);
+        assert_eq!(listing.weights(), WeightFiles::Single);
+    }
+
+    #[test]
+    fn weights_are_found_or_named() {
+        let of = |names: &[&str]| listing(names).weights();
+        assert_eq!(of(&[INDEX, "model-1.safetensors"]), WeightFiles::Sharded);
+        assert_eq!(of(&[INDEX, SINGLE]), WeightFiles::Single);
+        assert_eq!(of(&["README.md"]), WeightFiles::Other(None));
+        assert_eq!(of(&["pytorch_model.bin", "x.gguf"]), WeightFiles::Other(Some("x.gguf".into())));
+    }
+
+    #[test]
+    fn an_index_names_plain_shards() {
+        let index = br#"{"weight_map": {"a": "s2.safetensors", "b": "s1.safetensors", "c": "s2.safetensors"}}"#;
+        assert_eq!(shards(index).expect("shards"), ["s1.safetensors", "s2.safetensors"]);
+        for bad in [&b"{"[..], b"{}", b"[]", br#"{"weight_map": {"a": 1}}"#, br#"{"weight_map": {"a": "../x"}}"#] {
+            assert!(shards(bad).is_err(), "{}", String::from_utf8_lossy(bad));
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! Models by their name on the Hugging Face Hub, downloaded into the cache that Python's `huggingface_hub` uses, too.
+//!
+//! `docs/adr/0009-sources.md` says why this is not a crate, and where hashing, locking and resuming live.
+
+mod api;
+mod cache;
+mod choose;
+mod download;
+mod options;
+mod repo;
+
+pub use options::HubOptions;
+pub use repo::{RepoId, is_commit};
+
+use super::Folder;
+use super::http::client::Client;
+use crate::error::SourceError;
+use api::{Entry, Revision};
+use cache::Cache;
+use choose::{CONFIG, INDEX, OPTIONAL, SINGLE, WeightFiles};
+
+/// The branch that is meant where none is named.
+const MAIN: &str = "main";
+
+/// How far a download is, over all files of the model that are fetched in this run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DownloadProgress {
+    /// Bytes that are there, those of an earlier run that broke off included.
+    pub done: u64,
+    /// Bytes that will be.
+    pub total: u64,
+}
+
+/// The Hub, and the cache folder.
+#[derive(Debug)]
+pub struct Hub {
+    options: HubOptions,
+    client: Client,
+}
+
+impl Hub {
+    /// Nothing is asked yet.
+    #[must_use]
+    pub fn new(options: HubOptions) -> Self {
+        Self { options, client: Client::new() }
+    }
+
+    /// The folder of a model at a revision (a branch, a tag or a commit; without one: `main`), downloaded as far as it is not
+    /// there: config, generation config, tokenizer, chat template and safetensors weights. What is in the cache is not
+    /// downloaded again, and a commit that is wholly there is not asked for. Where the Hub cannot be reached, the cache
+    /// answers. `progress` hears of every piece.
+    ///
+    /// # Errors
+    /// [`SourceError::BadRevision`]; [`SourceError::RepoNotFound`], [`SourceError::Gated`], [`SourceError::TokenRefused`],
+    /// [`SourceError::RevisionNotFound`], [`SourceError::EntryNotFound`], [`SourceError::NoSafetensors`] for what the Hub does
+    /// not have; [`SourceError::NotCached`] offline; [`SourceError::Corrupt`], [`SourceError::HubAnswer`] for what is not as
+    /// announced; [`SourceError::CacheWrite`]; and those of the network.
+    pub async fn snapshot(
+        &self,
+        repo: &RepoId,
+        revision: Option<&str>,
+        progress: &mut dyn FnMut(DownloadProgress),
+    ) -> Result<Folder, SourceError> {
+        let revision = revision.unwrap_or(MAIN);
+        repo::check_revision(revision)?;
+        let cache = Cache::new(&self.options.cache, repo, self.options.symlinks);
+        let known = cache.commit(revision);
+        if self.options.offline {
+            let commit = known.filter(|commit| cache.is_usable(commit));
+            let commit = commit.ok_or_else(|| SourceError::NotCached {
+                repo: repo.to_string(),
+                revision: revision.to_owned(),
+                cache: cache.root().display().to_string(),
+            })?;
+            return Folder::open(cache.snapshot(&commit));
+        }
+        if is_commit(revision) && cache.is_complete(revision) {
+            return Folder::open(cache.snapshot(revision));
+        }
+        let now = match self.revision(repo, revision).await {
+            Ok(now) => now,
+            Err(error) => {
+                return match known.filter(|commit| is_passing(&error) && cache.is_usable(commit)) {
+                    Some(commit) => {
+                        tracing::warn!(%error, "the Hub does not answer; taking what is in the cache");
+                        Folder::open(cache.snapshot(&commit))
+                    }
+                    None => Err(error),
+                };
+            }
+        };
+        self.complete(repo, revision, &cache, &now, progress).await?;
+        // What is there can be used, even where this cannot be noted: a cache may be read-only.
+        if let Err(error) = cache.remember(revision, &now.commit) {
+            tracing::warn!(%error, revision, "the cache does not note what the revision leads to");
+        }
+        Folder::open(cache.snapshot(&now.commit))
+    }
+
+    /// Downloads what the snapshot lacks.
+    async fn complete(
+        &self,
+        repo: &RepoId,
+        revision: &str,
+        cache: &Cache,
+        now: &Revision,
+        progress: &mut dyn FnMut(DownloadProgress),
+    ) -> Result<(), SourceError> {
+        let commit = now.commit.as_str();
+        if !now.files.has(CONFIG) {
+            let (repo, revision) = (repo.to_string(), revision.to_owned());
+            return Err(SourceError::EntryNotFound { repo, revision, file: CONFIG.to_owned() });
+        }
+        let weights = now.files.weights();
+        if let WeightFiles::Other(found) = weights {
+            return Err(SourceError::NoSafetensors { repo: repo.to_string(), found });
+        }
+        let mut names: Vec<_> =
+            now.files.small_files().into_iter().filter(|file| !cache.has(commit, file)).map(str::to_owned).collect();
+        if weights == WeightFiles::Single && !cache.has(commit, SINGLE) {
+            names.push(SINGLE.to_owned());
+        }
+        let needs_index = weights == WeightFiles::Sharded && !cache.has(commit, INDEX);
+        let absent: Vec<_> = OPTIONAL.into_iter().filter(|file| !now.files.has(file)).collect();
+        if !names.is_empty() || needs_index || !cache.is_complete(commit) {
+            // A cache that has all but what cannot be noted is still good.
+            if !names.is_empty() || needs_index || !cache.is_usable(commit) {
+                cache.prepare(commit)?;
+            }
+            absent.iter().for_each(|file| cache.note_absent(commit, file));
+        }
+        // The index says which shards there are, so it comes before the sum is known.
+        if weights == WeightFiles::Sharded {
+            if needs_index {
+                let index = self.entry(repo, commit, INDEX).await?;
+                self.fetch(repo, cache, commit, &index, &mut |_| ()).await?;
+            }
+            let shards = cache.shards(repo, commit)?;
+            names.extend(shards.into_iter().filter(|shard| !cache.has(commit, shard)));
+        }
+        let mut entries = Vec::with_capacity(names.len());
+        for name in &names {
+            entries.push(self.entry(repo, commit, name).await?);
+        }
+        self.fetch_all(repo, cache, commit, &entries, progress).await
+    }
+
+    async fn fetch_all(
+        &self,
+        repo: &RepoId,
+        cache: &Cache,
+        commit: &str,
+        entries: &[Entry],
+        progress: &mut dyn FnMut(DownloadProgress),
+    ) -> Result<(), SourceError> {
+        // A server may announce any size.
+        let total = entries.iter().fold(0, |sum: u64, entry| sum.saturating_add(entry.size));
+        let mut before: u64 = 0;
+        for entry in entries {
+            tracing::info!(file = entry.name, bytes = entry.size, "downloading");
+            let mut told = |done: u64| progress(DownloadProgress { done: before.saturating_add(done), total });
+            self.fetch(repo, cache, commit, entry, &mut told).await?;
+            before = before.saturating_add(entry.size);
+        }
+        Ok(())
+    }
+}
+
+/// An error that says nothing of the model: the cache may answer instead.
+fn is_passing(error: &SourceError) -> bool {
+    match error {
+        SourceError::Unreachable { .. } | SourceError::RateLimited { .. } | SourceError::HubAnswer { .. } => true,
+        SourceError::Status { status, .. } => *status >= 500,
+        _ => false,
+    }
+}

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use webweft::device::Backend;
 use webweft::managers::Dtype;
@@ -18,20 +19,24 @@ Exit codes:
 
 Examples:
   native-runner generate \"Once upon a time\" --model ~/models/stories
+  native-runner generate \"Once upon a time\" --model Qwen/Qwen3-0.6B
   native-runner forward ~/models/stories --input in.safetensors --output out.safetensors
-  native-runner devices";
+  native-runner devices
+
+Models of the Hub are kept where Python's huggingface_hub keeps them. Environment: HF_HOME, HF_HUB_CACHE, HF_TOKEN,
+HF_ENDPOINT, HF_HUB_OFFLINE.";
 
 const GENERATE_EXAMPLES: &str = "\
 On a terminal the prompt is shown, dimmed, before the text that continues it; in a pipe only the new text is written.
 Ctrl-C ends the text where it is; a second one ends the program.
 
 Examples:
-  native-runner generate \"Once upon a time\" --model DIR
-  native-runner generate \"Once upon a time\" --model DIR --temperature 0.8 --top-p 0.95 --seed 7 --stats
-  native-runner generate \"Q: Why?\" --model DIR --min-p 0.05 --repetition-penalty 1.1 --stop \"Q:\" --stop \"END\"
-  native-runner generate --model DIR --json < prompt.txt
-  native-runner generate \"2 + 2 =\" --model DIR --max-new-tokens 1 --json --logprobs=5
-  native-runner generate --model DIR --prompt-ids 1,403,407 --max-new-tokens 32 --ignore-eos
+  native-runner generate \"Once upon a time\" --model MODEL
+  native-runner generate \"Once upon a time\" --model MODEL --temperature 0.8 --top-p 0.95 --seed 7 --stats
+  native-runner generate \"Q: Why?\" --model MODEL --min-p 0.05 --repetition-penalty 1.1 --stop \"Q:\" --stop \"END\"
+  native-runner generate --model MODEL --json < prompt.txt
+  native-runner generate \"2 + 2 =\" --model MODEL --max-new-tokens 1 --json --logprobs=5
+  native-runner generate --model MODEL --prompt-ids 1,403,407 --max-new-tokens 32 --ignore-eos
 
 Exit codes: 0 done, 1 failed, 2 wrong command line, 130 cancelled";
 
@@ -45,7 +50,7 @@ Output tensors, f32, zero where the mask is 0:
   last_hidden_state  [B, S, D]
 
 Example:
-  native-runner forward DIR --input in.safetensors --output out.safetensors --dtype f32
+  native-runner forward MODEL --input in.safetensors --output out.safetensors --dtype f32
 
 Exit codes: 0 done, 1 failed, 2 wrong command line";
 
@@ -64,10 +69,10 @@ answers go to standard output, and what else there is to say goes to standard er
 --max-new-tokens says otherwise. Where the context is full, the oldest turns are forgotten, and the system text is kept.
 
 Examples:
-  native-runner chat --model DIR
-  native-runner chat --model DIR --system \"Answer in one sentence.\" --temperature 0.7 --top-p 0.9
-  echo \"Why is the sky blue?\" | native-runner chat --model DIR -q
-  native-runner chat --model DIR --json --template-var enable_thinking=false < questions.txt
+  native-runner chat --model MODEL
+  native-runner chat --model MODEL --system \"Answer in one sentence.\" --temperature 0.7 --top-p 0.9
+  echo \"Why is the sky blue?\" | native-runner chat --model MODEL -q
+  native-runner chat --model MODEL --json --template-var enable_thinking=false < questions.txt
 
 Exit codes: 0 done, 1 failed, 2 wrong command line, 130 cancelled";
 
@@ -149,6 +154,9 @@ pub struct Shared {
     /// Fail rather than hold more than this on the GPU: 3.8GB, 512MiB
     #[arg(long, global = true, value_name = "SIZE", value_parser = sizes::parse)]
     pub max_gpu_memory: Option<u64>,
+    /// Branch, tag or commit of a model on the Hub [default: main]
+    #[arg(long, global = true, value_name = "REV")]
+    pub revision: Option<String>,
     /// At the end, tell times, speeds and memory on standard error
     #[arg(long, global = true)]
     pub stats: bool,
@@ -166,9 +174,9 @@ pub struct Shared {
 pub struct Generate {
     /// The text to continue; without it (and without --prompt-ids) standard input is read to its end
     pub prompt: Option<String>,
-    /// Folder of the model: config.json, *.safetensors, tokenizer.json
-    #[arg(long, value_name = "DIR")]
-    pub model: PathBuf,
+    /// The model: a folder, a name on the Hugging Face Hub (ORG/NAME, ORG/NAME@REVISION), or an https:// address
+    #[arg(long, value_name = "MODEL", value_parser = NonEmptyStringValueParser::new())]
+    pub model: String,
     /// The prompt as token ids: 1,403,407
     #[arg(long, value_name = "IDS", conflicts_with = "prompt", allow_hyphen_values = true)]
     pub prompt_ids: Option<TokenIds>,
@@ -254,8 +262,9 @@ pub struct Sampling {
 #[derive(Debug, Args)]
 #[command(after_help = FORWARD_EXAMPLES)]
 pub struct Forward {
-    /// Folder of the model: config.json, *.safetensors
-    pub model: PathBuf,
+    /// The model: a folder, a name on the Hugging Face Hub (ORG/NAME, ORG/NAME@REVISION), or an https:// address
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
+    pub model: String,
     /// File of the input tensors
     #[arg(long, value_name = "FILE")]
     pub input: PathBuf,
@@ -283,9 +292,9 @@ pub struct Devices {
 #[derive(Debug, Args)]
 #[command(after_help = INSPECT_EXAMPLES)]
 pub struct Inspect {
-    /// Folder of the model: config.json, *.safetensors
+    /// The model: a folder, a name on the Hugging Face Hub (ORG/NAME, ORG/NAME@REVISION), or an https:// address
     #[arg(value_name = "MODEL")]
-    pub model: PathBuf,
+    pub model: String,
     /// One JSON object
     #[arg(long)]
     pub json: bool,
@@ -295,9 +304,9 @@ pub struct Inspect {
 #[derive(Debug, Args)]
 #[command(after_help = BENCH_EXAMPLES)]
 pub struct Bench {
-    /// Folder of the model: config.json, *.safetensors
+    /// The model: a folder, a name on the Hugging Face Hub (ORG/NAME, ORG/NAME@REVISION), or an https:// address
     #[arg(value_name = "MODEL")]
-    pub model: PathBuf,
+    pub model: String,
     /// Tokens of the prompt
     #[arg(long, value_name = "N", default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..))]
     pub prompt_tokens: u32,
@@ -322,9 +331,9 @@ pub struct Bench {
 #[derive(Debug, Args)]
 #[command(after_help = CHAT_EXAMPLES)]
 pub struct Chat {
-    /// Folder of the model: config.json, *.safetensors, tokenizer.json and its chat template
-    #[arg(long, value_name = "DIR")]
-    pub model: PathBuf,
+    /// The model: a folder, a name on the Hugging Face Hub (ORG/NAME, ORG/NAME@REVISION), or an https:// address
+    #[arg(long, value_name = "MODEL")]
+    pub model: String,
     /// What the model is to be
     #[arg(long, value_name = "TEXT")]
     pub system: Option<String>,

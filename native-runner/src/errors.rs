@@ -11,6 +11,24 @@ pub enum CliError {
     /// The engine's.
     #[error(transparent)]
     Engine(#[from] webweft::error::Error),
+    /// Neither a folder nor a model of the Hub.
+    #[error("there is no folder `{model}`, and no such model on the Hub")]
+    NoModel {
+        /// What was given.
+        model: String,
+        /// What the Hub, its cache or its rules say of the name.
+        source: Box<webweft::error::SourceError>,
+    },
+    /// A revision of what has none.
+    #[error(
+        "--revision {revision} goes with a name on the Hub, without an @ in it, but the model is `{model}`: leave one out"
+    )]
+    Revision {
+        /// The revision.
+        revision: String,
+        /// The model, as it was given.
+        model: String,
+    },
     /// Nothing to continue.
     #[error(
         "no prompt: give one as an argument, as --prompt-ids, or through standard input (see `native-runner generate --help`)"
@@ -84,6 +102,12 @@ pub enum CliError {
     },
 }
 
+impl From<webweft::error::SourceError> for CliError {
+    fn from(error: webweft::error::SourceError) -> Self {
+        Self::Engine(error.into())
+    }
+}
+
 impl From<webweft::error::DeviceError> for CliError {
     fn from(error: webweft::error::DeviceError) -> Self {
         Self::Engine(error.into())
@@ -93,7 +117,7 @@ impl From<webweft::error::DeviceError> for CliError {
 impl CliError {
     /// 2 for what is wrong with the command line, 1 for the rest.
     pub fn exit_code(&self) -> u8 {
-        if matches!(self, Self::NoPrompt) { 2 } else { 1 }
+        if matches!(self, Self::NoPrompt | Self::Revision { .. }) { 2 } else { 1 }
     }
 
     /// The error and its causes, without line breaks; a cause that was told already is left out.

@@ -5,12 +5,12 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 use webweft::device::{AdapterInfo, find_adapter};
-use webweft::error::{DeviceError, Error};
+use webweft::error::DeviceError;
 use webweft::managers::{Architecture, Inspection, inspect};
-use webweft::source::{Folder, Source};
 
 use crate::args::{Inspect, Shared};
 use crate::errors::CliError;
+use crate::model::ModelSpec;
 use crate::open::device_options;
 use crate::sizes;
 use crate::table::{columns, number};
@@ -41,7 +41,7 @@ pub fn run(args: &Inspect, shared: &Shared) -> Result<ExitCode, CliError> {
 }
 
 async fn show(args: &Inspect, shared: &Shared) -> Result<ExitCode, CliError> {
-    let source = Source::Folder(Folder::open(&args.model).map_err(Error::from)?);
+    let source = ModelSpec::parse(&args.model, shared.revision.as_deref())?.headers().await?;
     let adapter = match find_adapter(&device_options(shared)).await {
         Ok(adapter) => Some(adapter),
         // the model can be looked at without one

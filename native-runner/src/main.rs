@@ -10,6 +10,7 @@ mod generate;
 mod inspect;
 mod interrupt;
 mod lists;
+mod model;
 mod open;
 mod output;
 mod prompt;

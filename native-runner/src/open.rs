@@ -1,17 +1,15 @@
 //! From flags to an open session, with a progress bar on the way.
 
 use std::io::{self, IsTerminal, Write};
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use webweft::device::{Device, DeviceOptions};
 use webweft::session::{LoadOptions, Session};
-use webweft::source::{Folder, Source};
-use webweft::weights::Progress;
 
 use crate::args::Shared;
 use crate::errors::CliError;
+use crate::model::ModelSpec;
 
 /// A session, what it runs on, and how long it took to get there.
 #[derive(Debug)]
@@ -20,7 +18,8 @@ pub struct Opened {
     pub session: Session,
     /// Its device.
     pub device: Device,
-    /// From the first look at the folder to the last weight on the GPU, in milliseconds.
+    /// From the first look at the model's files to the last weight on the GPU, in milliseconds; without the download of a model
+    /// from the Hub.
     pub load_ms: f64,
 }
 
@@ -34,22 +33,36 @@ pub fn device_options(shared: &Shared) -> DeviceOptions {
     }
 }
 
-/// Opens the model in the folder `model`, and warns of tensors that it does not use.
+/// Opens the model `model` (a folder, a name on the Hub, an address), and warns of tensors that it does not use.
 pub async fn open(
-    model: &Path,
+    model: &str,
     shared: &Shared,
     context: Option<u32>,
     prefill_chunk: Option<u32>,
 ) -> Result<Opened, CliError> {
-    let started = Instant::now();
     // a wrong path is told at once, before a driver is asked anything
-    let source = Source::Folder(Folder::open(model).map_err(webweft::error::Error::from)?);
+    let spec = ModelSpec::parse(model, shared.revision.as_deref())?;
+    let folder = spec.folder()?;
     let options = device_options(shared);
     let bar = Bar::new(shared, "opening the device");
+    // before a download: without an adapter it would be for nothing
     let device = Device::open(&options).await?;
+    let source = match folder {
+        Some(folder) => folder,
+        None => {
+            bar.stage("asking for the model");
+            spec.source(&mut |progress| bar.show("downloading", progress.done, progress.total)).await?
+        }
+    };
+    let started = Instant::now();
     bar.stage("reading the model's files");
     let load = LoadOptions { dtype: shared.dtype.into(), context, prefill_chunk };
-    let session = Session::open(&device, &source, &load, |progress| bar.show(progress)).await;
+    let session = Session::open(&device, &source, &load, |progress| {
+        let done = progress.loaded == progress.total;
+        let what = if done { "checking tensors" } else { "loading tensors" };
+        bar.show(what, progress.loaded, progress.total);
+    })
+    .await;
     bar.end();
     let session = session?;
     let load_ms = started.elapsed().as_secs_f64() * 1e3;
@@ -94,25 +107,36 @@ impl Bar {
     }
 
     fn stage(&self, stage: &'static str) {
+        self.0.set_style(style("{spinner} {msg}"));
+        self.0.unset_length();
         self.0.set_message(stage);
     }
 
-    fn show(&self, progress: Progress) {
-        if self.0.length() != Some(progress.total) {
+    fn show(&self, what: &'static str, done: u64, total: u64) {
+        if self.0.length() != Some(total) {
             self.0.set_style(style(
                 "{msg} {wide_bar} {binary_bytes}/{binary_total_bytes}, {binary_bytes_per_sec}, {eta} left",
             ));
-            self.0.set_message("loading tensors");
-            self.0.set_length(progress.total);
+            self.0.set_length(total);
+            // what an earlier run downloaded says nothing of the speed of this one
+            self.0.set_position(done);
+            self.0.reset_elapsed();
             self.0.reset_eta();
         }
-        self.0.set_position(progress.loaded);
-        if progress.loaded == progress.total {
-            self.0.set_message("checking tensors");
+        if self.0.message() != what {
+            self.0.set_message(what);
         }
+        self.0.set_position(done);
     }
 
-    fn end(&self) {
+    fn end(self) {
+        drop(self);
+    }
+}
+
+impl Drop for Bar {
+    /// Also where an error ends it: the line that tells of it stands alone.
+    fn drop(&mut self) {
         self.0.finish_and_clear();
     }
 }

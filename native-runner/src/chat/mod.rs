@@ -290,7 +290,7 @@ impl Session<'_> {
 
     fn greet(&self) {
         let session = &self.opened.session;
-        let name = self.args.model.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+        let name = self.args.model.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
         let text = format!(
             "{name}, {}, up to {} tokens, on {}",
             session.precision().dtype.name(),

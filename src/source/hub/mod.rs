@@ -12,8 +12,8 @@ mod repo;
 pub use options::HubOptions;
 pub use repo::{RepoId, is_commit};
 
-use super::Folder;
 use super::http::client::Client;
+use super::{Folder, Http, HttpOptions};
 use crate::error::SourceError;
 use api::{Entry, Revision};
 use cache::Cache;
@@ -95,6 +95,23 @@ impl Hub {
             tracing::warn!(%error, revision, "the cache does not note what the revision leads to");
         }
         Folder::open(cache.snapshot(&now.commit))
+    }
+
+    /// The files of a model at a revision, by their address: for a look at configs and headers, which downloads nothing. `None`
+    /// where only the cache may be asked.
+    ///
+    /// # Errors
+    /// As [`snapshot`](Self::snapshot).
+    pub async fn remote(&self, repo: &RepoId, revision: Option<&str>) -> Result<Option<Http>, SourceError> {
+        let revision = revision.unwrap_or(MAIN);
+        repo::check_revision(revision)?;
+        if self.options.offline {
+            return Ok(None);
+        }
+        let now = self.revision(repo, revision).await?;
+        let address = format!("{}/{repo}/resolve/{}", self.options.endpoint.trim_end_matches('/'), now.commit);
+        let options = HttpOptions { token: self.options.token.clone(), retry: self.options.retry.clone() };
+        Http::open(&address, options).map(Some)
     }
 
     /// Downloads what the snapshot lacks.

@@ -1,0 +1,170 @@
+//! What `--model` may be: a folder, a name on the Hub, an address.
+
+use std::path::{Path, PathBuf};
+
+use webweft::error::SourceError;
+use webweft::source::{DownloadProgress, Folder, Http, HttpOptions, Hub, HubOptions, RepoId, Source};
+
+use crate::errors::CliError;
+
+/// Pages of the Hub, whose addresses are pasted.
+const PAGES: [&str; 2] = ["https://huggingface.co/", "https://hf.co/"];
+
+/// Where a model is.
+#[derive(Debug, PartialEq, Eq)]
+pub enum ModelSpec {
+    /// On disk.
+    Folder(PathBuf),
+    /// On the Hub, or in its cache.
+    Hub {
+        /// As it was given: a folder may have been meant.
+        given: String,
+        /// Its name.
+        repo: RepoId,
+        /// Branch, tag or commit, if one was given.
+        revision: Option<String>,
+    },
+    /// Below an address.
+    Url(String),
+}
+
+impl ModelSpec {
+    /// A folder that is there is taken first; what looks like a path is never a name on the Hub.
+    pub fn parse(model: &str, revision: Option<&str>) -> Result<Self, CliError> {
+        let spec = Self::of(model)?;
+        match (spec, revision) {
+            (spec, None) => Ok(spec),
+            (Self::Hub { given, repo, revision: None }, Some(revision)) => {
+                Ok(Self::Hub { given, repo, revision: Some(revision.to_owned()) })
+            }
+            (_, Some(revision)) => {
+                let model = model.split('?').next().unwrap_or_default().to_owned();
+                Err(CliError::Revision { revision: revision.to_owned(), model })
+            }
+        }
+    }
+
+    fn of(model: &str) -> Result<Self, CliError> {
+        let hub = |name: &str, revision: Option<&str>| {
+            let (given, revision) = (model.to_owned(), revision.map(str::to_owned));
+            Ok(Self::Hub { given, repo: name.parse()?, revision })
+        };
+        if let Some(page) = PAGES.iter().find_map(|page| model.strip_prefix(page)) {
+            let parts: Vec<_> = page.trim_end_matches('/').splitn(4, '/').collect();
+            let spec: Result<Self, SourceError> = match parts[..] {
+                [org, name] => hub(&format!("{org}/{name}"), None),
+                [org, name, "tree", revision] => hub(&format!("{org}/{name}"), Some(revision)),
+                _ => Ok(Self::Url(model.to_owned())),
+            };
+            return Ok(spec?);
+        }
+        if model.split_once("://").is_some_and(|(scheme, _)| scheme.chars().all(|c| c.is_ascii_alphanumeric())) {
+            return Ok(Self::Url(model.to_owned()));
+        }
+        if Path::new(model).exists() || looks_like_a_path(model) {
+            return Ok(Self::Folder(model.into()));
+        }
+        let spec = match model.split_once('@') {
+            Some((name, revision)) => hub(name, Some(revision)),
+            None => hub(model, None),
+        };
+        spec.map_err(|source| CliError::NoModel { model: model.to_owned(), source: Box::new(source) })
+    }
+
+    /// The folder, if it is one: that it is not there is told before anything else is done.
+    pub fn folder(&self) -> Result<Option<Source>, CliError> {
+        match self {
+            Self::Folder(path) => Ok(Some(Source::Folder(Folder::open(path)?))),
+            Self::Hub { .. } | Self::Url(_) => Ok(None),
+        }
+    }
+
+    /// The source, for a look at configs and headers: of a model on the Hub nothing is downloaded, unless only the cache may be
+    /// asked.
+    pub async fn headers(&self) -> Result<Source, CliError> {
+        match self {
+            Self::Hub { repo, revision, .. } => {
+                let hub = Hub::new(HubOptions::from_env()?);
+                match hub.remote(repo, revision.as_deref()).await? {
+                    Some(remote) => Ok(Source::Http(remote)),
+                    None => self.source(&mut |_| ()).await,
+                }
+            }
+            Self::Folder(_) | Self::Url(_) => self.source(&mut |_| ()).await,
+        }
+    }
+
+    /// The source; a model of the Hub is downloaded.
+    pub async fn source(&self, progress: &mut dyn FnMut(DownloadProgress)) -> Result<Source, CliError> {
+        match self {
+            Self::Folder(path) => Ok(Source::Folder(Folder::open(path)?)),
+            Self::Url(url) => Ok(Source::Http(Http::open(url, HttpOptions::default())?)),
+            Self::Hub { given, repo, revision } => {
+                let hub = Hub::new(HubOptions::from_env()?);
+                let folder = hub.snapshot(repo, revision.as_deref(), progress).await;
+                Ok(Source::Folder(folder.map_err(|error| no_model(given, error))?))
+            }
+        }
+    }
+}
+
+/// A folder may have been meant, and misspelt: it is told along with what says that the name is of no use on the Hub either.
+fn no_model(given: &str, error: SourceError) -> CliError {
+    use SourceError::{NotCached, RepoNotFound, Unreachable};
+    match error {
+        RepoNotFound { .. } | NotCached { .. } | Unreachable { .. } => {
+            CliError::NoModel { model: given.to_owned(), source: Box::new(error) }
+        }
+        other => other.into(),
+    }
+}
+
+/// `./x`, `../x`, `/x`, `~/x`, `C:\x`, `x\y`: on every system, so that a command means the same everywhere.
+fn looks_like_a_path(model: &str) -> bool {
+    let drive = matches!(model.as_bytes(), [letter, b':', ..] if letter.is_ascii_alphabetic());
+    model.starts_with(['.', '/', '~']) || model.contains('\\') || drive || model.ends_with('/')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hub(given: &str, name: &str, revision: Option<&str>) -> ModelSpec {
+        let repo = name.parse().expect("a name");
+        ModelSpec::Hub { given: given.into(), repo, revision: revision.map(str::to_owned) }
+    }
+
+    #[test]
+    fn models_are_told_apart() {
+        let of = |model: &str| ModelSpec::parse(model, None).expect("a model");
+        assert_eq!(of("org/name"), hub("org/name", "org/name", None));
+        assert_eq!(of("gpt2"), hub("gpt2", "gpt2", None));
+        assert_eq!(of("a/b@refs/pr/1"), hub("a/b@refs/pr/1", "a/b", Some("refs/pr/1")));
+        for path in ["./x", "../x", "/x/y", "~/x", "~", "C:\\x", "c:x", "x\\y", ".", "x/"] {
+            assert_eq!(of(path), ModelSpec::Folder(path.into()));
+        }
+        for url in ["https://h/x?token=a", "HTTP://h", "ftp://h/x", "https://huggingface.co/a/b/resolve/main"] {
+            assert_eq!(of(url), ModelSpec::Url(url.into()));
+        }
+        let page = "https://huggingface.co/a/b/tree/refs/pr/1";
+        assert_eq!(of(page), hub(page, "a/b", Some("refs/pr/1")));
+        assert_eq!(of("https://hf.co/a/b/"), hub("https://hf.co/a/b/", "a/b", None));
+        // the tests run in the folder of this crate
+        assert_eq!(of("src"), ModelSpec::Folder("src".into()));
+        assert_eq!(of("Cargo.toml"), ModelSpec::Folder("Cargo.toml".into()));
+        for bad in ["a/b/c", "a b", "a--b", "@main", "-x"] {
+            let error = ModelSpec::parse(bad, None).expect_err("neither").in_one_line();
+            assert!(error.contains("no folder") && error.contains(bad) && error.contains("Hub"), "{error}");
+        }
+    }
+
+    #[test]
+    fn revisions_go_with_names() {
+        let of = |model: &str| ModelSpec::parse(model, Some("v1"));
+        assert_eq!(of("a/b").expect("a model"), hub("a/b", "a/b", Some("v1")));
+        for model in ["a/b@main", "src", "./x", "https://h/x?token=hidden"] {
+            let error = of(model).expect_err("not both").to_string();
+            assert!(error.contains("--revision v1") && !error.contains("hidden"), "{error}");
+        }
+    }
+}

@@ -4,8 +4,13 @@ mod bench;
 mod chat;
 mod devices;
 mod errors;
+#[path = "../../../tests/hub/fake_hub.rs"]
+mod fake_hub;
 mod forward;
 mod generate;
 mod inspect;
+mod models;
+#[path = "../../../tests/hub/server.rs"]
+mod server;
 mod support;
 mod terminal;

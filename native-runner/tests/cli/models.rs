@@ -1,0 +1,114 @@
+//! A model by its name on the Hub, and by its address: the same text as from its folder.
+
+use std::path::Path;
+use std::process::Command;
+
+use crate::fake_hub::{Access, COMMIT, FakeHub, Repo};
+use crate::server::{Reply, Server, nowhere};
+use crate::support::{Run, binary, finish, run, shared, text};
+
+const NAME: &str = "org/tiny";
+const FILES: [&str; 4] = ["config.json", "generation_config.json", "model.safetensors", "tokenizer.json"];
+const PROMPT: [&str; 4] = ["--prompt-ids", "1,5,9,20", "--max-new-tokens", "8"];
+
+fn files(model: &Path) -> Vec<(&'static str, Vec<u8>)> {
+    FILES.iter().map(|name| (*name, std::fs::read(model.join(name)).expect("a file of the fixture"))).collect()
+}
+
+/// The binary with nothing in its environment that speaks of a Hub but these.
+fn with(home: &Path, endpoint: &str, more: &[(&str, &str)], arguments: &[&[&str]]) -> Run {
+    let mut command: Command = binary();
+    for name in
+        ["HF_TOKEN", "HF_TOKEN_PATH", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"]
+    {
+        command.env_remove(name);
+    }
+    command.env("HF_HOME", home).env("HF_ENDPOINT", endpoint).env("NO_PROXY", "127.0.0.1").envs(more.iter().copied());
+    command.args(arguments.concat());
+    finish(command, b"")
+}
+
+#[test]
+fn a_name_on_the_hub_is_as_good_as_a_folder() {
+    let Some(model) = shared("fixtures/llama_mha") else { return };
+    let want = run(&[&["generate", "--model", text(&model)], &PROMPT[..]].concat()).ok();
+    let hub = FakeHub::start(NAME, Repo::new(files(&model)));
+    let home = tempfile::tempdir().expect("a folder");
+    let of = |more: &[(&str, &str)], name: &str, flags: &[&str]| {
+        with(home.path(), &hub.server.url, more, &[&["generate", "--model", name], &PROMPT, flags])
+    };
+    assert_eq!(of(&[], NAME, &[]).ok(), want);
+    assert!(home.path().join("hub/models--org--tiny/refs/main").is_file());
+    hub.cdn.forget();
+    for flags in [&["--revision", "refs/pr/1"][..], &["--revision", COMMIT]] {
+        assert_eq!(of(&[], NAME, flags).ok(), want);
+    }
+    assert_eq!(of(&[], "org/tiny@refs/pr/1", &[]).ok(), want);
+    hub.server.forget();
+    assert_eq!(of(&[("HF_HUB_OFFLINE", "1")], NAME, &[]).ok(), want);
+    assert!(hub.server.log().is_empty() && hub.cdn.log().is_empty());
+    // no Hub at all, and what was downloaded before
+    assert_eq!(of(&[("HF_ENDPOINT", &nowhere())], NAME, &[]).ok(), want);
+
+    // a folder of that name is taken first
+    let here = tempfile::tempdir().expect("a folder");
+    std::fs::create_dir_all(here.path().join(NAME)).expect("made");
+    let mut command = binary();
+    command.args(["generate", "x", "--model", NAME]).env("HF_ENDPOINT", &hub.server.url).current_dir(here.path());
+    finish(command, b"").fails(1, &["no config.json"]);
+    assert!(hub.server.log().is_empty());
+}
+
+#[test]
+fn an_address_is_as_good_as_a_folder() {
+    let Some(model) = shared("fixtures/llama_mha") else { return };
+    let want = run(&[&["generate", "--model", text(&model)], &PROMPT[..]].concat()).ok();
+    for ranges in [true, false] {
+        let files = files(&model);
+        let server = Server::start(move |request| {
+            let found = files.iter().find(|(name, _)| request.path == format!("/m/{name}"));
+            match found {
+                Some((_, bytes)) if ranges => Reply::file(request, bytes, "\"1\""),
+                Some((_, bytes)) => Reply::status(200).body(bytes.as_slice()),
+                None => Reply::status(404),
+            }
+        });
+        let got = run(&[&["generate", "--model", &format!("{}/m?key=1", server.url)], &PROMPT[..]].concat()).ok();
+        assert_eq!(got, want);
+        assert!(server.log().iter().all(|request| request.query == "key=1"));
+        // its first bytes, its header where that is longer, and one long answer
+        assert!(server.count("GET", "model.safetensors") <= 3, "{:?}", server.log());
+        run(&["generate", "x", "--model", &format!("{}/other?key=1", server.url)])
+            .fails(1, &["no config.json", "/other"]);
+    }
+    run(&["generate", "x", "--model", "ftp://host/m"]).fails(1, &["ftp://host/m", "http"]);
+    run(&["generate", "x", "--model", &nowhere()]).fails(1, &["cannot be read", "connection"]);
+    run(&["generate", "x", "--model", "https://h/m", "--revision", "v1"]).fails(2, &["--revision v1"]);
+}
+
+#[test]
+fn what_the_hub_refuses_is_told_in_one_line() {
+    let Some(model) = shared("fixtures/llama_mha") else { return };
+    let hub = FakeHub::start(NAME, Repo::new(files(&model)));
+    let url = hub.server.url.as_str();
+    let home = tempfile::tempdir().expect("a folder");
+    let of = |more: &[(&str, &str)], name: &str, flags: &[&str]| {
+        with(home.path(), url, more, &[&["generate", "--model", name], &PROMPT, flags])
+    };
+    of(&[], "org/typo", &[]).fails(1, &["no folder `org/typo`", "no such model on the Hub", "HF_TOKEN"]);
+    of(&[], "no folder", &[]).fails(1, &["no folder `no folder`", "organization/name"]);
+    of(&[], NAME, &["--revision", "v9"]).fails(1, &["no revision `v9`"]);
+    of(&[], NAME, &["--revision", "../.."]).fails(1, &["../..", "is no revision"]);
+    of(&[("HF_HUB_OFFLINE", "1")], NAME, &[]).fails(1, &["no folder `org/tiny`", "HF_HUB_OFFLINE"]);
+    of(&[("HF_ENDPOINT", &nowhere())], NAME, &[]).fails(1, &["no folder `org/tiny`", "cannot be read"]);
+    hub.repo(NAME, |repo| repo.access = Access::Gated("secret".into()));
+    let gated = of(&[("HF_TOKEN", "hf_wrong")], NAME, &[]);
+    gated.fails(1, &["gated", &format!("visit {url}/{NAME}"), "HF_TOKEN"]);
+    let told = of(&[("HF_TOKEN", "hf_wrong")], NAME, &["-vvv"]).stderr;
+    assert!(told.contains("gated") && !told.contains("hf_wrong"), "{told}");
+    of(&[("HF_TOKEN", "secret")], NAME, &["-q"]).ok();
+    // the file that `hf auth login` writes
+    hub.repo(NAME, |repo| repo.commit = "e".repeat(40));
+    std::fs::write(home.path().join("token"), "secret\n").expect("written");
+    of(&[], NAME, &[]).ok();
+}

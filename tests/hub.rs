@@ -8,6 +8,8 @@ mod download;
 mod fake_hub;
 #[path = "hub/http.rs"]
 mod http;
+#[path = "hub/python.rs"]
+mod python;
 #[path = "hub/refusals.rs"]
 mod refusals;
 #[path = "hub/server.rs"]

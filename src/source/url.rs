@@ -52,6 +52,31 @@ impl Url {
         Ok(Self { secure, authority: authority.to_ascii_lowercase(), path, query })
     }
 
+    /// The file `name` in the folder that this is, with the same query: signatures and tokens are for all files.
+    pub fn file(&self, name: &str) -> Self {
+        let path = format!("{}/{}", self.path.trim_end_matches('/'), encode(name, false));
+        Self { path, ..self.clone() }
+    }
+
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// For requests: with the query.
+    pub fn text(&self) -> String {
+        let query = self.query.as_ref().map(|query| format!("?{query}")).unwrap_or_default();
+        format!("{}{query}", self.shown())
+    }
+
+    /// For messages: without the query.
+    pub fn shown(&self) -> String {
+        format!("{}://{}{}", if self.secure { "https" } else { "http" }, self.authority, self.path)
+    }
+}
+
+/// What redirects need; browsers follow them by themselves.
+#[cfg(not(target_arch = "wasm32"))]
+impl Url {
     /// Where the `Location` of an answer to this address leads.
     pub fn resolve(&self, location: &str) -> Result<Self, SourceError> {
         let scheme = if self.secure { "https" } else { "http" };
@@ -68,12 +93,6 @@ impl Url {
         }
     }
 
-    /// The file `name` in the folder that this is, with the same query: signatures and tokens are for all files.
-    pub fn file(&self, name: &str) -> Self {
-        let path = format!("{}/{}", self.path.trim_end_matches('/'), encode(name, false));
-        Self { path, ..self.clone() }
-    }
-
     /// The same host, port and scheme: a token may go along.
     pub fn same_origin(&self, other: &Self) -> bool {
         fn port(url: &Url) -> &str {
@@ -85,21 +104,6 @@ impl Url {
 
     pub fn is_secure(&self) -> bool {
         self.secure
-    }
-
-    pub fn path(&self) -> &str {
-        &self.path
-    }
-
-    /// For requests: with the query.
-    pub fn text(&self) -> String {
-        let query = self.query.as_ref().map(|query| format!("?{query}")).unwrap_or_default();
-        format!("{}{query}", self.shown())
-    }
-
-    /// For messages: without the query.
-    pub fn shown(&self) -> String {
-        format!("{}://{}{}", if self.secure { "https" } else { "http" }, self.authority, self.path)
     }
 }
 
@@ -140,6 +144,7 @@ mod tests {
         }
     }
 
+    #[cfg(not(target_arch = "wasm32"))]
     #[test]
     fn locations_are_resolved() {
         let base = url("https://h/a/b?q");
@@ -155,6 +160,7 @@ mod tests {
         assert!(base.resolve("ftp://h/x").is_err() && base.resolve("file:///etc/passwd").is_err());
     }
 
+    #[cfg(not(target_arch = "wasm32"))]
     #[test]
     fn origins_have_host_port_and_scheme() {
         let base = url("https://h/a");

@@ -36,6 +36,7 @@ impl Client {
             .user_agent(concat!("webweft/", env!("CARGO_PKG_VERSION")))
             // A range of a compressed file would be a range of other bytes.
             .accept_encoding("identity")
+            .tls_config(tls())
             .build();
         Self { agent: config.into() }
     }
@@ -84,6 +85,19 @@ impl Client {
     }
 }
 
+/// The system's TLS, and the certificates that it trusts.
+#[cfg(any(windows, target_vendor = "apple"))]
+fn tls() -> ureq::tls::TlsConfig {
+    use ureq::tls::{RootCerts, TlsConfig, TlsProvider};
+    TlsConfig::builder().provider(TlsProvider::NativeTls).root_certs(RootCerts::PlatformVerifier).build()
+}
+
+/// rustls, and the certificates that Mozilla trusts.
+#[cfg(not(any(windows, target_vendor = "apple")))]
+fn tls() -> ureq::tls::TlsConfig {
+    ureq::tls::TlsConfig::default()
+}
+
 /// What `ureq` says, without the address: that may hold a signature.
 fn failure(error: &ureq::Error) -> Failure {
     use ureq::Error;
@@ -97,7 +111,6 @@ fn failure(error: &ureq::Error) -> Failure {
         }
         Error::Io(error) => Failure::again(&error.to_string()),
         Error::Protocol(error) => Failure::again(&error.to_string()),
-        Error::Rustls(error) => Failure::fatal(&format!("TLS: {error}")),
         Error::BadUri(_) | Error::Http(_) => Failure::fatal("the address cannot be asked"),
         Error::InvalidProxyUrl => Failure::fatal("the address of the proxy is none"),
         other => Failure::fatal(&other.to_string()),

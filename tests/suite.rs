@@ -8,6 +8,8 @@ wasm_bindgen_test::wasm_bindgen_test_configure!(run_in_dedicated_worker);
 mod checkpoint;
 mod common;
 mod device;
+#[cfg(target_arch = "wasm32")]
+mod fetch;
 mod generate;
 mod models;
 mod ops;

@@ -239,6 +239,30 @@ fn damage_is_found_and_removed() {
     get(cache.options(&hub.server.url), NAME, None).unwrap();
 }
 
+/// A proxy answers with a page of its own: what was downloaded before is not thrown away.
+#[test]
+fn what_is_another_file_does_not_cost_the_first_half() {
+    let (hub, cache) = (FakeHub::start(NAME, model()), Cache::new());
+    let incomplete = cache.path(&format!("blobs/{}.incomplete", etag(&bytes(3_000_000), true)));
+    fs::create_dir_all(cache.path("blobs")).unwrap();
+    fs::write(&incomplete, &bytes(3_000_000)[..1_000_000]).unwrap();
+    hub.faults(|faults| faults.page = Some(Reply::status(200).body(*b"<html>please log in</html>")));
+    let error = get(cache.options(&hub.server.url), NAME, None).unwrap_err();
+    assert!(matches!(error, SourceError::HubAnswer { .. }), "{error}");
+    assert_eq!(fs::metadata(&incomplete).unwrap().len(), 1_000_000);
+    hub.cdn.forget();
+    get(cache.options(&hub.server.url), NAME, None).unwrap();
+    assert_eq!(hub.cdn.log()[0].header("range"), Some("bytes=1000000-2999999"));
+}
+
+#[test]
+fn a_listing_that_breaks_off_is_asked_for_again() {
+    let (hub, cache) = (FakeHub::start(NAME, model()), Cache::new());
+    let cut = Reply { cut: Some(10), ..Reply::status(200).body(vec![b' '; 1000]) };
+    hub.faults(|faults| faults.instead = [cut].into());
+    get(cache.options(&hub.server.url), NAME, None).unwrap();
+}
+
 #[test]
 fn a_damaged_rest_of_an_earlier_run_is_no_end() {
     let (hub, cache) = (FakeHub::start(NAME, model()), Cache::new());

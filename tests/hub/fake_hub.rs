@@ -49,6 +49,8 @@ pub struct Faults {
     pub flip: Option<(String, usize)>,
     /// Answers in place of any.
     pub instead: VecDeque<Reply>,
+    /// In place of the next large file.
+    pub page: Option<Reply>,
     /// For all downloads.
     pub whole_only: bool,
     /// In place of the hash of the next file that is asked for.
@@ -91,6 +93,9 @@ impl FakeHub {
         let of_cdn = state.clone();
         let cdn = Server::start(move |request| {
             let mut state = of_cdn.lock().unwrap();
+            if let Some(page) = state.faults.page.take() {
+                return page;
+            }
             let hash = request.path.trim_start_matches("/blob/").to_owned();
             let files = state.repos.values().flat_map(|repo| repo.files.values());
             let found = files.filter(|(_, large)| *large).find(|(bytes, _)| etag(bytes, true) == hash).cloned();

@@ -340,6 +340,22 @@ fn reading_goes_on_while_the_taker_is_busy() {
 }
 
 #[test]
+fn any_size_may_be_claimed() {
+    for size in [u64::MAX, u64::MAX / 2, 1 << 62] {
+        let server = Server::start(move |request| {
+            let range = request.range().unwrap();
+            let content = format!("bytes {}-{}/{size}", range.start, range.end.wrapping_sub(1));
+            Reply::status(206).with("Content-Range", content).body(vec![0; (range.end - range.start).min(100_000)])
+        });
+        let source = open(&server);
+        assert_eq!(block_on(source.size("f")).unwrap(), Some(size));
+        assert!(matches!(block_on(source.read_all("f", 1 << 30)), Err(SourceError::TooLarge { .. })));
+        assert!(matches!(read(&source, 0..size), Err(SourceError::Io { .. })));
+        assert_eq!(read(&source, size - 10..size).unwrap(), [0; 10]);
+    }
+}
+
+#[test]
 fn names_and_addresses_are_checked() {
     let server = plain(bytes(1));
     for name in ["../f", "/f", "a\\b", "", "http://h/f"] {

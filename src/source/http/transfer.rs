@@ -199,8 +199,11 @@ impl Transfer {
     /// Appends `count` bytes, which the range must have.
     pub async fn fill(&mut self, out: &mut Vec<u8>, count: usize) -> Result<(), SourceError> {
         let target = out.len().saturating_add(count);
-        // all at once: growing would hold the bytes twice
-        out.reserve_exact(count);
+        // All at once: growing would hold the bytes twice. A server may claim any size, and then there is no such memory.
+        out.try_reserve_exact(count).map_err(|_| {
+            let source = std::io::Error::new(std::io::ErrorKind::OutOfMemory, format!("no memory for {count} bytes"));
+            SourceError::Io { name: self.link.url.shown(), source }
+        })?;
         while out.len() < target {
             if self.read(out, target - out.len()).await? == 0 {
                 return Err(self.link.unreachable("it ends too early"));

@@ -3,10 +3,10 @@
 use super::repo::{RepoId, is_commit};
 use super::{Hub, choose::Listing};
 use crate::error::SourceError;
-use crate::source::http::Follow;
 use crate::source::http::client::Response;
 use crate::source::http::retry::Retry;
 use crate::source::http::transfer::Link;
+use crate::source::http::{Failure, Follow};
 use crate::source::url::{Url, encode};
 use serde_json::Value;
 
@@ -48,20 +48,18 @@ impl Hub {
         let address = format!("{}/api/models/{repo}/revision/{}", self.options.endpoint, escape(revision));
         let link = self.link(&address)?;
         let mut retry = Retry::new(link.policy);
-        let mut response = link.exchange(false, None, Follow::SameOrigin, &mut retry).await?;
-        if response.status() != 200 {
-            return Err(self.refusal(&link, &response, repo, revision, None));
-        }
         let odd = |detail: &str| SourceError::HubAnswer { url: link.url.shown(), detail: detail.to_owned() };
-        let mut body = Vec::new();
-        loop {
-            match response.read(&mut body, MAX_LISTING).await {
-                Ok(0) => break,
-                Ok(_) if body.len() > MAX_LISTING => return Err(odd("its listing is larger than any")),
-                Ok(_) => {}
-                Err(failure) => return Err(link.unreachable(&failure.what)),
+        let body = loop {
+            let mut response = link.exchange(false, None, Follow::SameOrigin, &mut retry).await?;
+            if response.status() != 200 {
+                return Err(self.refusal(&link, &response, repo, revision, None));
             }
-        }
+            match whole(&mut response, MAX_LISTING).await {
+                Ok(Some(body)) => break body,
+                Ok(None) => return Err(odd("its listing is larger than any")),
+                Err(failure) => retry.failed(link.unreachable(&failure.what), None).await?,
+            }
+        };
         let json: Value = serde_json::from_slice(&body).map_err(|error| odd(&error.to_string()))?;
         let commit = json.get("sha").and_then(Value::as_str).unwrap_or_default();
         // It becomes part of paths.
@@ -153,6 +151,17 @@ impl Hub {
             (_, status) => link.status(status, None),
         }
     }
+}
+
+/// A body of at most `most` bytes.
+async fn whole(response: &mut Response, most: usize) -> Result<Option<Vec<u8>>, Failure> {
+    let mut body = Vec::new();
+    while response.read(&mut body, most).await? > 0 {
+        if body.len() > most {
+            return Ok(None);
+        }
+    }
+    Ok(Some(body))
 }
 
 /// A revision as one part of a path.

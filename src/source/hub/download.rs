@@ -127,8 +127,8 @@ impl Hub {
                 }
                 _ => Ok(()),
             },
-            // The size is part of what the Hub announced: a server that gives another file is as bad as one that damages it.
-            Err(SourceError::Changed { detail, .. }) => Err(self.corrupt(repo, entry, detail)),
+            // Some other file, perhaps the page of a proxy: nothing of it was written, so what is there may stay.
+            Err(SourceError::Changed { url, detail }) => Err(SourceError::HubAnswer { url, detail }),
             Err(error) => Err(error),
         };
         drop(file);

@@ -16,7 +16,15 @@ pub enum CliError {
     NoModel {
         /// What was given.
         model: String,
-        /// What the Hub, its cache or its rules say of the name.
+        /// What the Hub or its rules say of the name.
+        source: Box<webweft::error::SourceError>,
+    },
+    /// Not a folder, and the Hub cannot be asked whether it knows the name.
+    #[error("there is no folder `{model}`, and from the Hub it cannot be had")]
+    NotFetched {
+        /// What was given.
+        model: String,
+        /// What the network or the cache says.
         source: Box<webweft::error::SourceError>,
     },
     /// A revision of what has none.

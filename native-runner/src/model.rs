@@ -111,11 +111,11 @@ impl ModelSpec {
 /// A folder may have been meant, and misspelt: it is told along with what says that the name is of no use on the Hub either.
 fn no_model(given: &str, error: SourceError) -> CliError {
     use SourceError::{NotCached, RepoNotFound, Unreachable};
-    match error {
-        RepoNotFound { .. } | NotCached { .. } | Unreachable { .. } => {
-            CliError::NoModel { model: given.to_owned(), source: Box::new(error) }
-        }
-        other => other.into(),
+    let (model, source) = (given.to_owned(), Box::new(error));
+    match *source {
+        RepoNotFound { .. } => CliError::NoModel { model, source },
+        NotCached { .. } | Unreachable { .. } => CliError::NotFetched { model, source },
+        _ => (*source).into(),
     }
 }
 

@@ -92,10 +92,23 @@ fn tls() -> ureq::tls::TlsConfig {
     TlsConfig::builder().provider(TlsProvider::NativeTls).root_certs(RootCerts::PlatformVerifier).build()
 }
 
-/// rustls, and the certificates that Mozilla trusts.
+/// rustls, and the certificates that Mozilla trusts, or those in the file that `SSL_CERT_FILE` names: networks that look into
+/// TLS set it for all programs.
 #[cfg(not(any(windows, target_vendor = "apple")))]
 fn tls() -> ureq::tls::TlsConfig {
-    ureq::tls::TlsConfig::default()
+    use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
+    let file = std::env::var_os("SSL_CERT_FILE").filter(|path| !path.is_empty());
+    let read = |path| std::fs::read(path).inspect_err(|error| tracing::warn!(%error, "SSL_CERT_FILE cannot be read"));
+    let pem = file.and_then(|path| read(path).ok()).unwrap_or_default();
+    let certificates = parse_pem(&pem).filter_map(|item| match item {
+        Ok(PemItem::Certificate(certificate)) => Some(certificate),
+        _ => None,
+    });
+    let certificates: Vec<_> = certificates.collect();
+    if certificates.is_empty() {
+        return TlsConfig::default();
+    }
+    TlsConfig::builder().root_certs(RootCerts::new_with_certs(&certificates)).build()
 }
 
 /// What `ureq` says, without the address: that may hold a signature.
@@ -106,10 +119,18 @@ fn failure(error: &ureq::Error) -> Failure {
         Error::ConnectionFailed => Failure::connect("no connection"),
         Error::Timeout(ureq::Timeout::Connect | ureq::Timeout::Resolve) => Failure::connect("no connection in time"),
         Error::Timeout(_) => Failure::again("no answer in time"),
-        Error::Io(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-            Failure::connect("the connection is refused")
-        }
-        Error::Io(error) => Failure::again(&error.to_string()),
+        Error::Io(error) => match error.kind() {
+            // what rustls does not like
+            io::ErrorKind::InvalidData => Failure::fatal(&format!("TLS: {error}")),
+            io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::BrokenPipe
+            | io::ErrorKind::UnexpectedEof
+            | io::ErrorKind::TimedOut
+            | io::ErrorKind::WouldBlock => Failure::again(&error.to_string()),
+            // refused, no route, no such name
+            _ => Failure::connect(&error.to_string()),
+        },
         Error::Protocol(error) => Failure::again(&error.to_string()),
         Error::BadUri(_) | Error::Http(_) => Failure::fatal("the address cannot be asked"),
         Error::InvalidProxyUrl => Failure::fatal("the address of the proxy is none"),

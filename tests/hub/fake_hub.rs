@@ -5,6 +5,7 @@ use crate::server::{Reply, Request, Server};
 use sha1::Digest;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 pub const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 
@@ -49,6 +50,8 @@ pub struct Faults {
     pub flip: Option<(String, usize)>,
     /// Answers in place of any.
     pub instead: VecDeque<Reply>,
+    /// The next large file comes so many bytes at a time, with a wait between.
+    pub slow: Option<(usize, Duration)>,
     /// In place of the next large file.
     pub page: Option<Reply>,
     /// For all downloads.
@@ -100,7 +103,10 @@ impl FakeHub {
             let files = state.repos.values().flat_map(|repo| repo.files.values());
             let found = files.filter(|(_, large)| *large).find(|(bytes, _)| etag(bytes, true) == hash).cloned();
             match found {
-                Some((bytes, _)) if request.query == "signature=1" => state.faults.file(request, &bytes, "\"cdn\""),
+                Some((bytes, _)) if request.query == "signature=1" => {
+                    let reply = state.faults.file(request, &bytes, "\"cdn\"");
+                    Reply { slow: state.faults.slow.take(), ..reply }
+                }
                 _ => Reply::status(403),
             }
         });

@@ -355,6 +355,54 @@ fn any_size_may_be_claimed() {
     }
 }
 
+/// Whatever is answered, reading ends, with bytes or with an error.
+#[test]
+fn no_answer_makes_it_panic_or_wait() {
+    fn pick<'a>(state: &mut u64, of: &[&'a str]) -> &'a str {
+        *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        of[(*state >> 33) as usize % of.len()]
+    }
+    let state = Mutex::new(1);
+    let server = Server::start(move |request| {
+        let state = &mut *state.lock().unwrap();
+        let status = pick(state, &["200", "206", "206", "206", "404", "416", "500", "301", "204", "304", "412", "999"]);
+        let mut reply = Reply::file(request, &bytes(100_000), "\"1\"");
+        reply.status = status.parse().unwrap();
+        if pick(state, &["good", "bad"]) == "bad" {
+            reply.headers.clear();
+            let ranges = [
+                "bytes 0-65535/100000",
+                "bytes 0-0/1",
+                "bytes */0",
+                "bytes */x",
+                "bytes 5-4/9",
+                "bytes 0-9/3",
+                "",
+                "x",
+            ];
+            reply = reply.with("Content-Range", pick(state, &ranges));
+            reply = reply.with("Content-Length", pick(state, &["0", "1", "99999999999", "-1", "18446744073709551615"]));
+            reply = reply.with("ETag", pick(state, &["\"1\"", "", "W/\"2\""]));
+            reply = reply.with("Location", pick(state, &["", "/f", "//", "http://", "f?x", "\u{fffd}"]));
+            reply = reply.with("Retry-After", pick(state, &["0", "-5", "99999999999999999999", "soon"]));
+            reply = reply.with("Content-Encoding", pick(state, &["identity", "identity", "gzip"]));
+        }
+        reply.cut = Some(pick(state, &["0", "1", "1000", "65536", "100000"]).parse().unwrap());
+        reply
+    });
+    let mut read_well = 0;
+    for _ in 0..300 {
+        let mut options = HttpOptions::default();
+        options.retry = RetryPolicy { retries: 1, backoff: Duration::ZERO };
+        let source = Source::Http(Http::open(&server.url, options).unwrap());
+        read_well += usize::from(read(&source, 10..100).is_ok());
+        if let Ok(Some(_)) = block_on(source.size("f")) {
+            let _ = stream(&source, 30_000);
+        }
+    }
+    assert!(read_well > 10, "{read_well}");
+}
+
 #[test]
 fn names_and_addresses_are_checked() {
     let server = plain(bytes(1));

@@ -1,7 +1,8 @@
 //! A model by its name on the Hub, and by its address: the same text as from its folder.
 
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use crate::fake_hub::{Access, COMMIT, FakeHub, Repo};
 use crate::server::{Reply, Server, nowhere};
@@ -16,15 +17,20 @@ fn files(model: &Path) -> Vec<(&'static str, Vec<u8>)> {
 }
 
 /// The binary with nothing in its environment that speaks of a Hub but these.
-fn with(home: &Path, endpoint: &str, more: &[(&str, &str)], arguments: &[&[&str]]) -> Run {
-    let mut command: Command = binary();
-    for name in
-        ["HF_TOKEN", "HF_TOKEN_PATH", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"]
-    {
+fn with_home(home: &Path, endpoint: &str) -> Command {
+    let mut command = binary();
+    let tokens = ["HF_TOKEN", "HF_TOKEN_PATH"];
+    let caches = ["HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HUB_DISABLE_SYMLINKS"];
+    for name in [&tokens[..], &caches, &["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"]].concat() {
         command.env_remove(name);
     }
-    command.env("HF_HOME", home).env("HF_ENDPOINT", endpoint).env("NO_PROXY", "127.0.0.1").envs(more.iter().copied());
-    command.args(arguments.concat());
+    command.env("HF_HOME", home).env("HF_ENDPOINT", endpoint).env("NO_PROXY", "127.0.0.1");
+    command
+}
+
+fn with(home: &Path, endpoint: &str, more: &[(&str, &str)], arguments: &[&[&str]]) -> Run {
+    let mut command = with_home(home, endpoint);
+    command.envs(more.iter().copied()).args(arguments.concat());
     finish(command, b"")
 }
 
@@ -57,6 +63,38 @@ fn a_name_on_the_hub_is_as_good_as_a_folder() {
     command.args(["generate", "x", "--model", NAME]).env("HF_ENDPOINT", &hub.server.url).current_dir(here.path());
     finish(command, b"").fails(1, &["no config.json"]);
     assert!(hub.server.log().is_empty());
+}
+
+/// Killed in the middle of a download, it goes on there the next time.
+#[test]
+fn a_download_that_was_killed_is_taken_up() {
+    let Some(model) = shared("fixtures/llama_mha") else { return };
+    let hub = FakeHub::start(NAME, Repo::new(files(&model)));
+    let home = tempfile::tempdir().expect("a folder");
+    let command = || {
+        let mut command = with_home(home.path(), &hub.server.url);
+        command.args(["generate", "--model", NAME]).args(PROMPT);
+        command
+    };
+    hub.faults(|faults| faults.slow = Some((1 << 15, Duration::from_millis(200))));
+    let blobs = home.path().join("hub/models--org--tiny/blobs");
+    let arrived = || {
+        let entries = std::fs::read_dir(&blobs).into_iter().flatten().flatten();
+        let incomplete = entries.filter(|entry| entry.path().extension().is_some_and(|e| e == "incomplete"));
+        incomplete.filter_map(|entry| Some(entry.metadata().ok()?.len())).max().unwrap_or(0)
+    };
+    let mut child = command().stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the binary was built");
+    while arrived() < 1 << 17 {
+        assert!(child.try_wait().expect("it is ours").is_none(), "it ended before it was killed");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    child.kill().expect("it is ours");
+    child.wait().expect("it is ours");
+    let kept = arrived();
+    hub.cdn.forget();
+    finish(command(), b"").ok();
+    let range = hub.cdn.log()[0].header("range").map(str::to_owned);
+    assert!(range.as_ref().is_some_and(|range| range.starts_with(&format!("bytes={kept}-"))), "{range:?}, {kept}");
 }
 
 #[test]

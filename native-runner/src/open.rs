@@ -113,20 +113,20 @@ impl Bar {
     }
 
     fn show(&self, what: &'static str, done: u64, total: u64) {
-        if self.0.length() != Some(total) {
-            self.0.set_style(style(
-                "{msg} {wide_bar} {binary_bytes}/{binary_total_bytes}, {binary_bytes_per_sec}, {eta} left",
-            ));
-            self.0.set_length(total);
-            // what an earlier run downloaded says nothing of the speed of this one
-            self.0.set_position(done);
-            self.0.reset_elapsed();
-            self.0.reset_eta();
-        }
+        let begins = self.0.length() != Some(total);
         if self.0.message() != what {
             self.0.set_message(what);
         }
         self.0.set_position(done);
+        if begins {
+            self.0.set_length(total);
+            // what an earlier run downloaded says nothing of the speed of this one
+            self.0.reset_elapsed();
+            self.0.reset_eta();
+            self.0.set_style(style(
+                "{msg} {wide_bar} {binary_bytes}/{binary_total_bytes}, {binary_bytes_per_sec}, {eta} left",
+            ));
+        }
     }
 
     fn end(self) {

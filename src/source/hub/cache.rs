@@ -1,7 +1,6 @@
 //! The cache folder, laid out as `huggingface_hub` lays it out, and shared with it:
 //!
 //! ```text
-//! CACHEDIR.TAG
 //! .locks/models--org--name/<etag>.lock      held while a blob is written
 //! models--org--name/
 //!     refs/<revision>                       the commit that a branch or tag led to
@@ -10,6 +9,8 @@
 //!     snapshots/<commit>/<file>             -> ../../blobs/<etag>
 //!     .no_exist/<commit>/<file>             empty: this commit has no such file
 //! ```
+//!
+//! Later versions also put a `CACHEDIR.TAG` there, of which earlier ones complain; it is left to them.
 
 use super::choose::{CONFIG, INDEX, OPTIONAL, SINGLE, shards};
 use super::repo::{RepoId, is_commit};
@@ -26,10 +27,6 @@ const POLL: Duration = Duration::from_millis(100);
 const MAX_INDEX: u64 = 64 << 20;
 /// Counts what this process writes by a name of its own.
 static WRITES: AtomicU32 = AtomicU32::new(0);
-/// <https://bford.info/cachedir/>: backups leave such a folder out.
-const TAG: &str = "Signature: 8a477f597d28d172789f06886806bc55\n\
-    # This file is a cache directory tag, as huggingface_hub creates it.\n\
-    # For information about cache directory tags, see https://bford.info/cachedir/\n";
 
 /// The part of the cache that belongs to one repository.
 #[derive(Debug)]
@@ -136,12 +133,6 @@ impl Cache {
     pub fn prepare(&self, commit: &str) -> Result<(), SourceError> {
         for folder in [self.folder.join("blobs"), self.snapshot(commit), self.locks.clone()] {
             fs::create_dir_all(&folder).map_err(|source| refused(&folder, source))?;
-        }
-        let tag = self.root.join("CACHEDIR.TAG");
-        if !tag.exists()
-            && let Err(error) = fs::write(&tag, TAG)
-        {
-            tracing::debug!(%error, "the cache is not tagged");
         }
         Ok(())
     }

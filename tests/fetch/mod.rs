@@ -177,3 +177,21 @@ async fn headers_that_a_browser_hides_are_done_without() {
     assert!(stream(&source, "f", 1 << 20).await.unwrap() == data());
     assert_eq!(fetch.asked().iter().filter(|line| line.starts_with("HEAD")).count(), 1);
 }
+
+/// A server that falls silent is given up, and asked again.
+#[wasm_bindgen_test]
+async fn silence_ends() {
+    let timer = Reflect::get(&global(), &"setTimeout".into()).unwrap();
+    // seconds become milliseconds
+    let quick = "const wait = self.setTimeout; self.setTimeout = (then, ms) => wait.call(self, then, ms / 1000);";
+    Function::new_no_args(quick).call0(&JsValue::UNDEFINED).unwrap();
+    let fetch = Fetch::answering(
+        "if (n === 1) return part(head, new ReadableStream({ pull() { return new Promise(() => {}); } }));
+        if (n === 2) return new Promise(() => {});
+        return part(head);",
+    );
+    let all = stream(&open("https://h/m"), "f", 1 << 20).await;
+    Reflect::set(&global(), &"setTimeout".into(), &timer).unwrap();
+    assert!(all.unwrap() == data());
+    assert_eq!(fetch.asked().len(), 4);
+}

@@ -4,11 +4,14 @@
 use super::answer::{Head, Version};
 use super::{Failure, Request};
 use crate::error::SourceError;
-use js_sys::{Function, Promise, Reflect, Uint8Array, global};
+use js_sys::{Array, Function, Promise, Reflect, Uint8Array, global};
 use std::time::Duration;
 use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
 use web_sys::{AbortController, Headers, ReadableStreamDefaultReader, RequestInit};
+
+/// A connection that stays silent for so long is given up, as natively.
+const SILENCE: Duration = Duration::from_secs(30);
 
 /// Nothing: connections are the browser's.
 #[derive(Clone, Debug)]
@@ -38,10 +41,18 @@ impl Client {
         // Pages and workers both have it, as a property of what is global there.
         let fetch = function("fetch").map_err(odd)?;
         let answer = fetch.call2(&global(), &request.url.text().into(), &init).map_err(odd)?;
-        let answer = JsFuture::from(Promise::from(answer)).await.map_err(|error| {
+        let answer = Promise::from(answer);
+        let answer = in_time(&answer, |error| {
             let hint = "no connection, or the server does not allow this page (CORS)";
-            Failure::connect(&format!("{}: {hint}", describe(&error)))
-        })?;
+            Failure::connect(&format!("{}: {hint}", describe(error)))
+        });
+        let answer = match answer.await {
+            Ok(answer) => answer,
+            Err(failure) => {
+                abort.abort();
+                return Err(failure);
+            }
+        };
         let response = answer.unchecked_into::<web_sys::Response>();
         tracing::debug!(url = request.url.shown(), range = ?request.range, status = response.status(), "answered");
         Ok(Response { response, abort, reader: None, current: None, taken: 0 })
@@ -120,7 +131,7 @@ impl Response {
                     none.insert(body.get_reader().unchecked_into())
                 }
             };
-            let piece = JsFuture::from(reader.read()).await.map_err(broken)?;
+            let piece = in_time(&reader.read(), |error| Failure::again(&describe(error))).await?;
             if Reflect::get(&piece, &"done".into()).map_err(broken)?.is_truthy() {
                 return Ok(0);
             }
@@ -134,6 +145,21 @@ impl Drop for Response {
     fn drop(&mut self) {
         self.abort.abort();
     }
+}
+
+/// Waits for a promise, but no longer than [`SILENCE`].
+async fn in_time(promise: &Promise, failed: impl FnOnce(&JsValue) -> Failure) -> Result<JsValue, Failure> {
+    let odd = |error: JsValue| Failure::fatal(&describe(&error));
+    let mut timer = Err(JsValue::UNDEFINED);
+    let late = Promise::new(&mut |_, reject| {
+        let milliseconds = JsValue::from_f64(SILENCE.as_secs_f64() * 1e3);
+        timer = function("setTimeout").and_then(|set| set.call2(&global(), &reject, &milliseconds));
+    });
+    let result = JsFuture::from(Promise::race(&Array::of2(promise, &late))).await;
+    let clear = function("clearTimeout").map_err(odd)?;
+    clear.call1(&global(), &timer.map_err(odd)?).map_err(odd)?;
+    // The timer gives no reason.
+    result.map_err(|error| if error.is_undefined() { Failure::again("no answer in time") } else { failed(&error) })
 }
 
 /// A function of the page or worker.

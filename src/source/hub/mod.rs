@@ -110,7 +110,7 @@ impl Hub {
         }
         let now = self.revision(repo, revision).await?;
         let address = format!("{}/{repo}/resolve/{}", self.options.endpoint.trim_end_matches('/'), now.commit);
-        let options = HttpOptions { token: self.options.token.clone(), retry: self.options.retry.clone() };
+        let options = HttpOptions { token: self.options.token.clone(), retry: self.options.retry };
         Http::open(&address, options).map(Some)
     }
 

@@ -1,4 +1,7 @@
 //! The environment that transformers compiles chat templates in, on minijinja.
+//!
+//! Templates come with models, so they are programs of strangers. They reach nothing but the messages, a clock and their own values,
+//! and their time is bounded. Their memory is not: a template that doubles a text often enough fails as any allocation does.
 
 use std::fmt;
 

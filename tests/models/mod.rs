@@ -1,5 +1,6 @@
 //! Whole models against transformers' outputs, and against a scalar model in f64.
 
+mod chat;
 mod fixtures;
 mod hostile;
 mod inspect;
@@ -25,6 +26,7 @@ pub async fn shared_source(folder: &str) -> Option<Source> {
         "config.json",
         "generation_config.json",
         "tokenizer.json",
+        "tokenizer_config.json",
         "model.safetensors",
         "model.safetensors.index.json",
     ]

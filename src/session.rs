@@ -95,14 +95,14 @@ impl Session {
         let mut weights = Weights::new(device, &checkpoint);
         let model = Decoder::load(&mut weights, &config, precision.weights)?;
         let extra = weights.extra();
-        let bytes = weights.bytes();
+        let (bytes, used) = (weights.bytes(), weights.parameters());
         weights.stream(source, progress).await?;
 
         let cache = CacheShape::of(&config, precision.activations);
         let architecture = Architecture::of(&ModelConfig::Decoder(config.clone()));
         let table = precision.weights.embedding.row_bytes(config.embedding.size) * u64::from(config.vocab_size);
         let read = bytes.saturating_sub(if config.tie_word_embeddings { 0 } else { table });
-        let traffic = Traffic::new(&architecture, &cache, read, parameters);
+        let traffic = Traffic::new(&architecture, &cache, read, used);
         let context = options.context.unwrap_or_else(|| cache.default_context(device.max_binding()));
         let chunk = options.prefill_chunk.unwrap_or_else(|| managers::prefill_chunk(parameters));
         let engine = Engine::new(device, model, config, precision, context, chunk)?;

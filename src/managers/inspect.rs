@@ -35,7 +35,7 @@ pub struct Inspection {
     pub problems: Vec<String>,
     /// Its sizes, where the architecture is known.
     pub architecture: Option<Architecture>,
-    /// The number of stored elements.
+    /// The number of weights that the architecture uses; of all stored elements where it is not known.
     pub parameters: u64,
     /// The files of the weights.
     pub files: Vec<StoredFile>,
@@ -175,7 +175,10 @@ pub async fn inspect(source: &Source, adapter: Option<&AdapterInfo>, budget: Opt
         this.auto = Some(resolve(Dtype::Auto, parameters, stored_f32).dtype.name());
         for dtype in [Dtype::F32, Dtype::F16, Dtype::Q4] {
             match OnGpu::of(config, checkpoint, dtype, adapter, budget) {
-                Ok(size) => this.on_gpu.push(size),
+                Ok((size, parameters)) => {
+                    this.on_gpu.push(size);
+                    this.parameters = parameters;
+                }
                 // what is missing is missing at every dtype
                 Err(error) => {
                     this.problems.push(error.to_string());
@@ -272,25 +275,26 @@ fn stored(checkpoint: &Checkpoint) -> Vec<Stored> {
 }
 
 impl OnGpu {
+    /// And the number of weights.
     fn of(
         config: &DecoderConfig,
         checkpoint: &Checkpoint,
         dtype: Dtype,
         adapter: Option<&AdapterInfo>,
         budget: Option<u64>,
-    ) -> Result<Self, Error> {
+    ) -> Result<(Self, u64), Error> {
         let (parameters, stored_f32) = checkpoint.parameters();
         let precision = resolve(dtype, parameters, stored_f32);
-        let load = |plan: &Plan| -> Result<(), Error> {
+        let load = |plan: &Plan| -> Result<u64, Error> {
             let mut weights = Weights::planned(plan, checkpoint);
             let asked = Decoder::load(&mut weights, config, precision.weights);
             weights.check()?;
             // what was asked for leaves the ledger here; its peak stays
-            asked.map(|_| ())
+            asked.map(|_| weights.parameters())
         };
         // without limits: the files may be wrong; within those of the adapter: it may not do
         let (all, here) = (Plan::new(None), Plan::new(adapter));
-        load(&all)?;
+        let used = load(&all)?;
         let refused = load(&here).err();
 
         let weights = all.ledger().snapshot().peak[Category::Weights as usize];
@@ -314,7 +318,7 @@ impl OnGpu {
         } else if let Some(budget) = budget {
             this.hold_to(budget, &cache, max_binding);
         }
-        Ok(this)
+        Ok((this, used))
     }
 
     /// Compares with what may be used. Activations come on top of what is counted here: some MiB.

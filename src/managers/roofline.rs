@@ -118,7 +118,7 @@ pub struct Traffic {
 }
 
 impl Traffic {
-    /// `weights`: bytes on the GPU, the embedding apart where it is no output head; `parameters`: all that are stored.
+    /// `weights`: bytes on the GPU, the embedding apart where it is no output head; `parameters`: all that the model has.
     #[must_use]
     pub fn new(architecture: &Architecture, cache: &CacheShape, weights: u64, parameters: u64) -> Self {
         Self {

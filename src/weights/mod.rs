@@ -263,6 +263,12 @@ impl<'a> Weights<'a> {
         self.bytes
     }
 
+    /// Elements of the tensors that were asked for.
+    #[must_use]
+    pub fn parameters(&self) -> u64 {
+        self.requests.iter().map(|(_, request)| u64::from(request.rows) * u64::from(request.columns)).sum()
+    }
+
     /// Tensors of the checkpoint that nobody asked for: of no use here, and worth a word.
     #[must_use]
     pub fn extra(&self) -> Vec<String> {

@@ -158,7 +158,7 @@ fn one_name_in_four_places() {
             "attention_merge" => "attention",
             other => other,
         };
-        let op = if name == "convert" { "src/weights.rs".to_owned() } else { format!("src/ops/{name}.rs") };
+        let op = if name == "convert" { "src/weights/upload.rs".to_owned() } else { format!("src/ops/{name}.rs") };
         for file in [op, format!("src/reference/{name}.rs"), format!("tests/ops/{name}.rs")] {
             if !root().join(&file).is_file() {
                 wrong.push(format!("shaders/{shader}.wgsl has no {file}"));

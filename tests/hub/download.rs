@@ -196,15 +196,16 @@ fn a_download_is_taken_up_where_it_broke() {
     let error = get(cache.options(&hub.server.url), NAME, None).unwrap_err();
     assert!(matches!(error, SourceError::Unreachable { .. }), "{error}");
     let left = fs::metadata(cache.path(&format!("blobs/{hash}.incomplete"))).unwrap().len();
-    assert_eq!(left, 300_030);
+    // the last bytes before a cut may be lost with the connection
+    assert!((300_000..=300_030).contains(&left), "{left}");
     hub.cdn.forget();
     let mut first = None;
     let folder = block_on(Hub::new(cache.options(&hub.server.url)).snapshot(&NAME.parse().unwrap(), None, &mut |p| {
         first.get_or_insert(p.done);
     }));
     assert_eq!(read(&folder.unwrap(), "model.safetensors"), bytes(3_000_000));
-    assert_eq!(hub.cdn.log()[0].header("range"), Some("bytes=300030-2999999"));
-    assert_eq!(first, Some(300_030));
+    assert_eq!(hub.cdn.log()[0].header("range"), Some(format!("bytes={left}-2999999").as_str()));
+    assert_eq!(first, Some(left));
     assert!(!cache.path(&format!("blobs/{hash}.incomplete")).exists());
 }
 

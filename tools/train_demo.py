@@ -1,0 +1,330 @@
+#!/usr/bin/env python3
+"""Trains the built-in model: a tokenizer and a small Llama on the corpus of `corpus.py`, written as a Hugging Face checkpoint.
+
+    python tools/train_demo.py --out assets/stories
+
+Needs torch, transformers and tokenizers; runs on the CPU. Every document is seen once. In the last part of the training every other
+step runs with linear weights rounded to 4 bits as the engine's q4 rounds them (gradients pass straight through), so that the model
+stays good when it is loaded at q4. At the end the model is loaded again, tells stories and answers questions, and the grammar's
+checker judges them.
+"""
+
+import argparse
+import json
+import math
+import random
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from transformers import AutoTokenizer, GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
+
+from corpus import document, score, training_stories
+from story_chat import make_request, obeys, questions
+from story_grammar import check_story
+
+UNK, BOS, EOS, END, SYSTEM, USER, ASSISTANT = range(7)
+SPECIAL = ["<unk>", "<s>", "</s>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>"]
+CHAT_TEMPLATE = (
+    "{{ bos_token }}{% for message in messages %}"
+    "{{ '<|' + message['role'] + '|>' + message['content'] + '<|end|>' }}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
+)
+VOCABULARY = 1024
+CONTEXT = 512
+SHAPE = {
+    "hidden_size": 128,
+    "intermediate_size": 384,
+    "num_hidden_layers": 5,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 4,
+    "head_dim": 32,
+}
+SEED = 1
+IGNORED = -100
+Q4_BLOCK = 32
+TOKENS_PER_STEP = 4096
+
+
+class Example(NamedTuple):
+    """A document as the model learns it."""
+
+    ids: list[int]
+    labels: list[int]
+    """What is to be predicted, from the second token on; `IGNORED` for what a user says."""
+
+
+def train_tokenizer(seed: int, count: int) -> Tokenizer:
+    """Byte-level BPE, so that any text has tokens; learned from the first `count` documents."""
+    tokenizer = Tokenizer(models.BPE(unk_token=None))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    special = [AddedToken(token, special=True, normalized=False) for token in SPECIAL]
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY, special_tokens=special, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+    )
+    documents = (document(seed, index) for index in range(count))
+    texts = (text for d in documents for text in ([m["content"] for m in d.messages] or [story.text for story in d.stories]))
+    tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", pair="<s> $A <s> $B", special_tokens=[("<s>", BOS)])
+    return tokenizer
+
+
+def examples(tokenizer: Tokenizer, seed: int, count: int) -> Iterator[Example]:
+    """The documents as the model learns them; one that is longer than the context is cut."""
+    for index in range(count):
+        made = document(seed, index)
+        ids, labels = [BOS], [IGNORED]
+        for message in made.messages:
+            role = SPECIAL.index(f"<|{message['role']}|>")
+            said = [role, *tokenizer.encode(message["content"], add_special_tokens=False).ids, END]
+            ids += said
+            labels += [IGNORED, *said[1:]] if role == ASSISTANT else [IGNORED] * len(said)
+        if not made.messages:
+            said = [*tokenizer.encode(made.stories[0].text, add_special_tokens=False).ids, EOS]
+            ids += said
+            labels += said
+        yield Example(ids[:CONTEXT], labels[:CONTEXT])
+
+
+def batches(data: list[Example], rng: random.Random) -> list[list[Example]]:
+    """All examples once, in random order, those of like length together."""
+    order = data[:]
+    rng.shuffle(order)
+    made: list[list[Example]] = []
+    pool = 1024
+    for start in range(0, len(order), pool):
+        batch: list[Example] = []
+        for example in sorted(order[start : start + pool], key=lambda e: len(e.ids)):
+            if batch and (len(batch) + 1) * len(example.ids) > TOKENS_PER_STEP:
+                made.append(batch)
+                batch = []
+            batch.append(example)
+        made.append(batch)
+    rng.shuffle(made)
+    return made
+
+
+def tensors(batch: list[Example]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Ids and labels, `[B, T]`, padded on the right."""
+    width = max(len(example.ids) for example in batch)
+    ids = torch.tensor([e.ids + [EOS] * (width - len(e.ids)) for e in batch])
+    labels = torch.tensor([e.labels + [IGNORED] * (width - len(e.labels)) for e in batch])
+    return ids, labels
+
+
+def round_q4(weight: torch.Tensor) -> torch.Tensor:
+    """What a weight, `[rows, dim]`, is at q4: in blocks of 32 along a row, `scale * (nibble - 8)` with an f16 scale."""
+    blocks = weight.unflatten(-1, (-1, Q4_BLOCK))
+    extreme = blocks.gather(-1, blocks.abs().argmax(-1, keepdim=True))
+    scale = (extreme * -0.125).half().float()
+    inverse = torch.where(scale == 0, 0.0, 1.0 / scale)
+    nibbles = (blocks * inverse + 8.5).floor().clamp(0, 15)
+    return ((nibbles - 8) * scale).flatten(-2)
+
+
+class Rounded(torch.nn.Module):
+    """A linear layer whose weight is rounded to q4 where `on` says so; gradients pass straight through.
+
+    It multiplies in bf16, which is three times as fast as f32 on a CPU that has it; the weights themselves are f32.
+    """
+
+    on = False
+
+    def __init__(self, linear: torch.nn.Linear) -> None:
+        """Takes the place of `linear`."""
+        super().__init__()
+        self.weight = linear.weight
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """`x`: `[.., in]`; returns `[.., out]`."""
+        weight = self.weight
+        if Rounded.on:
+            weight = weight + (round_q4(weight.detach()) - weight.detach())
+        return F.linear(x.bfloat16(), weight.bfloat16()).float()
+
+
+def make_model(seed: int) -> LlamaForCausalLM:
+    """A Llama with random weights, whose linear layers can be rounded."""
+    torch.manual_seed(seed)
+    config = LlamaConfig(
+        vocab_size=VOCABULARY,
+        max_position_embeddings=CONTEXT,
+        tie_word_embeddings=True,
+        rms_norm_eps=1e-5,
+        rope_theta=10_000.0,
+        bos_token_id=BOS,
+        eos_token_id=[EOS, END],
+        pad_token_id=EOS,
+        **SHAPE,
+    )
+    model = LlamaForCausalLM(config)
+    for layer in model.model.layers:
+        for block in (layer.self_attn, layer.mlp):
+            for name, child in list(block.named_children()):
+                if isinstance(child, torch.nn.Linear):
+                    setattr(block, name, Rounded(child))
+    return model
+
+
+def loss_of(model: LlamaForCausalLM, batch: list[Example]) -> torch.Tensor:
+    """Cross entropy per token, in nats."""
+    ids, labels = tensors(batch)
+    logits = model(input_ids=ids[:, :-1], use_cache=False).logits
+    return F.cross_entropy(logits.flatten(0, 1).float(), labels[:, 1:].flatten(), ignore_index=IGNORED)
+
+
+def learning_rate(step: int, steps: int, peak: float) -> float:
+    """Linear up over 100 steps, then half a cosine down."""
+    if step < 100:
+        return peak * (step + 1) / 100
+    return peak * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * (step - 100) / max(steps - 100, 1))))
+
+
+def train(model: LlamaForCausalLM, data: list[Example], peak: float, rounded_share: float, seed: int) -> list[tuple[int, float]]:
+    """One pass over the data; returns (step, mean loss since the last entry)."""
+    matrices = [p for p in model.parameters() if p.dim() > 1]
+    vectors = [p for p in model.parameters() if p.dim() == 1]
+    groups = [{"params": matrices, "weight_decay": 0.05}, {"params": vectors, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, lr=peak, betas=(0.9, 0.98))
+    todo = batches(data, random.Random(seed))
+    curve: list[tuple[int, float]] = []
+    recent: list[float] = []
+    began = time.monotonic()
+    for step, batch in enumerate(todo):
+        Rounded.on = step >= len(todo) * (1 - rounded_share) and step % 2 == 0
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(step, len(todo), peak)
+        loss = loss_of(model, batch)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        recent.append(loss.item())
+        if (step + 1) % 50 == 0 or step + 1 == len(todo):
+            curve.append((step + 1, sum(recent) / len(recent)))
+            recent = []
+            print(f"step {step + 1}/{len(todo)}  loss {curve[-1][1]:.4f}  {time.monotonic() - began:.0f} s", flush=True)
+    Rounded.on = False
+    return curve
+
+
+@torch.no_grad()
+def held_out_loss(model: LlamaForCausalLM, data: list[Example], rounded: bool) -> float:
+    """Mean loss over examples that were not trained on."""
+    Rounded.on = rounded
+    losses = [loss_of(model, batch).item() for batch in batches(data, random.Random(0))]
+    Rounded.on = False
+    return sum(losses) / len(losses)
+
+
+def write(model: LlamaForCausalLM, tokenizer: Tokenizer, out: Path) -> None:
+    """The checkpoint, as transformers lays it out."""
+    out.mkdir(parents=True, exist_ok=True)
+    tokenizer.save(str(out / "tokenizer.json"), pretty=False)
+    settings = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "bos_token": "<s>",
+        "eos_token": "</s>",
+        "pad_token": "</s>",
+        "unk_token": "<unk>",
+        "model_max_length": CONTEXT,
+        "clean_up_tokenization_spaces": False,
+        "chat_template": CHAT_TEMPLATE,
+    }
+    (out / "tokenizer_config.json").write_text(json.dumps(settings, indent=2) + "\n")
+    model.generation_config = GenerationConfig(
+        bos_token_id=BOS, eos_token_id=[EOS, END], pad_token_id=EOS, do_sample=True, temperature=0.8, top_k=0, max_new_tokens=400
+    )
+    model.half().save_pretrained(out)
+
+
+@torch.no_grad()
+def sample(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerBase, prompts: list[str]) -> list[str]:
+    """What the model says after each prompt, which has its special tokens already."""
+    told: list[str] = []
+    for start in range(0, len(prompts), 50):
+        some = prompts[start : start + 50]
+        batch = tokenizer(some, return_tensors="pt", padding=True, padding_side="left", add_special_tokens=False)
+        output = model.generate(**batch, do_sample=True, temperature=0.8, top_k=0, max_new_tokens=300, pad_token_id=EOS)
+        told += tokenizer.batch_decode(output[:, batch["input_ids"].shape[1] :], skip_special_tokens=True)
+    return told
+
+
+def judge(out: Path, seen: set[str], count: int) -> None:
+    """Loads the checkpoint, lets it tell stories and answer, and prints what the grammar says of that."""
+    tokenizer = AutoTokenizer.from_pretrained(out)
+    model = LlamaForCausalLM.from_pretrained(out, dtype=torch.float32)
+    torch.manual_seed(0)
+    rng = random.Random("judge")
+
+    def chat(messages: list[dict[str, str]]) -> str:
+        return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+
+    opening = "Once upon a time"
+    stories = [opening + text for text in sample(model, tokenizer, ["<s>" + opening] * count)]
+    result = score(stories, seen)
+    print(f"stories: {result.parsed:.4f} of sentences parse, {result.consistent:.4f} consistent, {result.unseen:.4f} unseen")
+    print("\n".join(result.faults[:5] + stories[:2]))
+
+    requests = [make_request(rng) for _ in range(count)]
+    asked = [[{"role": "user", "content": request.text}] for request in requests]
+    replies = sample(model, tokenizer, [chat(messages) for messages in asked])
+    understood = [check_story(reply).story for reply in replies]
+    obeyed = sum(story is not None and obeys(story, request) for story, request in zip(understood, requests, strict=True))
+    print(f"requests: {sum(map(bool, understood)) / count:.4f} consistent, {obeyed / count:.4f} consistent and as asked")
+
+    rounds = [
+        ([*messages, {"role": "assistant", "content": reply}, {"role": "user", "content": question}], answer)
+        for messages, reply, story in zip(asked, replies, understood, strict=True)
+        if story
+        for question, answer in [rng.choice(questions(story, rng))]
+    ]
+    answers = sample(model, tokenizer, [chat(messages) for messages, _ in rounds])
+    right = sum(answer == expected for answer, (_, expected) in zip(answers, rounds, strict=True))
+    print(f"questions: {right / max(len(rounds), 1):.4f} of {len(rounds)} answered as expected")
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("assets/stories"))
+    parser.add_argument("--documents", type=int, default=45_000, help="documents to train on, each once")
+    parser.add_argument("--seed", type=int, default=SEED)
+    parser.add_argument("--rate", type=float, default=4e-3, help="highest learning rate")
+    parser.add_argument("--rounded", type=float, default=0.3, help="share of the training in which every other step is at q4")
+    parser.add_argument("--threads", type=int, default=1, help="more are little faster, and change the last digits")
+    parser.add_argument("--judge", type=int, default=200, help="stories to check at the end")
+    parser.add_argument("--judge-only", action="store_true", help="train nothing: judge what is in --out")
+    parser.add_argument("--curve", type=Path, help="write steps and losses here, as JSON")
+    args = parser.parse_args()
+
+    torch.set_num_threads(args.threads)
+    if not args.judge_only:
+        train_and_write(args)
+    judge(args.out, training_stories(args.seed, args.documents), args.judge)
+
+
+def train_and_write(args: argparse.Namespace) -> None:
+    """Everything but the judging."""
+    began = time.monotonic()
+    tokenizer = train_tokenizer(args.seed, min(args.documents, 5000))
+    data = list(examples(tokenizer, args.seed, args.documents))
+    held_out = list(examples(tokenizer, args.seed + 1, 500))
+    model = make_model(args.seed)
+    tokens = sum(len(example.ids) for example in data)
+    print(f"{sum(p.numel() for p in model.parameters())} parameters, {len(data)} documents, {tokens} tokens", flush=True)
+    curve = train(model, data, args.rate, args.rounded, args.seed)
+    held = [held_out_loss(model, held_out, rounded) for rounded in (False, True)]
+    print(f"held-out loss {held[0]:.4f}, at q4 {held[1]:.4f}; {time.monotonic() - began:.0f} s in all", flush=True)
+    write(model, tokenizer, args.out)
+    if args.curve:
+        args.curve.write_text(json.dumps(curve) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -31,7 +31,7 @@ UNK, BOS, EOS, END, SYSTEM, USER, ASSISTANT = range(7)
 SPECIAL = ["<unk>", "<s>", "</s>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>"]
 CHAT_TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}"
-    "{{ '<|' + message['role'] + '|>' + message['content'] + '<|end|>' }}"
+    "{{ '<|' + message['role'] + '|>' + (message['content'] | trim) + '<|end|>' }}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
 )
 VOCABULARY = 1024
@@ -222,6 +222,39 @@ def held_out_loss(model: LlamaForCausalLM, data: list[Example], rounded: bool) -
     return sum(losses) / len(losses)
 
 
+def drawing(curve: list[tuple[int, float]]) -> str:
+    """The loss over the steps as SVG, the loss on a logarithmic scale."""
+    left, top, width, height = 60, 20, 560, 260
+    steps = curve[-1][0]
+    ticks = [tick for tick in (0.3, 0.5, 1, 2, 3, 5) if min(loss for _, loss in curve) * 0.9 < tick]
+    low, high = math.log(min(loss for _, loss in curve) * 0.9), math.log(max(loss for _, loss in curve) * 1.1)
+
+    def x(step: float) -> float:
+        return left + width * step / steps
+
+    def y(loss: float) -> float:
+        return top + height * (high - math.log(loss)) / (high - low)
+
+    lines = [
+        '<svg xmlns="http://www.w3.org/2000/svg" width="640" height="330" font-family="sans-serif" font-size="12">',
+        '<rect width="640" height="330" fill="white"/>',
+    ]
+    for tick in ticks:
+        lines.append(f'<path d="M{left} {y(tick):.1f}h{width}" stroke="#ddd"/>')
+        lines.append(f'<text x="{left - 8}" y="{y(tick) + 4:.1f}" text-anchor="end">{tick:g}</text>')
+    for step in range(0, steps + 1, 500):
+        lines.append(f'<text x="{x(step):.1f}" y="{top + height + 18}" text-anchor="middle">{step}</text>')
+    points = " ".join(f"{x(step):.1f},{y(loss):.1f}" for step, loss in curve)
+    lines += [
+        f'<polyline points="{points}" fill="none" stroke="#1565c0" stroke-width="2"/>',
+        f'<path d="M{left} {top}v{height}h{width}" fill="none" stroke="black"/>',
+        f'<text x="{left + width / 2}" y="318" text-anchor="middle">step</text>',
+        f'<text transform="translate(16 {top + height / 2}) rotate(-90)" text-anchor="middle">loss, nats per token</text>',
+        "</svg>",
+    ]
+    return "\n".join(lines) + "\n"
+
+
 def write(model: LlamaForCausalLM, tokenizer: Tokenizer, out: Path) -> None:
     """The checkpoint, as transformers lays it out."""
     out.mkdir(parents=True, exist_ok=True)
@@ -300,7 +333,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1, help="more are little faster, and change the last digits")
     parser.add_argument("--judge", type=int, default=200, help="stories to check at the end")
     parser.add_argument("--judge-only", action="store_true", help="train nothing: judge what is in --out")
-    parser.add_argument("--curve", type=Path, help="write steps and losses here, as JSON")
+    parser.add_argument("--curve", type=Path, help="draw the loss over the steps here, as SVG")
     args = parser.parse_args()
 
     torch.set_num_threads(args.threads)
@@ -323,7 +356,7 @@ def train_and_write(args: argparse.Namespace) -> None:
     print(f"held-out loss {held[0]:.4f}, at q4 {held[1]:.4f}; {time.monotonic() - began:.0f} s in all", flush=True)
     write(model, tokenizer, args.out)
     if args.curve:
-        args.curve.write_text(json.dumps(curve) + "\n")
+        args.curve.write_text(drawing(curve))
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 """The corpus of the built-in model: stories and conversations of the project's own grammar, and the checker of that grammar.
 
     python3 tools/corpus.py generate --count 5 --seed 1
-    python3 tools/corpus.py check FILE --train-seed 1 --train-count 70000
+    python3 tools/corpus.py check FILE --train-seed 1 --train-count 18000
     python3 tools/corpus.py selftest
 
 `FILE` has one JSON object per line with a `text` (a story), or stories with empty lines between. The standard library suffices.

@@ -84,7 +84,7 @@ def main() -> int:
     parser.add_argument("--dtype", nargs="+", default=["f16", "q4"])
     parser.add_argument("--count", type=int, default=500)
     parser.add_argument("--train-seed", type=int, default=1)
-    parser.add_argument("--train-count", type=int, default=45_000)
+    parser.add_argument("--train-count", type=int, default=18_000)
     parser.add_argument("--keep", type=Path, help="folder for the stories, one JSON-lines file per type")
     args = parser.parse_args()
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from story_chat import Message, make_chat, make_reply, make_request, obeys, questions
-from story_grammar import NAMES, Story, check_story, make_story, parse_sentence, sentences, words
+from story_grammar import NAMES, Story, check_story, keeps_names_and_things, make_story, parse_sentence, sentences, words
 
 STORY_SHARE = 0.55
 """Of the documents; the others are conversations."""
@@ -54,11 +54,13 @@ class Score(NamedTuple):
     parsed: float
     """Share of sentences that the grammar has."""
     consistent: float
-    """Share of stories that one plot accounts for, with the same names, pronouns, things and places throughout."""
+    """Share of stories in which everybody keeps name, kind and pronouns, and the thing stays the same."""
+    whole: float
+    """Share of stories that one plot accounts for, sentence by sentence, from the opening to the end."""
     unseen: float | None
     """Share of stories that are not in the training corpus."""
     faults: list[str]
-    """Why stories are not consistent."""
+    """Why stories are not whole."""
 
 
 def score(texts: Iterable[str], seen: set[str] | None = None) -> Score:
@@ -70,7 +72,8 @@ def score(texts: Iterable[str], seen: set[str] | None = None) -> Score:
         stories=len(told),
         sentences=len(said),
         parsed=sum(bool(parse_sentence(sentence)) for sentence in said) / max(len(said), 1),
-        consistent=sum(verdict.story is not None for verdict in verdicts) / max(len(told), 1),
+        consistent=sum(map(keeps_names_and_things, told)) / max(len(told), 1),
+        whole=sum(verdict.story is not None for verdict in verdicts) / max(len(told), 1),
         unseen=None if seen is None else sum(text not in seen for text in told) / max(len(told), 1),
         faults=[verdict.reason for verdict in verdicts if verdict.story is None],
     )
@@ -144,10 +147,15 @@ def selftest() -> list[str]:
         verdict = check_story(story.text)
         if verdict.story is None:
             wrong.append(f"{verdict.reason}: {story.text}")
+        if not keeps_names_and_things(story.text):
+            wrong.append(f"names or things change: {story.text}")
         for corrupt in CORRUPTIONS:
             worse = corrupt(story)
             if worse != story.text and check_story(worse).story is not None:
                 wrong.append(f"{corrupt.__name__} went unnoticed: {worse}")
+    renamed = [swap_name(story) for story in stories]
+    if sum(map(keeps_names_and_things, renamed)) > len(stories) // 20:
+        wrong.append("another name for the hero goes unnoticed in more than one of twenty stories")
     if len({story.text for story in stories}) < len(stories):
         wrong.append("two of 300 stories are the same")
     for _ in range(100):
@@ -164,7 +172,7 @@ def show(result: Score) -> None:
     """Prints shares in percent, and some of the faults."""
     print(f"stories      {result.stories}")
     print(f"sentences    {result.sentences}, {100 * result.parsed:.2f} % parse")
-    print(f"consistent   {100 * result.consistent:.2f} %")
+    print(f"consistent   {100 * result.consistent:.2f} % (names and things), {100 * result.whole:.2f} % tell one plot")
     if result.unseen is not None:
         print(f"unseen       {100 * result.unseen:.2f} %")
     for fault in result.faults[:10]:

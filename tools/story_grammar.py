@@ -215,6 +215,27 @@ def check_story(text: str) -> Verdict:
     return Verdict(None, f"{failed!r} {'does not follow' if parse_sentence(failed) else 'is no sentence of the grammar'} ({where})")
 
 
+WHO_AND_WHAT = frozenset(
+    ("hero", "kind", "sex", "pal", "palkind", "palsex", "adult", "obj", "baby", "plant", "treat", "missing")
+)
+"""Slots that are somebody, or the thing that a story is about."""
+
+
+def keeps_names_and_things(text: str) -> bool:
+    """Whether everybody keeps name, kind and pronouns, and the thing stays the same, from the first sentence to the last, in whatever
+    order the plots' sentences come. What is no sentence of the grammar says nothing about that."""
+    scenes: list[Scene] = [{}]
+    for sentence in sentences(text):
+        if not parse_sentence(sentence):
+            continue
+        after = (t.match(sentence, scene) for scene in scenes for t in ALL_TEMPLATES)
+        kept = ({k: v for k, v in scene.items() if k in WHO_AND_WHAT} for scene in after if scene is not None)
+        scenes = [dict(items) for items in {tuple(sorted(scene.items())) for scene in kept}]
+        if not scenes:
+            return False
+    return True
+
+
 def _advance(steps: tuple[Step, ...], states: list[tuple[int, Scene]], sentence: str) -> Iterator[tuple[int, Scene]]:
     """The states (next step, scene) after one more sentence."""
     seen: list[tuple[int, Scene]] = []

@@ -70,7 +70,7 @@ def tell_all(runner: Path, model: Path, dtype: str, count: int, keep: Path | Non
 def row(dtype: str, told: list[Told], result: Score) -> str:
     """A row of the table."""
     complete = sum(story.complete for story in told) / max(len(told), 1)
-    shares = (result.parsed, result.consistent, result.unseen or 0.0, complete)
+    shares = (result.parsed, result.consistent, result.whole, result.unseen or 0.0, complete)
     return (
         " | ".join([f"| {dtype}", str(result.stories), str(result.sentences), *(f"{100 * share:.2f} %" for share in shares)]) + " |"
     )
@@ -84,7 +84,7 @@ def main() -> int:
     parser.add_argument("--dtype", nargs="+", default=["f16", "q4"])
     parser.add_argument("--count", type=int, default=500)
     parser.add_argument("--train-seed", type=int, default=1)
-    parser.add_argument("--train-count", type=int, default=18_000)
+    parser.add_argument("--train-count", type=int, default=34_000)
     parser.add_argument("--keep", type=Path, help="folder for the stories, one JSON-lines file per type")
     args = parser.parse_args()
 
@@ -100,8 +100,8 @@ def main() -> int:
         bar = 0.90 if dtype == "q4" else 0.95
         good &= result.parsed >= bar and result.consistent >= 0.8 and (result.unseen or 0.0) >= 0.8
         print(f"{dtype} on {told[0].adapter}", file=sys.stderr)
-    print("| dtype | stories | sentences | sentences that parse | consistent stories | unseen in training | ended by eos |")
-    print("|---|---|---|---|---|---|---|")
+    print("| dtype | stories | sentences | sentences that parse | names and things consistent | one plot throughout | unseen | ended by eos |")
+    print("|---|---|---|---|---|---|---|---|")
     print("\n".join(rows))
     print("\n".join(faults), file=sys.stderr)
     return 0 if good else 1

@@ -39,6 +39,7 @@ CHAT_TEMPLATE = (
     "{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
 )
 VOCABULARY = 1024
+TOKENIZER_DOCUMENTS = 5000
 CONTEXT = 512
 SHAPE = {
     "hidden_size": 128,
@@ -85,9 +86,9 @@ def train_tokenizer(seed: int, count: int) -> Tokenizer:
     return tokenizer
 
 
-def examples(tokenizer: Tokenizer, seed: int, count: int) -> list[Example]:
-    """The documents as the model learns them; one that is longer than the context is cut."""
-    pairs = [labelled(tokenizer, document(seed, index)) for index in range(count)]
+def examples(tokenizer: Tokenizer, seed: int, first: int, count: int) -> list[Example]:
+    """`count` documents as the model learns them, from number `first` on; one that is longer than the context is cut."""
+    pairs = [labelled(tokenizer, document(seed, index)) for index in range(first, first + count)]
     documents_with = Counter(token for ids, _ in pairs for token in set(ids))
     common = {token for token, documents in documents_with.items() if documents > COMMON * count}
     made = []
@@ -219,26 +220,39 @@ def schedule(step: int, steps: int) -> float:
     return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (step - 50) / max(steps - 50, 1)))
 
 
-def optimizers(model: LlamaForCausalLM) -> list[torch.optim.Optimizer]:
+def optimizers(model: LlamaForCausalLM, rate: float) -> list[torch.optim.Optimizer]:
     """Muon (Jordan et al. 2024) for the matrices of the layers, AdamW for the embedding and the norms."""
     matrices = [p for p in model.model.layers.parameters() if p.dim() > 1]
     others = [p for p in model.parameters() if not any(p is matrix for matrix in matrices)]
     return [
-        torch.optim.Muon(matrices, lr=0.02, momentum=0.95, weight_decay=0.0),
-        torch.optim.AdamW(others, lr=0.004, betas=(0.9, 0.98), weight_decay=0.0),
+        torch.optim.Muon(matrices, lr=0.02 * rate, momentum=0.95, weight_decay=0.0),
+        torch.optim.AdamW(others, lr=0.004 * rate, betas=(0.9, 0.98), weight_decay=0.0),
     ]
 
 
-def train(model: LlamaForCausalLM, data: list[Example], rounded_share: float, seed: int) -> list[tuple[int, float]]:
+class Cycle(NamedTuple):
+    """A pass over some documents, with a learning rate that goes up and comes down."""
+
+    documents: int
+    rate: float
+    """The highest learning rate, as a share of the first cycle's."""
+    rounded: float
+    """The share of the steps, at the end, of which every other one runs at q4."""
+
+
+CYCLES = (Cycle(18_000, 1.0, 0.3), Cycle(16_000, 0.6, 0.2))
+
+
+def train(model: LlamaForCausalLM, data: list[Example], cycle: Cycle, seed: int) -> list[tuple[int, float]]:
     """One pass over the data; returns (step, mean loss since the last entry, repeated words counting as any others)."""
     todo = batches(data, random.Random(seed))
-    both = optimizers(model)
+    both = optimizers(model, cycle.rate)
     schedules = [torch.optim.lr_scheduler.LambdaLR(one, lambda step: schedule(step, len(todo))) for one in both]
     curve: list[tuple[int, float]] = []
     recent: list[float] = []
     began = time.monotonic()
     for step, batch in enumerate(todo):
-        Rounded.on = step >= len(todo) * (1 - rounded_share) and step % 2 == 0
+        Rounded.on = step >= len(todo) * (1 - cycle.rounded) and step % 2 == 0
         loss, repeated = losses(model, tensors(batch))
         extra = (COPY_WEIGHT - 1) * max(0.0, 1 - step / (COPY_SHARE * len(todo)))
         weights = 1 + extra * repeated
@@ -369,9 +383,7 @@ def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("assets/stories"))
-    parser.add_argument("--documents", type=int, default=18_000, help="documents to train on, each once")
     parser.add_argument("--seed", type=int, default=SEED)
-    parser.add_argument("--rounded", type=float, default=0.3, help="share of the training in which every other step is at q4")
     parser.add_argument("--threads", type=int, default=1, help="more are little faster, and change the last digits")
     parser.add_argument("--judge", type=int, default=200, help="stories to check at the end")
     parser.add_argument("--judge-only", action="store_true", help="train nothing: judge what is in --out")
@@ -381,19 +393,26 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     if not args.judge_only:
         train_and_write(args)
-    judge(args.out, training_stories(args.seed, args.documents), args.judge)
+    judge(args.out, training_stories(args.seed, sum(cycle.documents for cycle in CYCLES)), args.judge)
 
 
 def train_and_write(args: argparse.Namespace) -> None:
     """Everything but the judging."""
     began = time.monotonic()
-    tokenizer = train_tokenizer(args.seed, min(args.documents, 5000))
-    data = examples(tokenizer, args.seed, args.documents)
-    held_out = examples(tokenizer, args.seed + 1, 500)
+    tokenizer = train_tokenizer(args.seed, TOKENIZER_DOCUMENTS)
     model = make_model(args.seed)
-    tokens = sum(len(example.ids) for example in data)
-    print(f"{sum(p.numel() for p in model.parameters())} parameters, {len(data)} documents, {tokens} tokens", flush=True)
-    curve = train(model, data, args.rounded, args.seed)
+    print(f"{sum(p.numel() for p in model.parameters())} parameters", flush=True)
+    curve: list[tuple[int, float]] = []
+    first = 0
+    for number, cycle in enumerate(CYCLES):
+        data = examples(tokenizer, args.seed, first, cycle.documents)
+        print(f"cycle {number}: {len(data)} documents, {sum(len(example.ids) for example in data)} tokens", flush=True)
+        done = curve[-1][0] if curve else 0
+        curve += [(done + step, loss) for step, loss in train(model, data, cycle, args.seed + number)]
+        # each cycle starts from weights as they are stored
+        model.half().float()
+        first += cycle.documents
+    held_out = examples(tokenizer, args.seed + 1, 0, 500)
     held = [held_out_loss(model, held_out, rounded) for rounded in (False, True)]
     print(f"held-out loss {held[0]:.4f}, at q4 {held[1]:.4f}; {time.monotonic() - began:.0f} s in all", flush=True)
     write(model, tokenizer, args.out)

@@ -18,7 +18,8 @@ Exit codes:
   130  cancelled (Ctrl-C)
 
 Examples:
-  native-runner generate \"Once upon a time\" --model ~/models/stories
+  native-runner generate \"Once upon a time\"
+  native-runner chat
   native-runner generate \"Once upon a time\" --model Qwen/Qwen3-0.6B
   native-runner forward ~/models/stories --input in.safetensors --output out.safetensors
   native-runner devices
@@ -31,6 +32,7 @@ On a terminal the prompt is shown, dimmed, before the text that continues it; in
 Ctrl-C ends the text where it is; a second one ends the program.
 
 Examples:
+  native-runner generate \"Once upon a time\"
   native-runner generate \"Once upon a time\" --model MODEL
   native-runner generate \"Once upon a time\" --model MODEL --temperature 0.8 --top-p 0.95 --seed 7 --stats
   native-runner generate \"Q: Why?\" --model MODEL --min-p 0.05 --repetition-penalty 1.1 --stop \"Q:\" --stop \"END\"
@@ -69,6 +71,7 @@ answers go to standard output, and what else there is to say goes to standard er
 --max-new-tokens says otherwise. Where the context is full, the oldest turns are forgotten, and the system text is kept.
 
 Examples:
+  native-runner chat
   native-runner chat --model MODEL
   native-runner chat --model MODEL --system \"Answer in one sentence.\" --temperature 0.7 --top-p 0.9
   echo \"Why is the sky blue?\" | native-runner chat --model MODEL -q
@@ -175,8 +178,9 @@ pub struct Generate {
     /// The text to continue; without it (and without --prompt-ids) standard input is read to its end
     pub prompt: Option<String>,
     /// The model: a folder, a name on the Hugging Face Hub (ORG/NAME, ORG/NAME@REVISION), or an https:// address
+    /// [default: the built-in model, which tells little stories]
     #[arg(long, value_name = "MODEL", value_parser = NonEmptyStringValueParser::new())]
-    pub model: String,
+    pub model: Option<String>,
     /// The prompt as token ids: 1,403,407
     #[arg(long, value_name = "IDS", conflicts_with = "prompt", allow_hyphen_values = true)]
     pub prompt_ids: Option<TokenIds>,
@@ -293,8 +297,9 @@ pub struct Devices {
 #[command(after_help = INSPECT_EXAMPLES)]
 pub struct Inspect {
     /// The model: a folder, a name on the Hugging Face Hub (ORG/NAME, ORG/NAME@REVISION), or an https:// address
+    /// [default: the built-in model, which tells little stories]
     #[arg(value_name = "MODEL")]
-    pub model: String,
+    pub model: Option<String>,
     /// One JSON object
     #[arg(long)]
     pub json: bool,
@@ -305,8 +310,9 @@ pub struct Inspect {
 #[command(after_help = BENCH_EXAMPLES)]
 pub struct Bench {
     /// The model: a folder, a name on the Hugging Face Hub (ORG/NAME, ORG/NAME@REVISION), or an https:// address
+    /// [default: the built-in model, which tells little stories]
     #[arg(value_name = "MODEL")]
-    pub model: String,
+    pub model: Option<String>,
     /// Tokens of the prompt
     #[arg(long, value_name = "N", default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..))]
     pub prompt_tokens: u32,
@@ -332,8 +338,9 @@ pub struct Bench {
 #[command(after_help = CHAT_EXAMPLES)]
 pub struct Chat {
     /// The model: a folder, a name on the Hugging Face Hub (ORG/NAME, ORG/NAME@REVISION), or an https:// address
+    /// [default: the built-in model, which tells little stories]
     #[arg(long, value_name = "MODEL")]
-    pub model: String,
+    pub model: Option<String>,
     /// What the model is to be
     #[arg(long, value_name = "TEXT")]
     pub system: Option<String>,

@@ -74,7 +74,7 @@ pub fn run(args: &Bench, shared: &Shared) -> Result<ExitCode, CliError> {
 }
 
 async fn bench(args: &Bench, shared: &Shared) -> Result<ExitCode, CliError> {
-    let mut opened = open(&args.model, shared, args.context, args.prefill_chunk).await?;
+    let mut opened = open(args.model.as_deref(), shared, args.context, args.prefill_chunk).await?;
     let (engine, load_ms) = (opened.session.engine(), opened.load_ms);
     let (context, vocab) = (engine.context(), engine.vocab_size());
     let (prompt_tokens, new_tokens) = (args.prompt_tokens as usize, args.new_tokens as usize);

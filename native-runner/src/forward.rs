@@ -20,7 +20,7 @@ pub fn run(args: &Forward, shared: &Shared) -> Result<ExitCode, CliError> {
 }
 
 async fn forward(args: &Forward, shared: &Shared, inputs: &Inputs, output: OutputFile) -> Result<(), CliError> {
-    let mut opened = open(&args.model, shared, args.context, args.prefill_chunk).await?;
+    let mut opened = open(Some(&args.model), shared, args.context, args.prefill_chunk).await?;
     let engine = opened.session.engine();
     let (vocab, hidden) = (engine.vocab_size(), engine.hidden_size());
     let bad = |problem| CliError::Input { path: args.input.clone(), problem };

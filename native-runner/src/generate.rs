@@ -30,7 +30,7 @@ pub fn run(args: &Generate, shared: &Shared) -> Result<ExitCode, CliError> {
 }
 
 async fn generate(args: &Generate, shared: &Shared, prompt: Prompt) -> Result<ExitCode, CliError> {
-    let mut opened = open(&args.model, shared, args.context, args.prefill_chunk).await?;
+    let mut opened = open(args.model.as_deref(), shared, args.context, args.prefill_chunk).await?;
     let (prompt, shown) = prompt.resolve(&opened.session)?;
     let mut options = sampling::options(&args.sampling, opened.session.defaults());
     options.logprobs = args.logprobs;

@@ -9,6 +9,7 @@ use webweft::error::DeviceError;
 use webweft::managers::{Architecture, Inspection, inspect};
 
 use crate::args::{Inspect, Shared};
+use crate::built_in;
 use crate::errors::CliError;
 use crate::model::ModelSpec;
 use crate::open::device_options;
@@ -41,14 +42,17 @@ pub fn run(args: &Inspect, shared: &Shared) -> Result<ExitCode, CliError> {
 }
 
 async fn show(args: &Inspect, shared: &Shared) -> Result<ExitCode, CliError> {
-    let source = ModelSpec::parse(&args.model, shared.revision.as_deref())?.headers().await?;
+    let source = ModelSpec::parse(args.model.as_deref(), shared.revision.as_deref())?.headers().await?;
     let adapter = match find_adapter(&device_options(shared)).await {
         Ok(adapter) => Some(adapter),
         // the model can be looked at without one
         Err(DeviceError::NoAdapter { .. }) => None,
         Err(error) => return Err(error.into()),
     };
-    let model = inspect(&source, adapter.as_ref(), shared.max_gpu_memory).await?;
+    let mut model = inspect(&source, adapter.as_ref(), shared.max_gpu_memory).await?;
+    if args.model.is_none() {
+        built_in::NAME.clone_into(&mut model.place);
+    }
     let text = if args.json {
         let adapter = adapter.as_ref().map(|a| Adapter {
             name: &a.name,

@@ -2,6 +2,7 @@
 
 mod args;
 mod bench;
+mod built_in;
 mod chat;
 mod devices;
 mod errors;

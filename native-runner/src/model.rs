@@ -1,10 +1,11 @@
-//! What `--model` may be: a folder, a name on the Hub, an address.
+//! What `--model` may be: nothing, a folder, a name on the Hub, an address.
 
 use std::path::{Path, PathBuf};
 
 use webweft::error::SourceError;
 use webweft::source::{DownloadProgress, Folder, Http, HttpOptions, Hub, HubOptions, RepoId, Source};
 
+use crate::built_in;
 use crate::errors::CliError;
 
 /// Pages of the Hub, whose addresses are pasted.
@@ -13,6 +14,8 @@ const PAGES: [&str; 2] = ["https://huggingface.co/", "https://hf.co/"];
 /// Where a model is.
 #[derive(Debug, PartialEq, Eq)]
 pub enum ModelSpec {
+    /// Carried by the program.
+    BuiltIn,
     /// On disk.
     Folder(PathBuf),
     /// On the Hub, or in its cache.
@@ -29,9 +32,12 @@ pub enum ModelSpec {
 }
 
 impl ModelSpec {
-    /// A folder that is there is taken first; what looks like a path is never a name on the Hub.
-    pub fn parse(model: &str, revision: Option<&str>) -> Result<Self, CliError> {
-        let spec = Self::of(model)?;
+    /// Without a name, the built-in one. A folder that is there is taken first; what looks like a path is never a name on the Hub.
+    pub fn parse(model: Option<&str>, revision: Option<&str>) -> Result<Self, CliError> {
+        let (spec, model) = match model {
+            Some(model) => (Self::of(model)?, model),
+            None => (Self::BuiltIn, built_in::NAME),
+        };
         match (spec, revision) {
             (spec, None) => Ok(spec),
             (Self::Hub { given, repo, revision: None }, Some(revision)) => {
@@ -71,9 +77,10 @@ impl ModelSpec {
         spec.map_err(|source| CliError::NoModel { model: model.to_owned(), source: Box::new(source) })
     }
 
-    /// The folder, if it is one: that it is not there is told before anything else is done.
-    pub fn folder(&self) -> Result<Option<Source>, CliError> {
+    /// The source, if it is on this machine: that a folder is not there is told before anything else is done.
+    pub fn local(&self) -> Result<Option<Source>, CliError> {
         match self {
+            Self::BuiltIn => Ok(Some(built_in::source())),
             Self::Folder(path) => Ok(Some(Source::Folder(Folder::open(path)?))),
             Self::Hub { .. } | Self::Url(_) => Ok(None),
         }
@@ -90,13 +97,14 @@ impl ModelSpec {
                     None => self.source(&mut |_| ()).await,
                 }
             }
-            Self::Folder(_) | Self::Url(_) => self.source(&mut |_| ()).await,
+            Self::BuiltIn | Self::Folder(_) | Self::Url(_) => self.source(&mut |_| ()).await,
         }
     }
 
     /// The source; a model of the Hub is downloaded.
     pub async fn source(&self, progress: &mut dyn FnMut(DownloadProgress)) -> Result<Source, CliError> {
         match self {
+            Self::BuiltIn => Ok(built_in::source()),
             Self::Folder(path) => Ok(Source::Folder(Folder::open(path)?)),
             Self::Url(url) => Ok(Source::Http(Http::open(url, HttpOptions::default())?)),
             Self::Hub { given, repo, revision } => {
@@ -136,7 +144,7 @@ mod tests {
 
     #[test]
     fn models_are_told_apart() {
-        let of = |model: &str| ModelSpec::parse(model, None).expect("a model");
+        let of = |model: &str| ModelSpec::parse(Some(model), None).expect("a model");
         assert_eq!(of("org/name"), hub("org/name", "org/name", None));
         assert_eq!(of("gpt2"), hub("gpt2", "gpt2", None));
         assert_eq!(of("a/b@refs/pr/1"), hub("a/b@refs/pr/1", "a/b", Some("refs/pr/1")));
@@ -153,14 +161,21 @@ mod tests {
         assert_eq!(of("src"), ModelSpec::Folder("src".into()));
         assert_eq!(of("Cargo.toml"), ModelSpec::Folder("Cargo.toml".into()));
         for bad in ["a/b/c", "a b", "a--b", "@main", "-x"] {
-            let error = ModelSpec::parse(bad, None).expect_err("neither").in_one_line();
+            let error = ModelSpec::parse(Some(bad), None).expect_err("neither").in_one_line();
             assert!(error.contains("no folder") && error.contains(bad) && error.contains("Hub"), "{error}");
         }
     }
 
     #[test]
+    fn without_a_name_it_is_the_built_in_one() {
+        assert_eq!(ModelSpec::parse(None, None).expect("a model"), ModelSpec::BuiltIn);
+        let error = ModelSpec::parse(None, Some("v1")).expect_err("it has none").to_string();
+        assert!(error.contains("--revision v1") && error.contains("built-in"), "{error}");
+    }
+
+    #[test]
     fn revisions_go_with_names() {
-        let of = |model: &str| ModelSpec::parse(model, Some("v1"));
+        let of = |model: &str| ModelSpec::parse(Some(model), Some("v1"));
         assert_eq!(of("a/b").expect("a model"), hub("a/b", "a/b", Some("v1")));
         for model in ["a/b@main", "src", "./x", "https://h/x?token=hidden"] {
             let error = of(model).expect_err("not both").to_string();

@@ -33,22 +33,22 @@ pub fn device_options(shared: &Shared) -> DeviceOptions {
     }
 }
 
-/// Opens the model `model` (a folder, a name on the Hub, an address), and warns of tensors that it does not use.
+/// Opens the model `model` (a folder, a name on the Hub, an address; without one the built-in model), and warns of tensors that it does not use.
 pub async fn open(
-    model: &str,
+    model: Option<&str>,
     shared: &Shared,
     context: Option<u32>,
     prefill_chunk: Option<u32>,
 ) -> Result<Opened, CliError> {
     // a wrong path is told at once, before a driver is asked anything
     let spec = ModelSpec::parse(model, shared.revision.as_deref())?;
-    let folder = spec.folder()?;
+    let local = spec.local()?;
     let options = device_options(shared);
     let bar = Bar::new(shared, "opening the device");
     // before a download: without an adapter it would be for nothing
     let device = Device::open(&options).await?;
-    let source = match folder {
-        Some(folder) => folder,
+    let source = match local {
+        Some(source) => source,
         None => {
             bar.stage("asking for the model");
             spec.source(&mut |progress| bar.show("downloading", progress.done, progress.total)).await?

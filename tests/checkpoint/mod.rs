@@ -28,7 +28,8 @@ fn file(header: &str, data: usize) -> Vec<u8> {
 
 /// A folder of the shared test material, or `None`, with a line that says so, where it is absent.
 fn shared(path: &str) -> Option<PathBuf> {
-    let root = std::env::var_os("WEBWEFT_SHARED").map_or_else(|| PathBuf::from("/work/shared"), PathBuf::from);
+    let beside = || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../shared"));
+    let root = std::env::var_os("WEBWEFT_SHARED").map_or_else(beside, PathBuf::from);
     let folder = root.join(path);
     if !folder.is_dir() {
         println!("SKIPPED: there is no folder {}", folder.display());

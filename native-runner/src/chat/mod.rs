@@ -15,6 +15,7 @@ use webweft::generate::{FinishReason, GenerateOptions};
 use webweft::preprocess::ChatOptions;
 
 use crate::args::{Chat, Shared};
+use crate::built_in;
 use crate::errors::CliError;
 use crate::interrupt::{CANCELLED, Interrupt};
 use crate::open::{Opened, open};
@@ -75,7 +76,7 @@ pub fn run(args: &Chat, shared: &Shared) -> Result<ExitCode, CliError> {
 }
 
 async fn chat(args: &Chat, shared: &Shared) -> Result<ExitCode, CliError> {
-    let opened = open(&args.model, shared, args.context, args.prefill_chunk).await?;
+    let opened = open(args.model.as_deref(), shared, args.context, args.prefill_chunk).await?;
     // what cannot chat says so before anybody types
     opened.session.chat_template().check().map_err(Error::from)?;
     opened.session.tokenizer()?;
@@ -290,7 +291,8 @@ impl Session<'_> {
 
     fn greet(&self) {
         let session = &self.opened.session;
-        let name = self.args.model.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
+        let given = self.args.model.as_deref().unwrap_or(built_in::NAME);
+        let name = given.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
         let text = format!(
             "{name}, {}, up to {} tokens, on {}",
             session.precision().dtype.name(),

@@ -1,6 +1,7 @@
 //! Drives the real binary, on whatever adapter there is.
 
 mod bench;
+mod built_in;
 mod chat;
 mod devices;
 mod errors;

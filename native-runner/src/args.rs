@@ -85,9 +85,9 @@ end tokens. Decoding is compared with the bytes per second that the adapter copi
 cache. Prefill is compared with the multiply-adds that it computes in f32: two operations for each weight of the layers.
 
 Examples:
-  native-runner bench DIR
-  native-runner bench DIR --dtype q4 --prompt-tokens 512 --new-tokens 128 --runs 10
-  native-runner bench DIR --json
+  native-runner bench MODEL
+  native-runner bench MODEL --dtype q4 --prompt-tokens 512 --new-tokens 128 --runs 10
+  native-runner bench MODEL --json
 
 Exit codes: 0 done, 1 failed, 2 wrong command line";
 
@@ -95,9 +95,9 @@ const INSPECT_EXAMPLES: &str = "\
 Only headers are read, and no GPU is needed. Whether a model fits is told by the adapter's limits and by --max-gpu-memory.
 
 Examples:
-  native-runner inspect DIR
-  native-runner inspect DIR --max-gpu-memory 6GB
-  native-runner inspect DIR --json
+  native-runner inspect MODEL
+  native-runner inspect MODEL --max-gpu-memory 6GB
+  native-runner inspect MODEL --json
 
 Exit codes: 0 done (also where the model is not supported), 1 failed, 2 wrong command line";
 
@@ -298,7 +298,7 @@ pub struct Devices {
 pub struct Inspect {
     /// The model: a folder, a name on the Hugging Face Hub (ORG/NAME, ORG/NAME@REVISION), or an https:// address
     /// [default: the built-in model, which tells little stories]
-    #[arg(value_name = "MODEL")]
+    #[arg(value_name = "MODEL", value_parser = NonEmptyStringValueParser::new())]
     pub model: Option<String>,
     /// One JSON object
     #[arg(long)]
@@ -311,7 +311,7 @@ pub struct Inspect {
 pub struct Bench {
     /// The model: a folder, a name on the Hugging Face Hub (ORG/NAME, ORG/NAME@REVISION), or an https:// address
     /// [default: the built-in model, which tells little stories]
-    #[arg(value_name = "MODEL")]
+    #[arg(value_name = "MODEL", value_parser = NonEmptyStringValueParser::new())]
     pub model: Option<String>,
     /// Tokens of the prompt
     #[arg(long, value_name = "N", default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..))]
@@ -339,7 +339,7 @@ pub struct Bench {
 pub struct Chat {
     /// The model: a folder, a name on the Hugging Face Hub (ORG/NAME, ORG/NAME@REVISION), or an https:// address
     /// [default: the built-in model, which tells little stories]
-    #[arg(long, value_name = "MODEL")]
+    #[arg(long, value_name = "MODEL", value_parser = NonEmptyStringValueParser::new())]
     pub model: Option<String>,
     /// What the model is to be
     #[arg(long, value_name = "TEXT")]

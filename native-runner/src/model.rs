@@ -86,16 +86,12 @@ impl ModelSpec {
         }
     }
 
-    /// The source, for a look at configs and headers: of a model on the Hub nothing is downloaded, unless only the cache may be
-    /// asked.
-    pub async fn headers(&self) -> Result<Source, CliError> {
+    /// The source, for a look at configs and headers: nothing is downloaded.
+    pub async fn look(&self) -> Result<Source, CliError> {
         match self {
-            Self::Hub { repo, revision, .. } => {
+            Self::Hub { given, repo, revision } => {
                 let hub = Hub::new(HubOptions::from_env()?);
-                match hub.remote(repo, revision.as_deref()).await? {
-                    Some(remote) => Ok(Source::Http(remote)),
-                    None => self.source(&mut |_| ()).await,
-                }
+                hub.look(repo, revision.as_deref()).await.map_err(|error| no_model(given, error))
             }
             Self::BuiltIn | Self::Folder(_) | Self::Url(_) => self.source(&mut |_| ()).await,
         }
@@ -114,6 +110,12 @@ impl ModelSpec {
             }
         }
     }
+}
+
+/// The last part of a folder, a name or an address.
+pub fn short_name(model: &str) -> &str {
+    let path = model.split(['?', '#']).next().unwrap_or_default().trim_end_matches(['/', '\\']);
+    path.rsplit(['/', '\\']).next().unwrap_or_default()
 }
 
 /// A folder may have been meant, and misspelt: it is told along with what says that the name is of no use on the Hub either.
@@ -171,6 +173,15 @@ mod tests {
         assert_eq!(ModelSpec::parse(None, None).expect("a model"), ModelSpec::BuiltIn);
         let error = ModelSpec::parse(None, Some("v1")).expect_err("it has none").to_string();
         assert!(error.contains("--revision v1") && error.contains("built-in"), "{error}");
+    }
+
+    #[test]
+    fn names_are_shown_short() {
+        for (model, name) in
+            [("org/name", "name"), ("/a/b/", "b"), ("C:\\a\\b", "b"), ("https://h/m?token=x/y", "m"), ("gpt2", "gpt2")]
+        {
+            assert_eq!(short_name(model), name);
+        }
     }
 
     #[test]

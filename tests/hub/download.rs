@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tempfile::TempDir;
 use webweft::error::SourceError;
-use webweft::source::{DownloadProgress, Folder, Hub, HubOptions, RetryPolicy, Token};
+use webweft::source::{DownloadProgress, Folder, Hub, HubOptions, RetryPolicy, Source, Token};
 
 pub const NAME: &str = "org/model-1";
 
@@ -372,4 +372,27 @@ fn the_token_goes_to_the_hub_alone() {
     assert!(hub.server.log().iter().all(|request| request.header("authorization") == Some("Bearer secret")));
     assert!(!hub.cdn.log().is_empty());
     assert!(hub.cdn.log().iter().all(|request| request.header("authorization").is_none()));
+}
+
+#[test]
+fn a_look_downloads_nothing() {
+    let (hub, cache) = (FakeHub::start(NAME, model()), Cache::new());
+    let look = |token: Option<&str>| {
+        let mut options = cache.options(&hub.server.url);
+        options.token = token.and_then(Token::new);
+        block_on(Hub::new(options).look(&NAME.parse().unwrap(), None))
+    };
+    let source = look(None).unwrap();
+    assert!(matches!(source, Source::Http(_)));
+    assert_eq!(block_on(source.size("model.safetensors")).unwrap(), Some(3_000_000));
+    assert_eq!(*block_on(source.read("model.safetensors", 0..10)).unwrap(), bytes(10));
+    assert_eq!(hub.cdn.log().iter().map(|request| request.range().unwrap().len()).max(), Some(1 << 16));
+    assert!(cache.tree().is_empty());
+    hub.repo(NAME, |repo| repo.access = crate::fake_hub::Access::Gated("secret".into()));
+    assert!(matches!(look(None), Err(SourceError::Gated { .. })));
+    let source = look(Some("secret")).unwrap();
+    assert_eq!(*block_on(source.read("config.json", 0..8)).unwrap(), *b"{\"a\": 1}");
+    hub.repo(NAME, |repo| repo.access = crate::fake_hub::Access::Open);
+    get(cache.options(&hub.server.url), NAME, None).unwrap();
+    assert!(matches!(look(None), Ok(Source::Folder(_))));
 }

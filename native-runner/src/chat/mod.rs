@@ -18,6 +18,7 @@ use crate::args::{Chat, Shared};
 use crate::built_in;
 use crate::errors::CliError;
 use crate::interrupt::{CANCELLED, Interrupt};
+use crate::model::short_name;
 use crate::open::{Opened, open};
 use crate::sampling;
 use crate::stats::Stats;
@@ -291,8 +292,7 @@ impl Session<'_> {
 
     fn greet(&self) {
         let session = &self.opened.session;
-        let given = self.args.model.as_deref().unwrap_or(built_in::NAME);
-        let name = given.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
+        let name = short_name(self.args.model.as_deref().unwrap_or(built_in::NAME));
         let text = format!(
             "{name}, {}, up to {} tokens, on {}",
             session.precision().dtype.name(),

@@ -65,6 +65,25 @@ fn a_name_on_the_hub_is_as_good_as_a_folder() {
     assert!(hub.server.log().is_empty());
 }
 
+/// A look needs configs and headers alone: a model of the Hub is not downloaded for it.
+#[test]
+fn inspect_downloads_nothing() {
+    let Some(model) = shared("fixtures/llama_mha") else { return };
+    let hub = FakeHub::start(NAME, Repo::new(files(&model)));
+    let home = tempfile::tempdir().expect("a folder");
+    let of_name = with(home.path(), &hub.server.url, &[], &[&["inspect", NAME, "--json"]]).ok();
+    let of_folder = run(&["inspect", text(&model), "--json"]).ok();
+    let parse = |text: &str| {
+        let mut json = serde_json::from_str::<serde_json::Value>(text).expect("JSON");
+        let object = json.as_object_mut().expect("an object");
+        // where it is, and what the Hub of this test does not have
+        object.retain(|name, _| name != "place" && name != "chat_templates");
+        json
+    };
+    assert_eq!(parse(&of_name), parse(&of_folder));
+    assert!(!home.path().join("hub").exists() && !hub.cdn.log().is_empty());
+}
+
 /// Killed in the middle of a download, it goes on there the next time.
 #[test]
 fn a_download_that_was_killed_is_taken_up() {

@@ -13,7 +13,7 @@ pub use options::HubOptions;
 pub use repo::{RepoId, is_commit};
 
 use super::http::client::Client;
-use super::{Folder, Http, HttpOptions};
+use super::{Folder, Http, HttpOptions, Source};
 use crate::error::SourceError;
 use api::{Entry, Revision};
 use cache::Cache;
@@ -62,32 +62,10 @@ impl Hub {
         progress: &mut dyn FnMut(DownloadProgress),
     ) -> Result<Folder, SourceError> {
         let revision = revision.unwrap_or(MAIN);
-        repo::check_revision(revision)?;
-        let cache = Cache::new(&self.options.cache, repo, self.options.symlinks);
-        let known = cache.commit(revision);
-        if self.options.offline {
-            let commit = known.filter(|commit| cache.is_usable(commit));
-            let commit = commit.ok_or_else(|| SourceError::NotCached {
-                repo: repo.to_string(),
-                revision: revision.to_owned(),
-                cache: cache.root().display().to_string(),
-            })?;
-            return Folder::open(cache.snapshot(&commit));
-        }
-        if is_commit(revision) && cache.is_complete(revision) {
-            return Folder::open(cache.snapshot(revision));
-        }
-        let now = match self.revision(repo, revision).await {
-            Ok(now) => now,
-            Err(error) => {
-                return match known.filter(|commit| is_passing(&error) && cache.is_usable(commit)) {
-                    Some(commit) => {
-                        tracing::warn!(%error, "the Hub does not answer; taking what is in the cache");
-                        Folder::open(cache.snapshot(&commit))
-                    }
-                    None => Err(error),
-                };
-            }
+        let (cache, found) = self.find(repo, revision).await?;
+        let now = match found {
+            Found::Cached(commit) => return Folder::open(cache.snapshot(&commit)),
+            Found::OnHub(now) => now,
         };
         self.complete(repo, revision, &cache, &now, progress).await?;
         // What is there can be used, even where this cannot be noted: a cache may be read-only.
@@ -97,21 +75,56 @@ impl Hub {
         Folder::open(cache.snapshot(&now.commit))
     }
 
-    /// The files of a model at a revision, by their address: for a look at configs and headers, which downloads nothing. `None`
-    /// where only the cache may be asked.
+    /// A model as [`Hub::snapshot`] has it, but without a download, for a look at its config and headers: its snapshot where that
+    /// can be opened already, else its address.
     ///
     /// # Errors
-    /// As [`snapshot`](Self::snapshot).
-    pub async fn remote(&self, repo: &RepoId, revision: Option<&str>) -> Result<Option<Http>, SourceError> {
-        let revision = revision.unwrap_or(MAIN);
+    /// As [`Hub::snapshot`], but for those of downloads.
+    pub async fn look(&self, repo: &RepoId, revision: Option<&str>) -> Result<Source, SourceError> {
+        let (cache, found) = self.find(repo, revision.unwrap_or(MAIN)).await?;
+        let commit = match found {
+            Found::OnHub(now) if !cache.is_usable(&now.commit) => {
+                // Whoever may not read it is told why by the Hub's own word.
+                self.entry(repo, &now.commit, CONFIG).await?;
+                let mut options = HttpOptions::default();
+                (options.token, options.retry) = (self.options.token.clone(), self.options.retry);
+                let url = format!("{}/{repo}/resolve/{}", self.options.endpoint, now.commit);
+                return Http::open(&url, options).map(Source::Http);
+            }
+            Found::OnHub(now) => now.commit,
+            Found::Cached(commit) => commit,
+        };
+        Folder::open(cache.snapshot(&commit)).map(Source::Folder)
+    }
+
+    /// Where a revision is: in the cache, if the Hub is not to be asked, need not be, or does not answer.
+    async fn find(&self, repo: &RepoId, revision: &str) -> Result<(Cache, Found), SourceError> {
         repo::check_revision(revision)?;
+        let cache = Cache::new(&self.options.cache, repo, self.options.symlinks);
+        let known = cache.commit(revision);
         if self.options.offline {
-            return Ok(None);
+            return match known.filter(|commit| cache.is_usable(commit)) {
+                Some(commit) => Ok((cache, Found::Cached(commit))),
+                None => Err(SourceError::NotCached {
+                    repo: repo.to_string(),
+                    revision: revision.to_owned(),
+                    cache: cache.root().display().to_string(),
+                }),
+            };
         }
-        let now = self.revision(repo, revision).await?;
-        let address = format!("{}/{repo}/resolve/{}", self.options.endpoint.trim_end_matches('/'), now.commit);
-        let options = HttpOptions { token: self.options.token.clone(), retry: self.options.retry };
-        Http::open(&address, options).map(Some)
+        if is_commit(revision) && cache.is_complete(revision) {
+            return Ok((cache, Found::Cached(revision.to_owned())));
+        }
+        match self.revision(repo, revision).await {
+            Ok(now) => Ok((cache, Found::OnHub(now))),
+            Err(error) => match known.filter(|commit| is_passing(&error) && cache.is_usable(commit)) {
+                Some(commit) => {
+                    tracing::warn!(%error, "the Hub does not answer; taking what is in the cache");
+                    Ok((cache, Found::Cached(commit)))
+                }
+                None => Err(error),
+            },
+        }
     }
 
     /// Downloads what the snapshot lacks.
@@ -181,6 +194,14 @@ impl Hub {
         }
         Ok(())
     }
+}
+
+/// Where a revision is.
+enum Found {
+    /// This commit, in the cache.
+    Cached(String),
+    /// This, of which the cache may have some.
+    OnHub(Revision),
 }
 
 /// An error that says nothing of the model: the cache may answer instead.

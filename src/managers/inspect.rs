@@ -222,7 +222,7 @@ fn positions(c: &DecoderConfig) -> String {
     if c.embedding.positions.is_some() {
         return "learned".to_owned();
     }
-    let mut text = c.ropes.iter().map(rope).collect::<Vec<_>>().join("; with a window ");
+    let mut text = c.ropes.iter().map(rope).collect::<Vec<_>>().join("; in layers with a window ");
     if c.heads.rotary < c.heads.head_dim {
         text += &format!(", {} of {} of each head", c.heads.rotary, c.heads.head_dim);
     }

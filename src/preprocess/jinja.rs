@@ -1,7 +1,8 @@
 //! The environment that transformers compiles chat templates in, on minijinja.
 //!
 //! Templates come with models, so they are programs of strangers. They reach nothing but the messages, a clock and their own values,
-//! and their time is bounded. Their memory is not: a template that doubles a text often enough fails as any allocation does.
+//! and their time is bounded. Their memory is not: a template that doubles a text often enough fails as any allocation does, and one
+//! that nests lists some ten thousand deep overflows the stack when they are freed.
 
 use std::fmt;
 

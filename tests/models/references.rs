@@ -123,7 +123,8 @@ async fn a_model_is_found_in_any_of_its_scopes() {
         let mut session = open(&Source::Memory(memory), &options).await;
         assert_eq!(session.extra_tensors(), [""; 0], "{name} in {to:?}");
         let expected = Expected::of(&folder).await;
+        let tolerance = json(&format!("{folder}/tolerance.json")).await["f32_abs"].as_f64().unwrap();
         let got = session.forward(&expected.ids("input_ids")).await.unwrap();
-        assert_close(&format!("{name} in {to:?}"), &got.logits, &expected.floats("logits"), 1e-3, 0.0);
+        assert_close(&format!("{name} in {to:?}"), &got.logits, &expected.floats("logits"), tolerance, 0.0);
     }
 }

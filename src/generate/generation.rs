@@ -292,7 +292,7 @@ impl Generation<'_> {
     /// Prefills all tokens so far, in the frequencies of their number.
     fn begin_again(&mut self, phase: Phase) -> Result<Prefilled, Error> {
         let tokens = self.engine.cached.clone();
-        self.reach = self.engine.reach(tokens.len()) - self.prompt + 1;
+        self.reach = (self.engine.reach(tokens.len()) - self.prompt).saturating_add(1);
         self.engine.prefill(&tokens, phase, self.submitted)
     }
 

@@ -3,16 +3,24 @@
 //! Everything above reads through [`Source`], so that no layer but this one knows of files, mappings or requests.
 //! Reads are asynchronous because browsers only have those; natively they are ready at once.
 
+#[cfg(target_arch = "wasm32")]
+mod blobs;
+#[cfg(target_arch = "wasm32")]
+pub mod browser;
 #[cfg(not(target_arch = "wasm32"))]
 mod folder;
 mod http;
 #[cfg(not(target_arch = "wasm32"))]
 mod hub;
+#[cfg(target_arch = "wasm32")]
+mod js;
 mod memory;
 mod stream;
 mod token;
 mod url;
 
+#[cfg(target_arch = "wasm32")]
+pub use blobs::Blobs;
 #[cfg(not(target_arch = "wasm32"))]
 pub use folder::Folder;
 pub use http::{Http, HttpOptions, RetryPolicy};
@@ -37,6 +45,32 @@ pub enum Source {
     Memory(Memory),
     /// Files below an `http` or `https` address, read by ranges.
     Http(Http),
+    /// Files of a page.
+    #[cfg(target_arch = "wasm32")]
+    Blobs(Blobs),
+}
+
+/// Where the bytes of a file come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// A server.
+    Network,
+    /// What an earlier visit kept.
+    Cache,
+    /// This machine: a folder, memory, files of the page.
+    Local,
+}
+
+impl Origin {
+    /// As pages know it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Network => "network",
+            Self::Cache => "cache",
+            Self::Local => "local",
+        }
+    }
 }
 
 impl Source {
@@ -52,6 +86,8 @@ impl Source {
             Self::Folder(folder) => folder.size(name),
             Self::Memory(memory) => Ok(memory.bytes(name).map(|bytes| bytes.len() as u64)),
             Self::Http(http) => Ok(http.facts(name).await?.map(|facts| facts.size)),
+            #[cfg(target_arch = "wasm32")]
+            Self::Blobs(blobs) => Ok(blobs.get(name).map(blobs::size)),
         }
     }
 
@@ -66,6 +102,12 @@ impl Source {
         if let Self::Http(http) = self {
             return http.read(name, range).await.map(Cow::Owned);
         }
+        #[cfg(target_arch = "wasm32")]
+        if let Self::Blobs(blobs) = self {
+            let blob = blobs.get(name).ok_or_else(|| self.missing(name))?;
+            check_range(name, blobs::size(blob), &range)?;
+            return blobs::read(name, blob, range).await.map(Cow::Owned);
+        }
         let bytes = self.local(name)?.ok_or_else(|| self.missing(name))?;
         slice(name, bytes, &range).map(Cow::Borrowed)
     }
@@ -77,6 +119,20 @@ impl Source {
             Self::Folder(folder) => folder.bytes(name),
             Self::Memory(memory) => Ok(memory.bytes(name)),
             Self::Http(_) => Ok(None),
+            #[cfg(target_arch = "wasm32")]
+            Self::Blobs(_) => Ok(None),
+        }
+    }
+
+    /// Whether files are in memory or mapped.
+    fn is_local(&self) -> bool {
+        match self {
+            #[cfg(not(target_arch = "wasm32"))]
+            Self::Folder(_) => true,
+            Self::Memory(_) => true,
+            Self::Http(_) => false,
+            #[cfg(target_arch = "wasm32")]
+            Self::Blobs(_) => false,
         }
     }
 
@@ -113,6 +169,17 @@ impl Source {
             Self::Folder(folder) => folder.path().display().to_string(),
             Self::Memory(_) => "memory".to_owned(),
             Self::Http(http) => http.describe(),
+            #[cfg(target_arch = "wasm32")]
+            Self::Blobs(_) => "the files of the page".to_owned(),
+        }
+    }
+
+    /// Where the bytes of a file come from, as far as is known: once its size was asked for.
+    #[must_use]
+    pub fn origin(&self, _name: &str) -> Origin {
+        match self {
+            Self::Http(_) => Origin::Network,
+            _ => Origin::Local,
         }
     }
 }
@@ -123,6 +190,14 @@ fn slice<'a>(name: &str, bytes: &'a [u8], range: &Range<u64>) -> Result<&'a [u8]
     index(range.start).zip(index(range.end)).and_then(|(start, end)| bytes.get(start..end)).ok_or_else(|| {
         SourceError::OutOfRange { name: shorten(name), start: range.start, end: range.end, size: bytes.len() as u64 }
     })
+}
+
+/// Refuses a range that does not lie within a file of `size` bytes.
+fn check_range(name: &str, size: u64, range: &Range<u64>) -> Result<(), SourceError> {
+    if range.start <= range.end && range.end <= size {
+        return Ok(());
+    }
+    Err(SourceError::OutOfRange { name: shorten(name), start: range.start, end: range.end, size })
 }
 
 /// Refuses names that could leave the folder on any system. Names come from index files, so they are hostile, and the

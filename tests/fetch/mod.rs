@@ -1,6 +1,8 @@
 //! A folder below an address, read by a browser. What servers do wrong is tested natively (`tests/hub/http.rs`); here it is that
 //! `fetch` gives the same.
 
+mod blobs;
+
 use js_sys::{Function, Reflect, global};
 use wasm_bindgen::JsValue;
 use wasm_bindgen_test::wasm_bindgen_test;

@@ -4,7 +4,8 @@
 use super::answer::{Head, Version};
 use super::{Failure, Request};
 use crate::error::SourceError;
-use js_sys::{Array, Function, Promise, Reflect, Uint8Array, global};
+use crate::source::js::{describe, function};
+use js_sys::{Array, Promise, Reflect, Uint8Array, global};
 use std::time::Duration;
 use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
@@ -160,17 +161,6 @@ async fn in_time(promise: &Promise, failed: impl FnOnce(&JsValue) -> Failure) ->
     clear.call1(&global(), &timer.map_err(odd)?).map_err(odd)?;
     // The timer gives no reason.
     result.map_err(|error| if error.is_undefined() { Failure::again("no answer in time") } else { failed(&error) })
-}
-
-/// A function of the page or worker.
-fn function(name: &str) -> Result<Function, JsValue> {
-    Reflect::get(&global(), &name.into())?.dyn_into()
-}
-
-/// The message of an error.
-fn describe(error: &JsValue) -> String {
-    let message = Reflect::get(error, &"message".into()).ok().and_then(|message| message.as_string());
-    message.unwrap_or_else(|| "the browser does not say why".to_owned())
 }
 
 /// Waits.

@@ -17,7 +17,7 @@ pub(super) mod transfer;
 pub use retry::RetryPolicy;
 
 use super::url::Url;
-use super::{Token, shorten};
+use super::{Token, check_range, shorten};
 use crate::error::SourceError;
 use answer::Version;
 use client::Client;
@@ -217,10 +217,7 @@ impl Http {
 impl Facts {
     /// Refuses a range that does not lie within the file.
     pub(super) fn check(&self, name: &str, range: &Range<u64>) -> Result<(), SourceError> {
-        if range.start <= range.end && range.end <= self.size {
-            return Ok(());
-        }
-        Err(SourceError::OutOfRange { name: shorten(name), start: range.start, end: range.end, size: self.size })
+        check_range(name, self.size, range)
     }
 
     /// Whether reading on is better than asking anew at another place: always, where only whole files are given.

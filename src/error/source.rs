@@ -240,15 +240,23 @@ pub enum SourceError {
         /// The folder of the cache.
         cache: String,
     },
-    /// What was downloaded is not what the Hub announced.
+    /// What was downloaded is not what was announced.
     #[error("`{file}` of `{repo}` arrived damaged ({detail}): the partial download was removed; try again")]
     Corrupt {
-        /// The repository.
+        /// The repository, or the address of the folder.
         repo: String,
         /// The file.
         file: String,
         /// What is wrong.
         detail: String,
+    },
+    /// What was given as a SHA-256 is none.
+    #[error("the digest of `{name}`, {digest:?}, is no SHA-256: give 64 hexadecimal digits")]
+    BadDigest {
+        /// The file.
+        name: String,
+        /// What was given, shortened where it is very long.
+        digest: String,
     },
     /// The Hub does not answer as Hubs do.
     #[error("`{url}` does not answer as a Hub does ({detail}): check HF_ENDPOINT, and any proxy on the way")]

@@ -1,6 +1,6 @@
 //! The one way in for a page: where a model is and how it is read -> a [`Source`].
 
-use super::{Blobs, Http, HttpOptions, RetryPolicy, Source, Token};
+use super::{Blobs, Http, HttpOptions, Hub, HubOptions, RepoId, RetryPolicy, Source, Token};
 use crate::error::SourceError;
 use std::collections::BTreeMap;
 use web_sys::Blob;
@@ -8,6 +8,17 @@ use web_sys::Blob;
 /// Where a model is.
 #[derive(Clone, Debug)]
 pub enum Spec {
+    /// A repository of a Hub.
+    Hub {
+        /// `organization/name`, or `name`.
+        repo: String,
+        /// A branch, a tag or a commit; `main` where none is given.
+        revision: Option<String>,
+        /// `https://huggingface.co` where none is given.
+        endpoint: Option<String>,
+        /// For private and gated models.
+        token: Option<Token>,
+    },
     /// A folder below an address.
     Url {
         /// `https://host/path`, below which `config.json` lies.
@@ -68,14 +79,22 @@ impl NoticeCode {
 /// Opens a model. `on_notice` hears of what the page may want to tell, now and as long as the source is read.
 ///
 /// # Errors
-/// [`SourceError::BadUrl`], [`SourceError::BadName`].
-#[allow(clippy::unused_async, reason = "the Hub is asked here")]
+/// [`SourceError::BadUrl`], [`SourceError::BadDigest`], [`SourceError::BadName`], [`SourceError::BadRepo`], and those of
+/// [`Hub::look`].
 pub async fn open(spec: Spec, options: &Options, on_notice: impl Fn(Notice) + 'static) -> Result<Source, SourceError> {
     let _ = &on_notice;
     match spec {
-        Spec::Url { url, token, digests: _ } => {
+        Spec::Hub { repo, revision, endpoint, token } => {
+            let repo: RepoId = repo.parse()?;
+            let mut hub = HubOptions { token, retry: options.retry, ..HubOptions::default() };
+            if let Some(endpoint) = endpoint {
+                hub.endpoint = endpoint.trim_end_matches('/').to_owned();
+            }
+            Hub::new(hub).look(&repo, revision.as_deref()).await
+        }
+        Spec::Url { url, token, digests } => {
             let mut http = HttpOptions::default();
-            (http.token, http.retry) = (token, options.retry);
+            (http.token, http.retry, http.digests) = (token, options.retry, digests);
             Http::open(&url, http).map(Source::Http)
         }
         Spec::Files { files } => {

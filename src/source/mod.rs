@@ -7,10 +7,10 @@
 mod blobs;
 #[cfg(target_arch = "wasm32")]
 pub mod browser;
+mod digest;
 #[cfg(not(target_arch = "wasm32"))]
 mod folder;
 mod http;
-#[cfg(not(target_arch = "wasm32"))]
 mod hub;
 #[cfg(target_arch = "wasm32")]
 mod js;
@@ -25,7 +25,8 @@ pub use blobs::Blobs;
 pub use folder::Folder;
 pub use http::{Http, HttpOptions, RetryPolicy};
 #[cfg(not(target_arch = "wasm32"))]
-pub use hub::{DownloadProgress, Hub, HubOptions, RepoId, is_commit};
+pub use hub::DownloadProgress;
+pub use hub::{Hub, HubOptions, RepoId, is_commit};
 pub use memory::Memory;
 pub use stream::Stream;
 pub use token::Token;
@@ -171,6 +172,15 @@ impl Source {
             Self::Http(http) => http.describe(),
             #[cfg(target_arch = "wasm32")]
             Self::Blobs(_) => "the files of the page".to_owned(),
+        }
+    }
+
+    /// Bytes that were compared with a digest so far, and found right.
+    #[must_use]
+    pub fn verified(&self) -> u64 {
+        match self {
+            Self::Http(http) => http.verified(),
+            _ => 0,
         }
     }
 

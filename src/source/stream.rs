@@ -1,10 +1,14 @@
 //! A range of one file, in order, in pieces.
 
+use super::digest::Check;
 use super::http::transfer::Transfer;
 use super::{Source, check_name, http, slice};
 use crate::error::SourceError;
 use std::ops::Range;
 use std::sync::Arc;
+
+/// Bytes at a time of what is read without being wanted.
+const AWAY: usize = 1 << 20;
 
 /// A range of one file in pieces; see [`Source::stream`].
 #[derive(Debug)]
@@ -14,14 +18,17 @@ pub struct Stream<'a> {
     /// What is still to come; `None` at the end and after an error.
     rest: Option<Range<u64>>,
     /// What is being read, of a source whose bytes are not in memory.
-    open: Option<Input<'a>>,
+    open: Option<Open<'a>>,
     /// The piece that was given last, where it is no part of something in memory.
     piece: Vec<u8>,
+    /// Whether there was an error.
+    failed: bool,
 }
 
 impl<'a> Stream<'a> {
     pub(super) fn new(source: &'a Source, name: &str, range: Range<u64>) -> Self {
-        Self { source, name: name.to_owned(), rest: Some(range), open: None, piece: Vec::new() }
+        let name = name.to_owned();
+        Self { source, name, rest: Some(range), open: None, piece: Vec::new(), failed: false }
     }
 
     /// The next `most` bytes (0 counts as 1), less only at the end of the range; `None` at the end, and after an error. An
@@ -48,7 +55,10 @@ impl<'a> Stream<'a> {
                     self.rest = next;
                     Some(Ok(&self.piece))
                 }
-                Err(error) => Some(Err(error)),
+                Err(error) => {
+                    self.failed = true;
+                    Some(Err(error))
+                }
             }
         }
     }
@@ -60,11 +70,37 @@ impl<'a> Stream<'a> {
     pub async fn skip(&mut self, bytes: u64) -> Result<(), SourceError> {
         let Some(rest) = self.rest.take() else { return Ok(()) };
         let stop = rest.start.saturating_add(bytes).min(rest.end);
-        if let Some(input) = &mut self.open {
-            input.skip(bytes).await?;
+        if let Some(open) = &mut self.open {
+            self.failed = true;
+            open.skip(stop - rest.start).await?;
+            self.failed = false;
         }
         self.rest = (stop < rest.end).then_some(stop..rest.end);
         Ok(())
+    }
+
+    /// Ends the stream. Where a digest of the file is known, what is left of the file is read, too, and the whole of it judged:
+    /// nothing that was read may be used before that.
+    ///
+    /// # Errors
+    /// [`SourceError::Corrupt`] where the file is not what was announced; those of reading; [`SourceError::Unreachable`] after an
+    /// error, since then nothing is known of the file.
+    pub async fn finish(mut self) -> Result<(), SourceError> {
+        if self.failed {
+            let (url, detail) = (self.source.describe(), format!("`{}` was not read to its end", self.name));
+            return Err(SourceError::Unreachable { url, detail });
+        }
+        if self.source.is_local() {
+            return Ok(());
+        }
+        let open = match self.open.take() {
+            Some(open) => open,
+            None => {
+                check_name(&self.name)?;
+                Open::new(self.source, &self.name).await?
+            }
+        };
+        open.finish(self.source, &self.name).await
     }
 
     fn cut(&self, range: Range<u64>) -> Result<&'a [u8], SourceError> {
@@ -75,17 +111,99 @@ impl<'a> Stream<'a> {
 
     /// Puts the bytes from `rest.start` to `stop` into `piece`. The answer is asked for as far as `rest` goes.
     async fn receive(&mut self, rest: Range<u64>, stop: u64) -> Result<(), SourceError> {
-        let input = match &mut self.open {
-            Some(input) => input,
+        let open = match &mut self.open {
+            Some(open) => open,
             closed => {
                 check_name(&self.name)?;
-                closed.insert(Input::open(self.source, &self.name, &rest).await?)
+                closed.insert(Open::new(self.source, &self.name).await?)
             }
         };
-        input.check(&self.name, &(rest.start..stop))?;
+        super::check_range(&self.name, open.input.size(), &(rest.start..stop))?;
         self.piece.clear();
         let count = usize::try_from(stop - rest.start).unwrap_or(usize::MAX);
-        input.fill(&mut self.piece, count, &rest).await
+        open.fill(&mut self.piece, count, rest).await
+    }
+}
+
+/// A file that is being read.
+#[derive(Debug)]
+struct Open<'a> {
+    input: Input<'a>,
+    /// Of a file that is read as a whole, because all of it is hashed.
+    whole: Option<Whole>,
+}
+
+/// What becomes of every byte of a file.
+#[derive(Debug)]
+struct Whole {
+    /// Bytes that have passed.
+    at: u64,
+    check: Check,
+}
+
+impl<'a> Open<'a> {
+    async fn new(source: &'a Source, name: &str) -> Result<Self, SourceError> {
+        let input = Input::open(source, name).await?;
+        let check = match &input {
+            Input::Http { http, facts, .. } => http.checking(name, facts),
+            #[cfg(target_arch = "wasm32")]
+            Input::Blob { .. } => None,
+        };
+        Ok(Self { input, whole: check.map(|check| Whole { at: 0, check }) })
+    }
+
+    /// Appends the next `count` bytes, which lie within the file. `rest`: what is wanted from here on.
+    async fn fill(&mut self, out: &mut Vec<u8>, count: usize, rest: Range<u64>) -> Result<(), SourceError> {
+        if let Some(whole) = &self.whole {
+            self.pass(rest.start - whole.at).await?;
+        }
+        let before = out.len();
+        let rest = if self.whole.is_some() { rest.start..self.input.size() } else { rest };
+        self.input.fill(out, count, &rest).await?;
+        if let Some(whole) = &mut self.whole {
+            whole.take(&out[before..]);
+        }
+        Ok(())
+    }
+
+    /// Goes on `bytes` further.
+    async fn skip(&mut self, bytes: u64) -> Result<(), SourceError> {
+        match &self.whole {
+            // read away when the next bytes are wanted
+            Some(_) => Ok(()),
+            None => self.input.skip(bytes).await,
+        }
+    }
+
+    /// Reads away what nobody wants of a file that is read as a whole.
+    async fn pass(&mut self, bytes: u64) -> Result<(), SourceError> {
+        let Some(whole) = &mut self.whole else { return Ok(()) };
+        let mut away = Vec::new();
+        let mut left = bytes;
+        while left > 0 {
+            away.clear();
+            let count = AWAY.min(usize::try_from(left).unwrap_or(usize::MAX));
+            self.input.fill(&mut away, count, &(whole.at..self.input.size())).await?;
+            whole.take(&away);
+            left -= count as u64;
+        }
+        Ok(())
+    }
+
+    async fn finish(mut self, source: &Source, name: &str) -> Result<(), SourceError> {
+        let Some(whole) = &self.whole else { return Ok(()) };
+        self.pass(self.input.size() - whole.at).await?;
+        match (self.whole, source) {
+            (Some(whole), Source::Http(http)) => http.judge(name, whole.check),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Whole {
+    fn take(&mut self, bytes: &[u8]) {
+        self.at += bytes.len() as u64;
+        self.check.update(bytes);
     }
 }
 
@@ -100,12 +218,17 @@ enum Input<'a> {
         transfer: Option<Transfer>,
     },
     #[cfg(target_arch = "wasm32")]
-    Blob(u64, super::blobs::BlobReader),
+    Blob {
+        name: String,
+        blob: web_sys::Blob,
+        /// `None` before the first byte.
+        reader: Option<super::blobs::BlobReader>,
+    },
 }
 
 impl<'a> Input<'a> {
-    /// Bytes of the file, which has a good name, from the start of `rest` on.
-    async fn open(source: &'a Source, name: &str, rest: &Range<u64>) -> Result<Self, SourceError> {
+    /// The file, which has a good name. Nothing of it is read yet.
+    async fn open(source: &'a Source, name: &str) -> Result<Self, SourceError> {
         match source {
             Source::Http(http) => {
                 let facts = http.facts(name).await?.ok_or_else(|| http.missing(name))?;
@@ -113,39 +236,34 @@ impl<'a> Input<'a> {
             }
             #[cfg(target_arch = "wasm32")]
             Source::Blobs(blobs) => {
-                let blob = blobs.get(name).ok_or_else(|| source.missing(name))?;
-                let size = super::blobs::size(blob);
-                let range = rest.start.min(size)..rest.end.min(size);
-                Ok(Self::Blob(size, super::blobs::BlobReader::new(name, blob.clone(), range)))
+                let blob = blobs.get(name).ok_or_else(|| source.missing(name))?.clone();
+                Ok(Self::Blob { name: name.to_owned(), blob, reader: None })
             }
             _ => Err(source.missing(name)),
         }
     }
 
-    /// Refuses what does not lie within the file: told when that place is reached, as for other sources.
-    fn check(&self, name: &str, range: &Range<u64>) -> Result<(), SourceError> {
+    fn size(&self) -> u64 {
         match self {
-            Self::Http { facts, .. } => facts.check(name, range),
+            Self::Http { facts, .. } => facts.size,
             #[cfg(target_arch = "wasm32")]
-            Self::Blob(size, _) => super::check_range(name, *size, range),
+            Self::Blob { blob, .. } => super::blobs::size(blob),
         }
     }
 
     /// Appends the next `count` bytes, which lie within the file. `rest`: what is wanted from here on.
     async fn fill(&mut self, out: &mut Vec<u8>, count: usize, rest: &Range<u64>) -> Result<(), SourceError> {
+        let rest = rest.start..rest.end.min(self.size());
         match self {
             Self::Http { http, name, facts, transfer } => {
-                let transfer = match transfer {
-                    Some(transfer) => transfer,
-                    none => {
-                        let range = rest.start..rest.end.min(facts.size);
-                        none.insert(http.transfer(name, range, facts).read_ahead())
-                    }
-                };
-                transfer.fill(out, count).await
+                let new = || http.transfer(name, rest, facts).read_ahead();
+                transfer.get_or_insert_with(new).fill(out, count).await
             }
             #[cfg(target_arch = "wasm32")]
-            Self::Blob(_, reader) => reader.fill(out, count).await,
+            Self::Blob { name, blob, reader } => {
+                let new = || super::blobs::BlobReader::new(name, blob.clone(), rest);
+                reader.get_or_insert_with(new).fill(out, count).await
+            }
         }
     }
 
@@ -162,7 +280,11 @@ impl<'a> Input<'a> {
                 }
             }
             #[cfg(target_arch = "wasm32")]
-            Self::Blob(_, reader) => reader.skip(bytes),
+            Self::Blob { reader, .. } => {
+                if let Some(reader) = reader {
+                    reader.skip(bytes);
+                }
+            }
         }
         Ok(())
     }

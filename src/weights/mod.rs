@@ -291,7 +291,8 @@ impl<'a> Weights<'a> {
     /// Reads everything that was asked for, in byte order, and puts it into place. A plan's weights are left as they are.
     ///
     /// # Errors
-    /// [`WeightsError::Mismatch`] before anything is read; [`WeightsError::NotFinite`], [`WeightsError::Overflow`] for what the
+    /// [`WeightsError::Mismatch`] before anything is read; [`SourceError::Corrupt`](crate::error::SourceError::Corrupt) for a
+    /// file that is not what its digest says; [`WeightsError::NotFinite`], [`WeightsError::Overflow`] for what the
     /// tensors hold; those of the source and the device.
     pub async fn stream(mut self, source: &Source, mut progress: impl FnMut(Progress)) -> Result<(), Error> {
         self.check()?;
@@ -315,7 +316,10 @@ impl<'a> Weights<'a> {
             // a tensor that is wanted twice is read twice
             let mut open = match stream.take() {
                 Some((file, at, open)) if file == info.file && at <= info.range.start => (at, open),
-                _ => {
+                before => {
+                    if let Some((.., open)) = before {
+                        open.finish().await?;
+                    }
                     let of_file = self.requests.iter().filter(|(other, _)| other.file == info.file);
                     let end = of_file.map(|(other, _)| other.range.end).max().unwrap_or(info.range.end);
                     let file = &self.checkpoint.files()[info.file];
@@ -338,6 +342,10 @@ impl<'a> Weights<'a> {
                 progress(at);
             }
             stream = Some((info.file, info.range.start + u64::from(request.lines()) * line_bytes, open.1));
+        }
+        // Where a digest is known, the verdict on the last file.
+        if let Some((.., open)) = stream {
+            open.finish().await?;
         }
         uploader.finish().await?;
         let status = device.read(&status, 0..8).await?;

@@ -2,13 +2,17 @@
 //! `fetch` gives the same.
 
 mod blobs;
+mod hub;
 
-use js_sys::{Function, Reflect, global};
+use js_sys::{Function, Promise, Reflect, Uint8Array, global};
+use std::collections::BTreeMap;
 use wasm_bindgen::JsValue;
+use wasm_bindgen_futures::JsFuture;
 use wasm_bindgen_test::wasm_bindgen_test;
 use web_time::Duration;
 use webweft::error::SourceError;
 use webweft::session::{LoadOptions, Session};
+use webweft::source::browser::{self, Options, Spec};
 use webweft::source::{Http, HttpOptions, RetryPolicy, Source, Token};
 
 use crate::common::{device, read_shared, skipped};
@@ -113,6 +117,32 @@ impl Drop for Fetch {
 
 fn data() -> Vec<u8> {
     (0..3_000_000_u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect()
+}
+
+/// By the browser's own hand.
+async fn sha256(bytes: &[u8]) -> String {
+    let code = "return crypto.subtle.digest('SHA-256', bytes).then(hash => \
+        Array.from(new Uint8Array(hash), byte => byte.toString(16).padStart(2, '0')).join(''));";
+    let digest = Function::new_with_args("bytes", code).call1(&JsValue::UNDEFINED, &Uint8Array::from(bytes)).unwrap();
+    JsFuture::from(Promise::from(digest)).await.unwrap().as_string().unwrap()
+}
+
+#[wasm_bindgen_test]
+async fn an_altered_file_is_refused() {
+    let digest = sha256(&data()).await;
+    for (answer, good) in [("return part(head);", true), ("data[2999999] ^= n > 0; return part(head);", false)] {
+        let fetch = Fetch::answering(answer);
+        let digests = BTreeMap::from([("f".to_owned(), digest.clone())]);
+        let spec = Spec::Url { url: "https://h/m".to_owned(), token: None, digests };
+        let source = browser::open(spec, &Options::default(), |notice| panic!("{notice:?}")).await.unwrap();
+        let mut stream = source.stream("f", 100_000..200_000);
+        assert!(stream.next(1000).await.unwrap().unwrap() == &data()[100_000..101_000]);
+        let result = stream.finish().await;
+        assert_eq!(result.is_ok(), good);
+        assert!(good || matches!(result, Err(SourceError::Corrupt { .. })));
+        assert_eq!(source.verified(), if good { 3_000_000 } else { 0 });
+        drop(fetch);
+    }
 }
 
 #[wasm_bindgen_test]

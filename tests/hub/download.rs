@@ -388,6 +388,14 @@ fn a_look_downloads_nothing() {
     assert_eq!(*block_on(source.read("model.safetensors", 0..10)).unwrap(), bytes(10));
     assert_eq!(hub.cdn.log().iter().map(|request| request.range().unwrap().len()).max(), Some(1 << 16));
     assert!(cache.tree().is_empty());
+    // what the Hub has a SHA-256 of is checked, and what it does not list is not asked for
+    hub.faults(|faults| faults.flip = Some((etag(&bytes(3_000_000), true), 2_000_000)));
+    assert!(matches!(block_on(source.read_all("model.safetensors", 1 << 30)), Err(SourceError::Corrupt { .. })));
+    assert_eq!(block_on(source.read_all("model.safetensors", 1 << 30)).unwrap().unwrap(), bytes(3_000_000));
+    assert_eq!(source.verified(), 3_000_000);
+    let asked = hub.requests();
+    assert_eq!(block_on(source.size("generation_config.json")).unwrap(), None);
+    assert_eq!(hub.requests(), asked);
     hub.repo(NAME, |repo| repo.access = crate::fake_hub::Access::Gated("secret".into()));
     assert!(matches!(look(None), Err(SourceError::Gated { .. })));
     let source = look(Some("secret")).unwrap();

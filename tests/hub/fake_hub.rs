@@ -166,9 +166,13 @@ impl State {
             if !repo.knows(&revision) {
                 return error(404, "RevisionNotFound");
             }
-            return Reply::status(200)
-                .with("Content-Type", "application/json")
-                .body(if request.path.contains("/tree/") { repo.tree() } else { repo.info(name) });
+            return Reply::status(200).with("Content-Type", "application/json").body(
+                if request.path.contains("/tree/") {
+                    repo.tree()
+                } else {
+                    repo.info(name, request.query == "blobs=true")
+                },
+            );
         }
         let (name, rest) = split(request.path.trim_start_matches('/'), &["/resolve/"]);
         if let Some(new) = self.renamed.get(name) {
@@ -213,8 +217,20 @@ impl Repo {
         revision == self.commit || self.revisions.iter().any(|known| known == revision)
     }
 
-    fn info(&self, name: &str) -> String {
-        let files: Vec<_> = self.files.keys().map(|name| serde_json::json!({ "rfilename": name })).collect();
+    fn info(&self, name: &str, sizes: bool) -> String {
+        let file = |(name, (bytes, large)): (&String, &(Vec<u8>, bool))| {
+            let mut file = serde_json::json!({ "rfilename": name });
+            if sizes {
+                file["size"] = bytes.len().into();
+                file["blobId"] = etag(bytes, false).into();
+            }
+            if sizes && *large {
+                let sha256 = etag(bytes, true);
+                file["lfs"] = serde_json::json!({ "sha256": sha256, "size": bytes.len(), "pointerSize": 134 });
+            }
+            file
+        };
+        let files: Vec<_> = self.files.iter().map(file).collect();
         serde_json::json!({ "id": name, "sha": self.commit, "siblings": files }).to_string()
     }
 

@@ -404,6 +404,104 @@ fn no_answer_makes_it_panic_or_wait() {
     assert!(read_well > 10, "{read_well}");
 }
 
+fn open_checked(server: &Server, digest: &str) -> Result<Source, SourceError> {
+    let mut options = HttpOptions::default();
+    options.retry = RetryPolicy { retries: 3, backoff: Duration::from_millis(1) };
+    options.digests.insert("f".to_owned(), digest.to_owned());
+    Http::open(&server.url, options).map(Source::Http)
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    crate::fake_hub::etag(bytes, true)
+}
+
+/// All of a file is hashed, whatever is wanted of it.
+#[test]
+fn a_digest_is_of_the_whole_file() {
+    let data = bytes(5 << 20);
+    let size = data.len() as u64;
+    let server = plain(data.clone());
+    for (start, skip, take, end) in [
+        (0, 0, size, size),
+        (100, 0, size - 100, size),
+        (10, 3 << 20, 1000, size),
+        (3 << 20, 100, 10, (3 << 20) + 200),
+        (0, 0, 0, size),
+        (size, 0, 0, size),
+    ] {
+        let source = open_checked(&server, &sha256(&data).to_uppercase()).unwrap();
+        block_on(async {
+            source.read("f", 0..8).await.unwrap();
+            source.read("f", 8..100_000).await.unwrap();
+            server.forget();
+            let mut stream = source.stream("f", start..end);
+            stream.skip(skip).await.unwrap();
+            if take > 0 {
+                let at = (start + skip) as usize;
+                assert!(stream.next(take as usize).await.unwrap().unwrap() == &data[at..at + take as usize]);
+            }
+            stream.finish().await.unwrap();
+            assert_eq!((source.verified(), server.log().len()), (size, 1));
+        });
+    }
+    assert_eq!(open(&server).verified(), 0);
+    for digest in ["", "sha256", &sha256(&data)[1..]] {
+        assert!(matches!(open_checked(&server, digest), Err(SourceError::BadDigest { .. })));
+    }
+}
+
+#[test]
+fn an_altered_file_is_refused() {
+    let data = bytes(3 << 20);
+    let corrupt = |error: SourceError, word: &str| {
+        assert!(matches!(&error, SourceError::Corrupt { file, .. } if file == "f"), "{error}");
+        assert!(error.to_string().contains(word), "{error}");
+    };
+    // in the header, in what is wanted, between, behind
+    for at in [3, 1 << 20, 2 << 20, (3 << 20) - 1] {
+        let mut altered = data.clone();
+        altered[at] ^= 1;
+        let (server, digest) = (plain(altered), sha256(&data));
+        let source = open_checked(&server, &digest).unwrap();
+        corrupt(block_on(source.read_all("f", 3 << 20)).unwrap_err(), &digest);
+        block_on(async {
+            let mut stream = source.stream("f", 1_000_000..2_000_000);
+            stream.next(500_000).await.unwrap().unwrap();
+            corrupt(stream.finish().await.unwrap_err(), &digest);
+        });
+        assert_eq!(source.verified(), 0);
+    }
+    // right in the long answer, and not where the header was read
+    let (altered, served) = ([&[0; 100], &data[100..]].concat(), Mutex::new(0));
+    let (digest, good) = (sha256(&data), data.clone());
+    let server = Server::start(move |request| {
+        *served.lock().unwrap() += 1;
+        Reply::file(request, if *served.lock().unwrap() == 1 { &altered } else { &good }, "\"1\"")
+    });
+    let source = open_checked(&server, &digest).unwrap();
+    block_on(async {
+        assert_eq!(*source.read("f", 0..50).await.unwrap(), [0; 50]);
+        corrupt(source.stream("f", 200..300).finish().await.unwrap_err(), "were others before");
+    });
+}
+
+/// What was not read to its end has no verdict.
+#[test]
+fn a_stream_that_failed_is_not_finished() {
+    let data = bytes(3 << 20);
+    let copy = data.clone();
+    let server = Server::start(move |request| {
+        let cut = (request.range().unwrap().start > 0).then_some(0);
+        Reply { cut: cut.or(Some(1 << 20)), ..Reply::file(request, &copy, "\"1\"") }
+    });
+    let source = open_checked(&server, &sha256(&data)).unwrap();
+    block_on(async {
+        let mut stream = source.stream("f", 0..3 << 20);
+        assert!(matches!(stream.next(3 << 20).await, Some(Err(SourceError::Unreachable { .. }))));
+        assert!(matches!(stream.finish().await, Err(SourceError::Unreachable { .. })));
+    });
+}
+
 #[test]
 fn names_and_addresses_are_checked() {
     let server = plain(bytes(1));

@@ -16,14 +16,16 @@ pub(super) mod transfer;
 
 pub use retry::RetryPolicy;
 
+use super::digest::{self, Check, Digest};
 use super::url::Url;
 use super::{Token, check_range, shorten};
 use crate::error::SourceError;
 use answer::Version;
 use client::Client;
 use retry::Retry;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use transfer::{Link, Transfer};
 
@@ -42,6 +44,8 @@ pub struct HttpOptions {
     pub token: Option<Token>,
     /// When failed requests are made again.
     pub retry: RetryPolicy,
+    /// SHA-256 of files by their names, in hexadecimal digits: such a file is checked, and an altered one refused.
+    pub digests: BTreeMap<String, String>,
 }
 
 /// The files below an `http` or `https` address.
@@ -50,8 +54,13 @@ pub struct Http {
     base: Url,
     client: Client,
     options: HttpOptions,
+    digests: BTreeMap<String, Digest>,
+    /// The names of all files, where they are known: nothing else is asked for.
+    listed: Option<BTreeSet<String>>,
     /// What is known of the files that were asked for; `None` where there is no such file.
     files: Mutex<BTreeMap<String, Option<Arc<Facts>>>>,
+    /// Bytes that are known to be right.
+    verified: AtomicU64,
 }
 
 /// What the first answer told of a file.
@@ -62,6 +71,8 @@ pub(super) struct Facts {
     /// Its first bytes; all of it, where it is small.
     head: Vec<u8>,
     ranges: bool,
+    /// What was read of a file with a digest, and used before the whole of it is known to be right.
+    seen: Mutex<Vec<(Range<u64>, Digest)>>,
 }
 
 /// A request, for the client of the target.
@@ -80,7 +91,6 @@ pub(super) struct Request<'a> {
 pub(super) enum Follow {
     Everywhere,
     /// One to another host is an answer.
-    #[cfg(not(target_arch = "wasm32"))]
     SameOrigin,
 }
 
@@ -113,13 +123,28 @@ impl Http {
     /// every file. Nothing is asked yet.
     ///
     /// # Errors
-    /// [`SourceError::BadUrl`].
+    /// [`SourceError::BadUrl`], [`SourceError::BadDigest`].
     pub fn open(url: &str, options: HttpOptions) -> Result<Self, SourceError> {
         let base = Url::parse(url)?;
         if [".safetensors", ".json", ".gguf"].iter().any(|end| base.path().ends_with(end)) {
             return Err(SourceError::BadUrl { url: base.shown(), why: "it is that of a file" });
         }
-        Ok(Self { base, client: Client::new(), options, files: Mutex::default() })
+        let digests = digest::parse_all(&options.digests)?;
+        Ok(Self {
+            base,
+            client: Client::new(),
+            options,
+            digests,
+            listed: None,
+            files: Mutex::default(),
+            verified: AtomicU64::new(0),
+        })
+    }
+
+    /// The same, where all names are known.
+    pub(super) fn with_names(mut self, names: impl IntoIterator<Item = String>) -> Self {
+        self.listed = Some(names.into_iter().collect());
+        self
     }
 
     /// The address, without its query.
@@ -139,6 +164,9 @@ impl Http {
 
     /// What is known of a file, asked for now if nothing is. The name has been checked.
     pub(super) async fn facts(&self, name: &str) -> Result<Option<Arc<Facts>>, SourceError> {
+        if self.listed.as_ref().is_some_and(|names| !names.contains(name)) {
+            return Ok(None);
+        }
         // Nothing that could panic happens under the lock.
         if let Some(known) = self.files.lock().unwrap_or_else(PoisonError::into_inner).get(name) {
             return Ok(known.clone());
@@ -182,7 +210,7 @@ impl Http {
             }
         };
         let version = Version { size: Some(size), ..transfer.version().clone() };
-        Ok(Some(Facts { size, version, head, ranges: transfer.gives_ranges() }))
+        Ok(Some(Facts { size, version, head, ranges: transfer.gives_ranges(), seen: Mutex::default() }))
     }
 
     /// For a server that hides the size in its answer to a range.
@@ -195,13 +223,45 @@ impl Http {
     pub(super) async fn read(&self, name: &str, range: Range<u64>) -> Result<Vec<u8>, SourceError> {
         let facts = self.facts(name).await?.ok_or_else(|| self.missing(name))?;
         facts.check(name, &range)?;
-        if range.end <= facts.head.len() as u64 {
-            return Ok(facts.head[range.start as usize..range.end as usize].to_vec());
-        }
         let mut out = Vec::new();
-        let count = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
-        self.transfer(name, range, &facts).fill(&mut out, count).await?;
+        if range.end <= facts.head.len() as u64 {
+            out.extend_from_slice(&facts.head[range.start as usize..range.end as usize]);
+        } else {
+            let count = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
+            self.transfer(name, range.clone(), &facts).fill(&mut out, count).await?;
+        }
+        if let Some(want) = self.digests.get(name) {
+            if range == (0..facts.size) {
+                let mut check = Check::new(*want, Vec::new());
+                check.update(&out);
+                self.judge(name, check)?;
+            } else {
+                facts.remember(range, digest::of(&out));
+            }
+        }
         Ok(out)
+    }
+
+    pub(super) fn verified(&self) -> u64 {
+        self.verified.load(Ordering::Relaxed)
+    }
+
+    /// What a stream of the whole file is checked against, if that is known.
+    pub(super) fn checking(&self, name: &str, facts: &Facts) -> Option<Check> {
+        let seen = || facts.seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        self.digests.get(name).map(|want| Check::new(*want, seen()))
+    }
+
+    /// Says of a file that has passed whether it is right.
+    pub(super) fn judge(&self, name: &str, check: Check) -> Result<(), SourceError> {
+        let bytes = check.bytes();
+        match check.verdict() {
+            Some(detail) => Err(SourceError::Corrupt { repo: self.describe(), file: shorten(name), detail }),
+            None => {
+                self.verified.fetch_add(bytes, Ordering::Relaxed);
+                Ok(())
+            }
+        }
     }
 
     /// A long answer. The range has been checked against `facts`.
@@ -215,6 +275,15 @@ impl Http {
 }
 
 impl Facts {
+    /// Notes what was read; a header is read by few reads, and who reads more of them than are noted is no loader.
+    fn remember(&self, range: Range<u64>, digest: Digest) {
+        const MOST: usize = 64;
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if seen.len() < MOST && !seen.contains(&(range.clone(), digest)) {
+            seen.push((range, digest));
+        }
+    }
+
     /// Refuses a range that does not lie within the file.
     pub(super) fn check(&self, name: &str, range: &Range<u64>) -> Result<(), SourceError> {
         check_range(name, self.size, range)

@@ -1,13 +1,14 @@
 //! Which files of a repository are fetched: those that the engine reads.
 
 use crate::source::check_name;
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 pub(super) const CONFIG: &str = "config.json";
 pub(super) const SINGLE: &str = "model.safetensors";
 pub(super) const INDEX: &str = "model.safetensors.index.json";
 
 /// Fetched where they are; that they are not is kept in mind, so that a commit is only asked for once.
+#[cfg(not(target_arch = "wasm32"))]
 pub(super) const OPTIONAL: [&str; 8] = [
     "generation_config.json",
     "tokenizer.json",
@@ -21,7 +22,17 @@ pub(super) const OPTIONAL: [&str; 8] = [
 
 /// What a repository offers, of the names that could be files at all.
 #[derive(Debug)]
-pub(super) struct Listing(BTreeSet<String>);
+pub(super) struct Listing(BTreeMap<String, Listed>);
+
+/// What the Hub says of a file, where it was asked to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(in crate::source) struct Listed {
+    pub size: Option<u64>,
+    /// Of a large file.
+    pub sha256: Option<String>,
+    /// Another word for its content: the hash that git has of it.
+    pub blob: Option<String>,
+}
 
 /// Where the weights are.
 #[derive(Debug, PartialEq, Eq)]
@@ -36,20 +47,31 @@ pub(super) enum WeightFiles {
 impl Listing {
     /// The server's names are as hostile as any: what could leave a folder is left out, and so is what lies in folders, since
     /// nothing there is read.
-    pub fn new(names: impl IntoIterator<Item = String>) -> Self {
+    pub fn new(files: impl IntoIterator<Item = (String, Listed)>) -> Self {
         let plain = |name: &String| !name.contains('/') && check_name(name).is_ok();
-        Self(names.into_iter().filter(plain).collect())
+        Self(files.into_iter().filter(|(name, _)| plain(name)).collect())
     }
 
     pub fn has(&self, name: &str) -> bool {
-        self.0.contains(name)
+        self.0.contains_key(name)
+    }
+
+    pub fn names(&self) -> impl Iterator<Item = String> {
+        self.0.keys().cloned()
+    }
+
+    /// SHA-256 of the files that the Hub has one of.
+    pub fn digests(&self) -> BTreeMap<String, String> {
+        let digest = |(name, file): (&String, &Listed)| Some((name.clone(), file.sha256.clone()?));
+        self.0.iter().filter_map(digest).collect()
     }
 
     /// Everything but the weights.
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn small_files(&self) -> Vec<&str> {
         let is_template = |name: &str| name.rsplit_once('.').is_some_and(|(_, extension)| extension == "jinja");
         self.0
-            .iter()
+            .keys()
             .map(String::as_str)
             .filter(|name| *name == CONFIG || OPTIONAL.contains(name) || is_template(name))
             .collect()
@@ -64,7 +86,7 @@ impl Listing {
         } else {
             let known =
                 [".safetensors", ".gguf", "pytorch_model.bin", "pytorch_model.bin.index.json", ".bin", ".onnx", ".h5"];
-            let found = known.iter().find_map(|end| self.0.iter().find(|name| name.ends_with(end)));
+            let found = known.iter().find_map(|end| self.0.keys().find(|name| name.ends_with(end)));
             WeightFiles::Other(found.cloned())
         }
     }
@@ -72,10 +94,11 @@ impl Listing {
 
 /// The shards that an index names, or why it names none. Names with a path in them are refused, as they are when the index is
 /// read.
+#[cfg(not(target_arch = "wasm32"))]
 pub(super) fn shards(index: &[u8]) -> Result<Vec<String>, String> {
     let json: serde_json::Value = serde_json::from_slice(index).map_err(|error| error.to_string())?;
     let map = json.get("weight_map").and_then(serde_json::Value::as_object).ok_or("it has no weight_map")?;
-    let mut names = BTreeSet::new();
+    let mut names = std::collections::BTreeSet::new();
     for file in map.values() {
         let name = file.as_str().ok_or("its weight_map has what is no name")?;
         if name.contains('/') || check_name(name).is_err() {
@@ -86,12 +109,12 @@ pub(super) fn shards(index: &[u8]) -> Result<Vec<String>, String> {
     Ok(names.into_iter().collect())
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(target_arch = "wasm32")))]
 mod tests {
     use super::*;
 
     fn listing(names: &[&str]) -> Listing {
-        Listing::new(names.iter().map(|&name| name.to_owned()))
+        Listing::new(names.iter().map(|&name| (name.to_owned(), Listed::default())))
     }
 
     #[test]

@@ -1,31 +1,46 @@
 //! Where models come from and where they are kept: what the environment says, by the names that `huggingface_hub` gave.
 
+#[cfg(not(target_arch = "wasm32"))]
 use crate::error::SourceError;
 use crate::source::{RetryPolicy, Token};
+#[cfg(not(target_arch = "wasm32"))]
 use std::ffi::OsString;
+#[cfg(not(target_arch = "wasm32"))]
 use std::path::{Path, PathBuf};
 
 /// The Hub of Hugging Face.
 const ENDPOINT: &str = "https://huggingface.co";
 
-/// How a [`Hub`](super::Hub) is reached, and where it keeps what it downloads.
+/// How a [`Hub`](super::Hub) is reached, and natively where it keeps what it downloads.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct HubOptions {
     /// `https://huggingface.co`, or what stands in for it.
     pub endpoint: String,
     /// The cache folder, shared with `huggingface_hub`.
+    #[cfg(not(target_arch = "wasm32"))]
     pub cache: PathBuf,
     /// For private and gated models; goes to the endpoint and to no other host.
     pub token: Option<Token>,
     /// Whether only the cache is asked.
+    #[cfg(not(target_arch = "wasm32"))]
     pub offline: bool,
     /// Whether a snapshot is made of links into the blobs, where the system makes them; else its files are moved there.
+    #[cfg(not(target_arch = "wasm32"))]
     pub symlinks: bool,
     /// When failed requests are made again.
     pub retry: RetryPolicy,
 }
 
+#[cfg(target_arch = "wasm32")]
+impl Default for HubOptions {
+    /// The Hub, without a token.
+    fn default() -> Self {
+        Self { endpoint: ENDPOINT.to_owned(), token: None, retry: RetryPolicy::default() }
+    }
+}
+
+#[cfg(not(target_arch = "wasm32"))]
 impl HubOptions {
     /// The Hub, with `cache` as its folder, without a token.
     #[must_use]
@@ -88,6 +103,7 @@ impl HubOptions {
 }
 
 /// `~/x` in the user's folder, as `huggingface_hub` has it.
+#[cfg(not(target_arch = "wasm32"))]
 fn expand(path: PathBuf, user: Option<&Path>) -> PathBuf {
     match (path.strip_prefix("~"), user) {
         (Ok(rest), Some(user)) => user.join(rest),
@@ -95,7 +111,7 @@ fn expand(path: PathBuf, user: Option<&Path>) -> PathBuf {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(target_arch = "wasm32")))]
 mod tests {
     use super::*;
 

@@ -17,6 +17,7 @@ impl RepoId {
     }
 
     /// Its folder in the cache.
+    #[cfg(not(target_arch = "wasm32"))]
     pub(super) fn folder(&self) -> String {
         format!("models--{}", self.0.replace('/', "--"))
     }

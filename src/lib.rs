@@ -54,4 +54,5 @@ pub mod shaders;
 pub mod source;
 pub mod step;
 pub mod tensor;
+pub mod web;
 pub mod weights;

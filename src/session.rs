@@ -1,6 +1,6 @@
 //! The API: open a model, generate, look inside.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::checkpoint::{self, Checkpoint};
 use crate::device::Device;
@@ -24,6 +24,9 @@ pub struct LoadOptions {
     pub context: Option<u32>,
     /// The most tokens of a prompt in one step. `None`: by [`managers::prefill_chunk`], 512 for small models, fewer for large.
     pub prefill_chunk: Option<u32>,
+    /// Compile the kernels of short prompts and of decoding before the weights are read. In a browser that goes on while bytes
+    /// arrive; elsewhere it only moves the wait from the first answer to loading.
+    pub warm_up: bool,
 }
 
 /// What is to be continued.
@@ -53,8 +56,12 @@ pub struct Session {
     engine: Engine,
     tokenizer: Option<Tokenizer>,
     chat_template: ChatTemplate,
+    /// what `config.json` says, and what `generation_config.json` says over it
+    base: GenerateOptions,
+    generation_config: Value,
     defaults: GenerateOptions,
     precision: Precision,
+    model_type: String,
     architecture: Architecture,
     traffic: Traffic,
     extra: Vec<String>,
@@ -70,16 +77,18 @@ impl Session {
         device: &Device,
         source: &Source,
         options: &LoadOptions,
-        progress: impl FnMut(Progress),
+        progress: impl FnMut(Progress<'_>),
     ) -> Result<Self, Error> {
         let place = source.describe();
         let json = checkpoint::read_json(source, "config.json", MAX_CONFIG).await?;
         let json = json.ok_or_else(|| ConfigError::Missing { place: place.clone() })?;
         let ModelConfig::Decoder(config) = ModelConfig::from_json(&json)?;
+        let model_type = json["model_type"].as_str().unwrap_or_default().to_owned();
         let (bos_token_id, eos_token_id) = (config.bos_token_id, config.eos_token_id.clone());
-        let json = checkpoint::read_json(source, "generation_config.json", MAX_CONFIG).await?.unwrap_or(Value::Null);
-        let defaults =
-            GenerateOptions { bos_token_id, eos_token_id, ..GenerateOptions::default() }.with_config(&json)?;
+        let generation_config = checkpoint::read_json(source, "generation_config.json", MAX_CONFIG).await?;
+        let generation_config = generation_config.unwrap_or(Value::Null);
+        let base = GenerateOptions { bos_token_id, eos_token_id, ..GenerateOptions::default() };
+        let defaults = base.clone().with_config(&generation_config)?;
         let tokenizer = Tokenizer::load(source).await?;
         if let Some(tokenizer) = &tokenizer
             && tokenizer.base_vocab_size() > config.vocab_size as usize
@@ -96,8 +105,6 @@ impl Session {
         let model = Decoder::load(&mut weights, &config, precision.weights)?;
         let extra = weights.extra();
         let (bytes, used) = (weights.bytes(), weights.parameters());
-        weights.stream(source, progress).await?;
-
         let cache = CacheShape::of(&config, precision.activations);
         let architecture = Architecture::of(&ModelConfig::Decoder(config.clone()));
         let table = precision.weights.embedding.row_bytes(config.embedding.size) * u64::from(config.vocab_size);
@@ -105,8 +112,26 @@ impl Session {
         let traffic = Traffic::new(&architecture, &cache, read, used);
         let context = options.context.unwrap_or_else(|| cache.default_context(device.max_binding()));
         let chunk = options.prefill_chunk.unwrap_or_else(|| managers::prefill_chunk(parameters));
-        let engine = Engine::new(device, model, config, precision, context, chunk)?;
-        Ok(Self { engine, tokenizer, chat_template, defaults, precision, architecture, traffic, extra, place })
+        let mut engine = Engine::new(device, model, config, precision, context, chunk)?;
+        if options.warm_up {
+            weights.check()?;
+            engine.warm_up()?;
+        }
+        weights.stream(source, progress).await?;
+        Ok(Self {
+            engine,
+            tokenizer,
+            chat_template,
+            base,
+            generation_config,
+            defaults,
+            precision,
+            model_type,
+            architecture,
+            traffic,
+            extra,
+            place,
+        })
     }
 
     /// What runs.
@@ -124,6 +149,18 @@ impl Session {
     #[must_use]
     pub fn precision(&self) -> Precision {
         self.precision
+    }
+
+    /// `model_type`, as `config.json` says.
+    #[must_use]
+    pub fn model_type(&self) -> &str {
+        &self.model_type
+    }
+
+    /// `generation_config.json` as it is; null where there is none.
+    #[must_use]
+    pub fn generation_config(&self) -> &Value {
+        &self.generation_config
     }
 
     /// The model's sizes.
@@ -203,11 +240,40 @@ impl Session {
     /// after a turn, and many configurations forget.
     #[must_use]
     pub fn chat_defaults(&self) -> GenerateOptions {
-        let mut options = self.defaults.clone();
+        self.ending_turns(self.defaults.clone())
+    }
+
+    fn ending_turns(&self, mut options: GenerateOptions) -> GenerateOptions {
         let tokenizer = self.tokenizer.as_ref().zip(self.chat_template.token("eos_token"));
         let eos = tokenizer.and_then(|(tokenizer, eos)| tokenizer.token_to_id(eos));
-        options.eos_token_id.extend(eos.filter(|eos| !self.defaults.eos_token_id.contains(eos)));
+        let eos = eos.filter(|eos| !options.eos_token_id.contains(eos));
+        options.eos_token_id.extend(eos);
         options
+    }
+
+    /// The settings of a request, by the names of `generation_config.json`, over those of that file. `chat`: over
+    /// [`chat_defaults`](Self::chat_defaults).
+    ///
+    /// # Errors
+    /// [`GenerateError::Setting`] for a value of the request that cannot be.
+    pub fn options(&self, request: &Map<String, Value>, chat: bool) -> Result<GenerateOptions, Error> {
+        let mut merged = self.generation_config.as_object().cloned().unwrap_or_default();
+        if ["max_new_tokens", "max_length"].iter().any(|name| request.contains_key(*name)) {
+            merged.remove("max_new_tokens");
+            merged.remove("max_length");
+        }
+        merged.extend(request.iter().filter(|(_, v)| !v.is_null()).map(|(name, v)| (name.clone(), v.clone())));
+        let mut options = self.base.clone().with_config(&Value::Object(merged)).map_err(|error| match error {
+            GenerateError::Config { field: name, got, expected } if request.contains_key(name) => {
+                GenerateError::Setting { name, got, expected }
+            }
+            other => other,
+        })?;
+        if let (Some(most), None) = (request.get("max_length").and_then(Value::as_u64), request.get("max_new_tokens")) {
+            // in a file, transformers' default of 20 says nothing; in a request it does
+            (options.max_length, options.max_new_tokens) = (usize::try_from(most).ok(), usize::MAX);
+        }
+        Ok(if chat && !request.contains_key("eos_token_id") { self.ending_turns(options) } else { options })
     }
 
     /// Begins to generate after `prompt`. An empty one is `options.bos_token_id`.
@@ -229,12 +295,26 @@ impl Session {
         prompt: impl Into<Prompt<'_>>,
         options: GenerateOptions,
     ) -> Result<TextGeneration<'_>, Error> {
+        self.resume_text(prompt, &[], options).await
+    }
+
+    /// As [`generate_text`](Self::generate_text), of a text that has already given out the tokens `given`, on a device that is
+    /// now lost, say: what comes is what would have come after them.
+    ///
+    /// # Errors
+    /// As [`generate_text`](Self::generate_text).
+    pub async fn resume_text(
+        &mut self,
+        prompt: impl Into<Prompt<'_>>,
+        given: &[u32],
+        options: GenerateOptions,
+    ) -> Result<TextGeneration<'_>, Error> {
         let ids = match prompt.into() {
             Prompt::Text(text) => self.encode(text)?,
             Prompt::Ids([]) => options.bos_token_id.into_iter().collect(),
             Prompt::Ids(ids) => ids.to_vec(),
         };
-        self.engine.generate_text(self.tokenizer.as_ref(), &ids, options).await
+        self.engine.generate_text(self.tokenizer.as_ref(), &ids, given, options).await
     }
 
     /// The model once over `ids`: every position's hidden state and logits.

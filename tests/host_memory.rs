@@ -114,7 +114,7 @@ async fn loading_a_gigabyte_takes_at_most_64_mib_of_the_host() {
         // whole, since wgpu zeroes it then. So at most one buffer more than what was written is the device's.
         let mut strict = 0.0f64;
         let of_device = device.clone();
-        let progress = |at: webweft::weights::Progress| {
+        let progress = |at: webweft::weights::Progress<'_>| {
             let now = of_device.ledger().snapshot();
             let weights = now.of(webweft::device::Category::Weights);
             let largest = of_device.ledger().entries().iter().map(|e| e.size).max().unwrap();

@@ -355,7 +355,11 @@ struct Owned {
 }
 
 impl Drop for Owned {
+    /// The memory is free when what was submitted with it is done; a browser would keep it until its next garbage collection.
     fn drop(&mut self) {
+        if let Some(buffer) = &self.wgpu {
+            buffer.destroy();
+        }
         self.ledger.leave(self.entry);
     }
 }

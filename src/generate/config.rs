@@ -14,7 +14,7 @@ impl GenerateOptions {
     /// What `json`, a `generation_config.json`, says over these options, as transformers understands it: without `do_sample`,
     /// temperature and cut-offs count for nothing; with it, temperature is 1 and top-k 50 where they are absent;
     /// `max_new_tokens` goes before `max_length`, whose default of 20 counts for nothing. Unknown keys are ignored, `null` is
-    /// absent.
+    /// absent. `presence_penalty`, `frequency_penalty`, `seed`, `logprobs` and `lookahead` are understood, too.
     ///
     /// # Errors
     /// [`GenerateError::Config`], by the field's name, for anything of the wrong type or out of its range.
@@ -38,6 +38,8 @@ impl GenerateOptions {
         }
         self.repetition_penalty = c.number("repetition_penalty", self.repetition_penalty)?;
         self.no_repeat_ngram_size = c.whole("no_repeat_ngram_size", self.no_repeat_ngram_size)?;
+        self.presence_penalty = c.number("presence_penalty", self.presence_penalty)?;
+        self.frequency_penalty = c.number("frequency_penalty", self.frequency_penalty)?;
         self.min_new_tokens = c.whole("min_new_tokens", self.min_new_tokens as u32)? as usize;
         self.min_length = c.whole("min_length", self.min_length as u32)? as usize;
         if let Some(most) = c.at_least_1("max_new_tokens")? {
@@ -61,6 +63,9 @@ impl GenerateOptions {
             Value::String(one) => vec![one.clone()],
             _ => c.list("stop_strings", "a text, or a list of texts", |v| v.as_str().map(String::from))?,
         };
+        self.seed = c.get("seed", "a whole number of at most 64 bits", Value::as_u64)?.unwrap_or(self.seed);
+        self.logprobs = c.whole_in("logprobs", 0..=u64::from(u32::MAX))?.map(|n| n as usize).or(self.logprobs);
+        self.lookahead = c.whole("lookahead", self.lookahead as u32)? as usize;
         match self.check() {
             Err(GenerateError::Setting { name: field, got, expected }) => {
                 Err(GenerateError::Config { field, got, expected })

@@ -58,6 +58,8 @@ pub(super) struct Prefilled {
 
 /// Keys below which all caches share one bucket.
 const MIN_LIVE: u32 = 128;
+/// Tokens of a prompt that [`Engine::warm_up`] thinks of: enough for the kernels of many rows.
+const WARM_PROMPT: u32 = 64;
 /// Ids that the ring holds: twice the longest lookahead.
 const RING: u32 = 256;
 
@@ -233,6 +235,18 @@ impl Engine {
         }
         self.programs.clear();
         self.state = Some(grown);
+        Ok(())
+    }
+
+    /// Compiles the kernels of prompts that are no longer than `WARM_PROMPT`, and of decoding.
+    ///
+    /// # Errors
+    /// Those of the device.
+    pub fn warm_up(&mut self) -> Result<(), Error> {
+        self.reserve(MIN_LIVE.min(self.context) as usize)?;
+        for rows in [1, WARM_PROMPT.min(self.chunk)] {
+            self.program(Phase::Sample, rows, MIN_LIVE)?;
+        }
         Ok(())
     }
 

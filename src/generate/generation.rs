@@ -88,9 +88,25 @@ impl Engine {
     ///
     /// # Errors
     /// [`GenerateError`] for a prompt or options that cannot be; those of the device.
-    pub async fn generate(&mut self, prompt: &[u32], mut options: GenerateOptions) -> Result<Generation<'_>, Error> {
+    pub async fn generate(&mut self, prompt: &[u32], options: GenerateOptions) -> Result<Generation<'_>, Error> {
+        self.resume(prompt, &[], options).await
+    }
+
+    /// As [`generate`](Self::generate), of a generation that has already given out `given`, on a device that is now lost, say:
+    /// its next token is the one after these.
+    ///
+    /// # Errors
+    /// As [`generate`](Self::generate).
+    pub async fn resume(
+        &mut self,
+        prompt: &[u32],
+        given: &[u32],
+        mut options: GenerateOptions,
+    ) -> Result<Generation<'_>, Error> {
         options.check()?;
         self.check_ids(prompt)?;
+        let so_far = [prompt, given].concat();
+        self.check_ids(&so_far)?;
         if options.logprobs.is_some() {
             options.lookahead = 0;
         }
@@ -100,7 +116,10 @@ impl Engine {
             return Err(GenerateError::PromptTooLong { tokens: prompt.len(), context }.into());
         }
         let sampling = options.sampling(prompt.len());
-        let processors = Processors::new(&options, &sampling, prompt, self.vocab_size())?;
+        let mut processors = Processors::new(&options, &sampling, prompt, self.vocab_size())?;
+        if let Some(processors) = &mut processors {
+            given.iter().for_each(|&id| processors.chosen(id));
+        }
         self.reserve(prompt.len() + limit)?;
         self.reuse_readbacks(options.lookahead).await?;
         self.cached.reserve(prompt.len() + limit);
@@ -113,11 +132,16 @@ impl Engine {
             None => Phase::Sample,
             Some(processors) => {
                 let device = self.device.clone();
-                processors.upload(&device, self.history()?, prompt);
+                processors.upload(&device, self.history()?, &so_far);
                 processors.phase()
             }
         };
-        let prefilled = self.prefill(prompt, phase, 0)?;
+        let ended = match given.last() {
+            Some(id) if options.eos_token_id.contains(id) => Some(FinishReason::Stop),
+            _ if given.len() >= limit => Some(FinishReason::Length),
+            _ => None,
+        };
+        let prefilled = self.prefill(&so_far, phase, given.len())?;
         let vocab = self.vocab_size() as usize;
         let most_ready = options.lookahead.max(1);
         let mut generation = Generation {
@@ -127,24 +151,25 @@ impl Engine {
             logprobs: None,
             prompt: prompt.len(),
             limit,
-            submitted: 0,
-            delivered: 0,
-            reach: (self.reach(prompt.len()) - prompt.len()).saturating_add(1),
+            submitted: given.len(),
+            delivered: given.len(),
+            reach: (self.reach(so_far.len()) - prompt.len()).saturating_add(1),
             bursts: VecDeque::with_capacity(self.readbacks.len()),
             burst: 1,
             collected: started,
             ready: VecDeque::with_capacity(most_ready),
             logits: Vec::with_capacity(if options.lookahead == 0 { vocab } else { 0 }),
             row: None,
-            finish: None,
+            finish: ended,
             failed: None,
             started,
             first_token: None,
-            timing: Timing { prefill_tokens: prompt.len() - prefilled.known, ..Timing::default() },
+            timing: Timing { prefill_tokens: so_far.len() - prefilled.known, ..Timing::default() },
             engine: self,
             options,
         };
         match prefilled.logits {
+            _ if ended.is_some() => {}
             Some(logits) => generation.submit_logits(prefilled.encoder, logits),
             None => generation.submit(prefilled.encoder, 1)?,
         }

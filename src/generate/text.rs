@@ -34,7 +34,8 @@ pub struct TextGeneration<'e> {
 }
 
 impl Engine {
-    /// Begins to generate text after `prompt`; `tokenizer` is that of the model, if it has one.
+    /// Begins to generate text after `prompt`, or goes on after `given`, whose text was given out as well as it
+    /// ([`Engine::resume`]); `tokenizer` is that of the model, if it has one.
     ///
     /// # Errors
     /// As [`Engine::generate`]; [`GenerateError::Setting`] where there are stop strings and no tokenizer; those of the tokenizer.
@@ -42,6 +43,7 @@ impl Engine {
         &mut self,
         tokenizer: Option<&Tokenizer>,
         prompt: &[u32],
+        given: &[u32],
         options: GenerateOptions,
     ) -> Result<TextGeneration<'_>, Error> {
         if tokenizer.is_none() && !options.stop_strings.is_empty() {
@@ -59,8 +61,10 @@ impl Engine {
                 stop_ids.push(id);
             }
         }
-        let generation = self.generate(prompt, options).await?;
-        Ok(TextGeneration { generation, stream, stops, stop_ids })
+        let generation = self.resume(prompt, given, options).await?;
+        let mut this = TextGeneration { generation, stream, stops, stop_ids };
+        given.iter().try_for_each(|&id| this.read(id).map(|_| ()))?;
+        Ok(this)
     }
 }
 
@@ -71,6 +75,18 @@ impl TextGeneration<'_> {
     /// As [`Generation::next`]; those of the tokenizer.
     pub async fn next(&mut self) -> Result<Option<Piece>, Error> {
         let Some(id) = self.generation.next().await? else { return Ok(None) };
+        let (mut text, stopped) = self.read(id)?;
+        if stopped {
+            self.generation.stop();
+        }
+        if self.generation.finish_reason().is_some() {
+            text += &self.stops.flush();
+        }
+        Ok(Some(Piece { id, text, logprobs: self.generation.logprobs().cloned() }))
+    }
+
+    /// The text that a token makes certain, and whether it ends the text.
+    fn read(&mut self, id: u32) -> Result<(String, bool), Error> {
         let mut text = String::new();
         let mut stopped = false;
         if let Some(stream) = &mut self.stream {
@@ -79,13 +95,7 @@ impl TextGeneration<'_> {
                 stopped = self.stops.push(&stream.flush()?, &mut text);
             }
         }
-        if stopped {
-            self.generation.stop();
-        }
-        if self.generation.finish_reason().is_some() {
-            text += &self.stops.flush();
-        }
-        Ok(Some(Piece { id, text, logprobs: self.generation.logprobs().cloned() }))
+        Ok((text, stopped))
     }
 
     /// What is still held back; for a text that is broken off. Empty after its end.

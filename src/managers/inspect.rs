@@ -140,13 +140,27 @@ pub struct OnGpu {
 /// # Errors
 /// Where `config.json` or a tokenizer cannot be read or parsed. What is not supported is no error: [`Inspection::problems`].
 pub async fn inspect(source: &Source, adapter: Option<&AdapterInfo>, budget: Option<u64>) -> Result<Inspection, Error> {
+    let mut this = inspect_weights(source, adapter, budget).await?;
+    let tokenizer = Tokenizer::load(source).await?;
+    this.tokenizer = tokenizer.map(|t| TokenizerFacts { kind: t.kind(), vocab_size: t.vocab_size() });
+    Ok(this)
+}
+
+/// As [`inspect`], without the tokenizer, which may be tens of megabytes.
+///
+/// # Errors
+/// As [`inspect`].
+pub async fn inspect_weights(
+    source: &Source,
+    adapter: Option<&AdapterInfo>,
+    budget: Option<u64>,
+) -> Result<Inspection, Error> {
     let place = source.describe();
     let json = checkpoint::read_json(source, "config.json", MAX_CONFIG).await?;
     let json = json.ok_or_else(|| ConfigError::Missing { place: place.clone() })?;
     let mut problems = Vec::new();
     let config = ModelConfig::from_json(&json).map_err(|error| problems.push(error.to_string())).ok();
     let checkpoint = Checkpoint::open(source).await.map_err(|error| problems.push(error.to_string())).ok();
-    let tokenizer = Tokenizer::load(source).await?;
     let chat = ChatTemplate::load(source).await?;
 
     let names = json["architectures"].as_array().into_iter().flatten();
@@ -160,7 +174,7 @@ pub async fn inspect(source: &Source, adapter: Option<&AdapterInfo>, budget: Opt
         parameters: 0,
         files: Vec::new(),
         stored: Vec::new(),
-        tokenizer: tokenizer.map(|t| TokenizerFacts { kind: t.kind(), vocab_size: t.vocab_size() }),
+        tokenizer: None,
         chat_templates: chat.names().map(str::to_owned).collect(),
         auto: None,
         on_gpu: Vec::new(),

@@ -7,7 +7,7 @@ mod quantization;
 mod roofline;
 
 pub use context::CacheShape;
-pub use inspect::{Architecture, Inspection, OnGpu, Stored, StoredFile, TokenizerFacts, inspect};
+pub use inspect::{Architecture, Inspection, OnGpu, Stored, StoredFile, TokenizerFacts, inspect, inspect_weights};
 pub use prefill::prefill_chunk;
 pub use quantization::{Dtype, Precision, resolve};
 pub use roofline::{Roofline, Traffic};

@@ -55,7 +55,13 @@ impl<'n> Rows<'n> {
 
 /// How far loading is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Progress {
+pub struct Progress<'a> {
+    /// The file that is being read.
+    pub file: &'a str,
+    /// Where in it, in bytes.
+    pub position: u64,
+    /// Its bytes.
+    pub size: u64,
     /// Bytes of the checkpoint that are on the GPU.
     pub loaded: u64,
     /// Bytes that will be.
@@ -294,13 +300,12 @@ impl<'a> Weights<'a> {
     /// [`WeightsError::Mismatch`] before anything is read; [`SourceError::Corrupt`](crate::error::SourceError::Corrupt) for a
     /// file that is not what its digest says; [`WeightsError::NotFinite`], [`WeightsError::Overflow`] for what the
     /// tensors hold; those of the source and the device.
-    pub async fn stream(mut self, source: &Source, mut progress: impl FnMut(Progress)) -> Result<(), Error> {
+    pub async fn stream(mut self, source: &Source, mut progress: impl FnMut(Progress<'_>)) -> Result<(), Error> {
         self.check()?;
         let Memory::Device(device) = self.memory else { return Ok(()) };
         self.requests.sort_by_key(|(info, _)| (info.file, info.range.start));
-        let mut at =
-            Progress { loaded: 0, total: self.requests.iter().map(|(i, _)| i.range.end - i.range.start).sum() };
-        progress(at);
+        let total = self.requests.iter().map(|(i, _)| i.range.end - i.range.start).sum();
+        let mut loaded = 0;
         let status = device.storage_with("load status", Category::Staging, &[u32::MAX; 2])?;
         let mut uploader = Uploader::new(device, &status)?;
         // One stream per file, from the first tensor that is wanted to the last: from an address, one long answer.
@@ -328,6 +333,8 @@ impl<'a> Weights<'a> {
             };
             open.1.skip(info.range.start - open.0).await?;
             let mut first = 0;
+            let file = self.checkpoint.files()[info.file].as_str();
+            let file_size = source.size(file).await?.unwrap_or(0);
             while first < request.lines() {
                 let room = uploader.room(needed.min(line_bytes * u64::from(request.lines() - first))).await?;
                 let fits = (room / line_bytes) as u32;
@@ -338,8 +345,9 @@ impl<'a> Weights<'a> {
                     open.1.next(size as usize).await.expect("the stream goes to the end of its file's last tensor")?;
                 uploader.push(bytes, info.dtype, request, number as u32, first..first + count)?;
                 first += count;
-                at.loaded += bytes.len() as u64;
-                progress(at);
+                loaded += size;
+                let position = info.range.start + u64::from(first) * line_bytes;
+                progress(Progress { file, position, size: file_size, loaded, total });
             }
             stream = Some((info.file, info.range.start + u64::from(request.lines()) * line_bytes, open.1));
         }

@@ -1,0 +1,447 @@
+//! What JavaScript calls: `web/src/worker.ts` is its one caller, and `web/` has the API that pages see. Nothing is decided here:
+//! values of JavaScript become those of Rust, and back.
+#![cfg(target_arch = "wasm32")]
+
+mod convert;
+mod errors;
+mod source;
+
+use std::cell::{Cell, RefCell};
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::task::Poll;
+
+use js_sys::{Function, Promise, Uint32Array};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use wasm_bindgen::prelude::*;
+use wasm_bindgen_futures::JsFuture;
+use web_sys::{AbortSignal, AddEventListenerOptions};
+
+use crate::device::{AdapterInfo, Category, Device, DeviceOptions, LedgerSnapshot, find_adapter};
+use crate::error::Error;
+use crate::generate::{FinishReason, Piece, Timing};
+use crate::managers::{self, Dtype};
+use crate::preprocess::{ChatOptions, Message};
+use crate::session::{LoadOptions, Session};
+use convert::{from_js, to_js};
+use errors::{Failed, invalid};
+
+/// `OpenOptions` of `web/src/wasm.ts`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct OpenOptions {
+    dtype: Option<String>,
+    context: Option<u32>,
+    prefill_chunk: Option<u32>,
+    memory_limit: Option<u64>,
+    portable: bool,
+    #[serde(flatten)]
+    source: source::Options,
+}
+
+impl OpenOptions {
+    /// 4 bits unless something else is asked for: a page has less memory than a desktop.
+    fn dtype(&self) -> Result<Dtype, Failed> {
+        match self.dtype.as_deref() {
+            None | Some("q4") => Ok(Dtype::Q4),
+            Some("f16" | "fp16") => Ok(Dtype::F16),
+            Some("f32" | "fp32") => Ok(Dtype::F32),
+            Some("auto") => Ok(Dtype::Auto),
+            Some(other) => Err(invalid("dtype", &format!("{other:?} is none of q4, f16, f32, auto"))),
+        }
+    }
+
+    fn device(&self) -> DeviceOptions {
+        DeviceOptions { portable: self.portable, memory_limit: self.memory_limit, ..DeviceOptions::default() }
+    }
+}
+
+/// `GenerateRequest` of `web/src/wasm.ts`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Request {
+    prompt: Option<String>,
+    ids: Option<Vec<u32>>,
+    messages: Option<Vec<Message>>,
+    chat: Map<String, Value>,
+    options: Map<String, Value>,
+    given: Vec<u32>,
+}
+
+/// A model on the GPU.
+#[wasm_bindgen]
+#[derive(Debug)]
+pub struct Model {
+    device: Device,
+    /// away while a generation is under way, gone once closed
+    session: RefCell<Option<Session>>,
+    closed: Cell<bool>,
+    info: Value,
+}
+
+#[wasm_bindgen]
+impl Model {
+    /// Opens a model: `ModelSpec`, `OpenOptions`, a listener of `LoadEvent`s.
+    ///
+    /// # Errors
+    /// Errors of JavaScript, whose `name` is that of a class of `web/src/errors.ts`.
+    pub async fn open(
+        spec: JsValue,
+        options: JsValue,
+        on_event: Function,
+        signal: AbortSignal,
+    ) -> Result<Self, JsValue> {
+        let work = Self::opened(&spec, &options, &on_event);
+        until_aborted(&signal, work).await.unwrap_or_else(|| Err(errors::aborted())).map_err(Failed::into)
+    }
+
+    async fn opened(spec: &JsValue, options: &JsValue, on_event: &Function) -> Result<Self, Failed> {
+        let tell = |event: Value| {
+            // A listener that throws is the page's own affair.
+            let _ = on_event.call1(&JsValue::NULL, &to_js(&event));
+        };
+        let started = web_time::Instant::now();
+        let options: OpenOptions = from_js(options, "options")?;
+        tell(json!({ "type": "stage", "stage": "config" }));
+        let load = LoadOptions {
+            dtype: options.dtype()?,
+            context: options.context,
+            prefill_chunk: options.prefill_chunk,
+            warm_up: true,
+        };
+        let device = Device::open(&options.device()).await?;
+        let opened = source::open(spec, &options.source, &tell).await?;
+        let mut files = source::Files::new(&opened, &tell);
+        files.announce_small().await?;
+        let mut bytes = 0;
+        let session = Session::open(&device, opened.source(), &load, |at| {
+            bytes = at.total;
+            files.progress(&at);
+        });
+        let session = session.await?;
+        let from = files.finish();
+        tell(json!({ "type": "stage", "stage": "ready" }));
+        let precision = session.precision();
+        let info = json!({
+            "model_type": session.model_type(),
+            "architecture": session.architecture(),
+            "dtype": precision.dtype.name(),
+            "activations": precision.activations.name(),
+            "context": session.engine().context(),
+            "has_tokenizer": session.tokenizer().is_ok(),
+            "has_chat_template": session.chat_template().names().len() > 0,
+            "extra_tensors": session.extra_tensors(),
+            "generation_defaults": session.generation_config(),
+            "adapter": report(device.info()),
+            "load": { "ms": started.elapsed().as_secs_f64() * 1e3, "bytes": bytes, "from": from },
+        });
+        Ok(Self { device, session: RefCell::new(Some(session)), closed: Cell::new(false), info })
+    }
+
+    /// `ModelInfo`.
+    #[must_use]
+    pub fn info(&self) -> JsValue {
+        to_js(&self.info)
+    }
+
+    /// `MemoryUse`.
+    #[must_use]
+    pub fn memory(&self) -> JsValue {
+        to_js(&memory(&self.device.ledger().snapshot()))
+    }
+
+    /// Token ids of a text.
+    ///
+    /// # Errors
+    /// As [`Model::open`].
+    pub fn encode(&self, text: &str, add_special_tokens: bool) -> Result<Uint32Array, JsValue> {
+        let ids = self.with(|session| Ok(session.tokenizer()?.encode(text, add_special_tokens)?))?;
+        Ok(Uint32Array::from(ids.as_slice()))
+    }
+
+    /// The text of token ids.
+    ///
+    /// # Errors
+    /// As [`Model::open`].
+    pub fn decode(&self, ids: &[u32], skip_special_tokens: bool) -> Result<String, JsValue> {
+        self.with(|session| Ok(session.tokenizer()?.decode(ids, skip_special_tokens)?))
+    }
+
+    /// What the model's template makes of messages.
+    ///
+    /// # Errors
+    /// As [`Model::open`].
+    pub fn chat_prompt(&self, messages: JsValue, options: JsValue) -> Result<String, JsValue> {
+        let messages: Vec<Message> = from_js(&messages, "messages")?;
+        let options = chat_options(from_js(&options, "chat")?)?;
+        self.with(|session| Ok(session.chat_template().render(&messages, &options)?))
+    }
+
+    /// Generates; `on_piece` hears of every token. Aborted, it gives what there is, as `abort`.
+    ///
+    /// # Errors
+    /// As [`Model::open`].
+    pub async fn generate(
+        &self,
+        request: JsValue,
+        on_piece: Function,
+        signal: AbortSignal,
+    ) -> Result<JsValue, JsValue> {
+        let request: Request = from_js(&request, "request")?;
+        let mut taken = self.take()?;
+        let mut done = Done::default();
+        let work = generate(taken.session(), &request, &on_piece, &mut done);
+        match until_aborted(&signal, work).await {
+            None => done.finish_reason = "abort",
+            Some(result) => result?,
+        }
+        Ok(to_js(&done.to_json()))
+    }
+
+    /// Forgets the sequence in the cache.
+    ///
+    /// # Errors
+    /// `BusyError` while a generation is under way.
+    pub fn reset(&self) -> Result<(), JsValue> {
+        self.take()?.session().engine_mut().reset();
+        Ok(())
+    }
+
+    /// Destroys the device, as a driver's reset does: what comes next fails with `DeviceLostError`. For tests of recovery.
+    pub fn lose_device(&self) {
+        self.device.destroy();
+    }
+
+    /// Gives all memory of the GPU back: `MemoryUse` of what is left, which is nothing.
+    ///
+    /// # Errors
+    /// `BusyError` while a generation is under way.
+    pub fn close(&self) -> Result<JsValue, JsValue> {
+        if !self.closed.get() {
+            self.take()?.drop_session();
+            self.closed.set(true);
+            self.device.destroy();
+        }
+        Ok(self.memory())
+    }
+
+    fn with<T>(&self, read: impl FnOnce(&Session) -> Result<T, Error>) -> Result<T, JsValue> {
+        let session = self.session.borrow();
+        let session = session.as_ref().ok_or_else(|| self.unavailable())?;
+        read(session).map_err(|error| Failed::from(error).into())
+    }
+
+    fn take(&self) -> Result<Taken<'_>, Failed> {
+        let session = self.session.borrow_mut().take();
+        session.map(|session| Taken { home: &self.session, session: Some(session) }).ok_or_else(|| self.unavailable())
+    }
+
+    fn unavailable(&self) -> Failed {
+        if self.closed.get() { errors::closed() } else { errors::busy() }
+    }
+}
+
+/// A session that is in use; it goes home at the end, however that comes.
+struct Taken<'a> {
+    home: &'a RefCell<Option<Session>>,
+    session: Option<Session>,
+}
+
+impl Taken<'_> {
+    fn session(&mut self) -> &mut Session {
+        self.session.as_mut().expect("it is only away once this is consumed or dropped")
+    }
+
+    fn drop_session(mut self) {
+        self.session = None;
+    }
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        *self.home.borrow_mut() = self.session.take();
+    }
+}
+
+/// What a generation has given out so far.
+#[derive(Debug, Default)]
+struct Done {
+    text: String,
+    ids: Vec<u32>,
+    prompt_tokens: usize,
+    timing: Timing,
+    finish_reason: &'static str,
+}
+
+impl Done {
+    fn to_json(&self) -> Value {
+        let timing = self.timing;
+        let computed = timing.prefill_tokens;
+        json!({
+            "text": self.text,
+            "ids": self.ids,
+            "prompt_tokens": self.prompt_tokens,
+            "cached_tokens": self.prompt_tokens.saturating_sub(computed),
+            "finish_reason": self.finish_reason,
+            "timing": {
+                "prefill_tokens": computed,
+                "prefill_ms": timing.prefill_ms,
+                "decode_tokens": timing.decode_tokens,
+                "decode_ms": timing.decode_ms,
+            },
+        })
+    }
+}
+
+async fn generate(
+    session: &mut Session,
+    request: &Request,
+    on_piece: &Function,
+    done: &mut Done,
+) -> Result<(), Failed> {
+    let prompt = match (&request.prompt, &request.ids, &request.messages) {
+        (Some(text), None, None) => session.encode(text)?,
+        (None, Some(ids), None) => ids.clone(),
+        (None, None, Some(messages)) => session.chat_prompt(messages, &chat_options(request.chat.clone())?)?,
+        _ => return Err(invalid("prompt", "one of prompt, ids and messages is needed")),
+    };
+    let mut options = session.options(&request.options, request.messages.is_some())?;
+    if !request.options.contains_key("seed") {
+        options.seed = (js_sys::Math::random() * f64::from(u32::MAX)) as u64;
+    }
+    done.prompt_tokens = prompt.len();
+    let tokens = session.tokenizer().ok().cloned();
+    let mut text = session.resume_text(prompt.as_slice(), &request.given, options).await?;
+    while let Some(piece) = text.next().await? {
+        done.text += &piece.text;
+        done.ids.push(piece.id);
+        done.timing = text.timing();
+        // A listener that throws is the page's own affair.
+        let _ = on_piece.call1(&JsValue::NULL, &to_js(&of_piece(&piece, tokens.as_ref())));
+    }
+    done.finish_reason = text.finish_reason().map_or("stop", FinishReason::name);
+    done.timing = text.timing();
+    Ok(())
+}
+
+fn of_piece(piece: &Piece, tokenizer: Option<&crate::preprocess::Tokenizer>) -> Value {
+    let Some(logprobs) = &piece.logprobs else { return json!({ "id": piece.id, "text": piece.text }) };
+    let token = |id: u32| {
+        let text = tokenizer.and_then(|t| t.decode(&[id], false).ok()).unwrap_or_default();
+        let bytes = text.clone().into_bytes();
+        (text, bytes)
+    };
+    let top = logprobs.top.iter().map(|&(id, logprob)| {
+        let (text, bytes) = token(id);
+        json!({ "id": id, "text": text, "bytes": bytes, "logprob": logprob })
+    });
+    let (token, bytes) = token(piece.id);
+    json!({
+        "id": piece.id, "text": piece.text, "token": token, "bytes": bytes,
+        "logprob": logprobs.logprob, "top": top.collect::<Vec<_>>(),
+    })
+}
+
+/// The fields of `chat`: those of [`ChatOptions`], and variables for the template.
+fn chat_options(mut fields: Map<String, Value>) -> Result<ChatOptions, Failed> {
+    let mut options = ChatOptions::default();
+    let list = |name: &'static str, value: Option<Value>| match value {
+        None | Some(Value::Null) => Ok(Vec::new()),
+        Some(Value::Array(items)) => Ok(items),
+        Some(_) => Err(invalid(name, "a list is expected")),
+    };
+    match fields.remove("add_generation_prompt") {
+        None | Some(Value::Null) => {}
+        Some(Value::Bool(add)) => options.add_generation_prompt = add,
+        Some(_) => return Err(invalid("add_generation_prompt", "true or false is expected")),
+    }
+    options.tools = list("tools", fields.remove("tools"))?;
+    options.documents = list("documents", fields.remove("documents"))?;
+    options.template = fields.remove("chat_template").and_then(|name| name.as_str().map(str::to_owned));
+    options.variables = fields;
+    Ok(options)
+}
+
+/// `Inspection`: what a model is and takes, from its config and headers alone.
+///
+/// # Errors
+/// As [`Model::open`].
+#[wasm_bindgen]
+pub async fn inspect(spec: JsValue, options: JsValue, signal: AbortSignal) -> Result<JsValue, JsValue> {
+    let work = async {
+        let options: OpenOptions = from_js(&options, "options")?;
+        let adapter = find_adapter(&options.device()).await?;
+        let opened = source::open(&spec, &options.source.without_cache(), &|_| ()).await?;
+        let seen = managers::inspect_weights(opened.source(), Some(&adapter), options.memory_limit).await?;
+        let mut seen = serde_json::to_value(seen).unwrap_or_default();
+        seen["adapter"] = report(&adapter);
+        Ok::<_, Failed>(to_js(&seen))
+    };
+    until_aborted(&signal, work).await.unwrap_or_else(|| Err(errors::aborted())).map_err(Failed::into)
+}
+
+/// `AdapterReport` of the GPU that this browser gives.
+///
+/// # Errors
+/// `WebGPUUnavailableError`.
+#[wasm_bindgen]
+pub async fn adapter() -> Result<JsValue, JsValue> {
+    let adapter = find_adapter(&DeviceOptions::default()).await;
+    adapter.map(|adapter| to_js(&report(&adapter))).map_err(|error| Failed::from(error).into())
+}
+
+fn report(adapter: &AdapterInfo) -> Value {
+    let has = |feature: &str| adapter.features.contains(&feature);
+    json!({
+        "name": adapter.name,
+        "kind": adapter.kind,
+        "backend": adapter.backend,
+        "driver": adapter.driver,
+        "features": { "shader_f16": has("f16"), "subgroups": has("subgroups"), "timestamps": has("timestamps") },
+        "limits": { "max_binding": adapter.max_binding, "max_buffer": adapter.max_buffer },
+    })
+}
+
+fn memory(ledger: &LedgerSnapshot) -> Value {
+    let by = |bytes: &[u64; 4]| Category::ALL.map(|c| (c.name().to_owned(), json!(bytes[c as usize])));
+    json!({
+        "total": ledger.total,
+        "peak": ledger.peak_total,
+        "categories": Map::from_iter(by(&ledger.current)),
+        "peak_categories": Map::from_iter(by(&ledger.peak)),
+        "wasm": core::arch::wasm32::memory_size(0) as u64 * 65_536,
+    })
+}
+
+/// The result of `work`; `None` where the signal came first: then `work` is dropped, which ends its requests.
+async fn until_aborted<T>(signal: &AbortSignal, work: impl Future<Output = T>) -> Option<T> {
+    if signal.aborted() {
+        return None;
+    }
+    let once = AddEventListenerOptions::new();
+    once.set_once(true);
+    let mut listener = None;
+    let aborted = Promise::new(&mut |resolve, _| {
+        let _ = signal.add_event_listener_with_callback_and_add_event_listener_options("abort", &resolve, &once);
+        listener = Some(resolve);
+    });
+    let (mut work, mut aborted) = (pin!(work), pin!(JsFuture::from(aborted)));
+    let result = poll_fn(|context| match work.as_mut().poll(context) {
+        Poll::Ready(result) => Poll::Ready(Some(result)),
+        Poll::Pending => aborted.as_mut().poll(context).map(|_| None),
+    });
+    let result = result.await;
+    if let Some(listener) = listener {
+        let _ = signal.remove_event_listener_with_callback("abort", &listener);
+    }
+    result
+}
+
+/// Tells the console of a panic, which is a mistake of ours: JavaScript only sees a trap.
+#[wasm_bindgen(start)]
+fn start() {
+    std::panic::set_hook(Box::new(|panic| {
+        web_sys::console::error_1(&format!("webweft: internal error, please report it: {panic}").into());
+    }));
+}

@@ -103,19 +103,22 @@ fn half2(v: vec2<f32>) -> u32 {
     return low | (high << 16u);
 }
 
-// One block of 32: the scale that takes its largest magnitude to -8 or 8 exactly, as ggml's Q4_0 does, in f16.
+// One block of 32: the scale that takes its largest magnitude (of equals a negative one) to -8 or 8 exactly, as ggml's Q4_0 does, in
+// f16.
 @if(d_q4)
 fn encode(r: u32, c: u32, at: u32) -> u32 {
     var block: array<vec4<f32>, 8>;
-    var extreme = 0.0;
+    // a magnitude with its sign below it
+    var extreme = 0u;
     for (var i = 0u; i < 8u; i++) {
         let v = value4(r, c + i * 4u);
         block[i] = v;
         for (var j = 0u; j < 4u; j++) {
-            extreme = select(extreme, v[j], abs(v[j]) > abs(extreme));
+            let bits = bitcast<u32>(v[j]);
+            extreme = max(extreme, (bits << 1u) | (bits >> 31u));
         }
     }
-    let scale_bits = f16_bits(extreme * -0.125);
+    let scale_bits = f16_bits(bitcast<f32>((extreme >> 1u) | (extreme << 31u)) * -0.125);
     if (scale_bits & 0x7fffu) == 0x7c00u {
         atomicMin(&status.overflow, params.tensor);
     }
@@ -123,7 +126,9 @@ fn encode(r: u32, c: u32, at: u32) -> u32 {
     let inverse = select(0.0, 1.0 / scale, scale != 0.0);
     var words = vec4<u32>(0u);
     for (var i = 0u; i < 8u; i++) {
-        let q = vec4<u32>(clamp(floor(block[i] * inverse + 8.5), vec4<f32>(0.0), vec4<f32>(15.0)));
+        // the integer part of `v * inverse + 8.5` is what follows the exponent of that plus 16
+        let shifted = clamp(block[i] * inverse + 24.5, vec4<f32>(16.0), vec4<f32>(31.5));
+        let q = (bitcast<vec4<u32>>(shifted) >> vec4<u32>(19u)) & vec4<u32>(15u);
         words[i / 2u] |= (q.x | (q.y << 4u) | (q.z << 8u) | (q.w << 12u)) << ((i & 1u) * 16u);
     }
     weight[at] = words;

@@ -177,7 +177,7 @@ impl<'a> Graph<'a> {
             .collect();
         let kept = kept.into_iter().map(|id| (id, buffers[id].clone())).collect();
         device.check()?;
-        Ok(Program { dispatches, kept, _params: params_buffer })
+        Ok(Program { dispatches, kept, _bound: buffers, _params: params_buffer })
     }
 }
 
@@ -236,6 +236,8 @@ struct Dispatch {
 pub struct Program {
     dispatches: Vec<Dispatch>,
     kept: Vec<(usize, Buffer)>,
+    /// a buffer is destroyed when the last handle goes, and bind groups are none
+    _bound: Vec<Buffer>,
     _params: Buffer,
 }
 

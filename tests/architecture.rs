@@ -156,6 +156,7 @@ fn one_name_in_four_places() {
         let name = match shader.as_str() {
             "matmul_few" | "matmul_many" => "matmul",
             "attention_merge" => "attention",
+            "convert_dense" => "convert",
             other => other,
         };
         let op = if name == "convert" { "src/weights/upload.rs".to_owned() } else { format!("src/ops/{name}.rs") };

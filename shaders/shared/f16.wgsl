@@ -35,3 +35,25 @@ fn f16_value(bits: u32) -> f32 {
     }
     return bitcast<f32>(sign | ((exponent + 112u) << 23u) | (mantissa << 13u));
 }
+
+// As `f16_bits`, of four magnitudes below 65520 (beyond, no number), given as bits, without a branch: adapters that are CPUs run
+// both sides of one. Subnormals are rounded by an addition, whose last place is 2^-24 there; where an adapter does not round that to
+// the nearest even, their last bit differs.
+fn f16_magnitude4(bits: vec4<u32>) -> vec4<u32> {
+    let odd = (bits >> vec4<u32>(13u)) & vec4<u32>(1u);
+    let normal = (bits - vec4<u32>(0x38000000u - 0x0fffu) + odd) >> vec4<u32>(13u);
+    return select(normal, f16_subnormal4(bits), bits < vec4<u32>(0x38800000u));
+}
+
+fn f16_subnormal4(bits: vec4<u32>) -> vec4<u32> {
+    return bitcast<vec4<u32>>(bitcast<vec4<f32>>(bits) + vec4<f32>(0.5)) - vec4<u32>(0x3f000000u);
+}
+
+// As `f16_value`, of four, as bits.
+fn f16_value4(bits: vec4<u32>) -> vec4<u32> {
+    let sign = (bits & vec4<u32>(0x8000u)) << vec4<u32>(16u);
+    let magnitude = bits & vec4<u32>(0x7fffu);
+    let small = bitcast<vec4<u32>>(vec4<f32>(magnitude) * 5.9604645e-8); // 2^-24
+    let large = (magnitude << vec4<u32>(13u)) + vec4<u32>(0x38000000u);
+    return sign | select(large, small, magnitude < vec4<u32>(0x400u));
+}

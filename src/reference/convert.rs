@@ -97,15 +97,18 @@ pub fn to_q4(weight: &[f32], dim: usize) -> Q4 {
     q4
 }
 
-/// The scale that takes the block's largest magnitude (the first of equals) to -8, and the nibbles.
+/// The scale that takes the block's largest magnitude (of equals a negative one) to -8 or 8, and the nibbles.
 fn quantize(block: &[f32]) -> (f16, [u32; 4]) {
-    let extreme = block.iter().fold(0.0_f32, |most, &v| if v.abs() > most.abs() { v } else { most });
+    // a magnitude with its sign below it
+    let extreme = block.iter().map(|v| v.to_bits().rotate_left(1)).max().unwrap_or(0);
+    let extreme = f32::from_bits(extreme.rotate_right(1));
     let scale = f16::from_f32(extreme * -0.125);
     let inverse = if scale == f16::ZERO { 0.0 } else { 1.0 / scale.to_f32() };
     let mut words = [0; 4];
     for i in 0..Q4_BLOCK {
         let v = block.get(i).copied().unwrap_or(0.0);
-        let nibble = (v * inverse + 8.5).floor().clamp(0.0, 15.0) as u32;
+        // in f32, as kernels compute it: 16 more, so that the nibble stands right behind the exponent
+        let nibble = (v * inverse + 24.5).clamp(16.0, 31.5) as u32 - 16;
         words[i / 8] |= nibble << (i % 8 * 4);
     }
     (scale, words)

@@ -5,7 +5,7 @@ use std::ops::Range;
 use crate::checkpoint::Dtype;
 use crate::device::{Buffer, Category, Device, Readback};
 use crate::error::DeviceError;
-use crate::shaders::{self, ConvertParams, Kernel};
+use crate::shaders::{self, ConvertDenseParams, ConvertParams, Kernel};
 use crate::tensor::{Part, Storage, Weight};
 
 /// Bytes uploaded at once. Three chunks are under way, each in a buffer here and in one of wgpu's.
@@ -57,6 +57,15 @@ impl Request {
         if self.column_group == self.column_padded { UNIT } else { groups * self.column_group }
     }
 
+    /// Elements of a unit of `convert_dense`, where its rows are such: without padding between source and weight, and whole units
+    /// long.
+    fn dense(&self, dtype: Dtype) -> Option<u32> {
+        let unit = if self.to.storage == Storage::Q4 { UNIT } else { 8 };
+        let plain = !self.transposed && self.row_group == self.row_padded && self.column_group == self.column_padded;
+        (plain && source_flag(dtype).is_some() && self.columns == self.to.dim && self.columns.is_multiple_of(unit))
+            .then_some(unit)
+    }
+
     /// Units of a stored row (vec4s; q4: words of scales) before column `column` of the tensor, the first of a piece.
     const fn units_before(&self, column: u32) -> u32 {
         let padded = column / self.column_group * self.column_padded + column % self.column_group;
@@ -77,6 +86,9 @@ impl Request {
 
 /// Elements behind one word of q4 scales.
 const UNIT: u32 = 64;
+
+/// Units that a workgroup of `convert_dense` makes.
+const DENSE_UNITS: u64 = 512;
 
 /// Bytes from one conversion's parameters to the next.
 fn params_slot(device: &Device) -> usize {
@@ -128,7 +140,7 @@ struct Chunk {
 
 struct Conversion {
     kernel: &'static Kernel,
-    params: ConvertParams,
+    params: Vec<u8>,
     offset: u64,
     size: u64,
     part: Part,
@@ -190,6 +202,26 @@ impl<'a> Uploader<'a> {
             if part.first >= high || part.first + part.rows <= low {
                 continue;
             }
+            let size = (bytes.len() as u64).next_multiple_of(4);
+            let (offset, part_of) = (chunk.used, part.clone());
+            if let Some(unit) = request.dense(dtype) {
+                let per_row = request.columns / unit;
+                let params = ConvertDenseParams {
+                    units: (rows.end - rows.start) * per_row,
+                    first: (request.base + rows.start).wrapping_sub(part.first).wrapping_mul(per_row),
+                    limit: part.rows * per_row,
+                    tensor,
+                };
+                chunk.conversions.push(Conversion {
+                    kernel: shaders::CONVERT_DENSE.variant(&flags),
+                    params: bytemuck::bytes_of(&params).to_vec(),
+                    offset,
+                    size,
+                    part: part_of,
+                    groups: u64::from(params.units).div_ceil(DENSE_UNITS),
+                });
+                continue;
+            }
             let params = ConvertParams {
                 rows: rows.end - rows.start,
                 first: rows.start,
@@ -212,10 +244,10 @@ impl<'a> Uploader<'a> {
             };
             chunk.conversions.push(Conversion {
                 kernel: shaders::CONVERT.variant(&flags),
-                params,
-                offset: chunk.used,
-                size: (bytes.len() as u64).next_multiple_of(4),
-                part: part.clone(),
+                params: bytemuck::bytes_of(&params).to_vec(),
+                offset,
+                size,
+                part: part_of,
                 groups: (u64::from(params.rows) * u64::from(units)).div_ceil(64),
             });
         }
@@ -231,7 +263,7 @@ impl<'a> Uploader<'a> {
         let slot_size = params_slot(device);
         let mut params = vec![0; slot_size * chunk.conversions.len()];
         for (slot, conversion) in params.chunks_exact_mut(slot_size).zip(&chunk.conversions) {
-            slot[..size_of::<ConvertParams>()].copy_from_slice(bytemuck::bytes_of(&conversion.params));
+            slot[..conversion.params.len()].copy_from_slice(&conversion.params);
         }
         device.write(&chunk.params, 0, &params);
         let mut encoder = device.encoder();
@@ -240,7 +272,7 @@ impl<'a> Uploader<'a> {
             for (i, conversion) in chunk.conversions.iter().enumerate() {
                 let pipeline = device.pipeline(conversion.kernel, &[])?;
                 let mut resources = vec![
-                    slice(&chunk.params, (i * slot_size) as u64, size_of::<ConvertParams>() as u64),
+                    slice(&chunk.params, (i * slot_size) as u64, conversion.params.len() as u64),
                     slice(&chunk.bytes, conversion.offset, conversion.size),
                     self.status.wgpu().as_entire_binding(),
                     conversion.part.data.wgpu().as_entire_binding(),

@@ -5,7 +5,7 @@ use half::{bf16, f16};
 use webweft::graph::Operand;
 use webweft::reference::convert as reference;
 use webweft::reference::convert::Layout;
-use webweft::shaders::{self, ConvertParams};
+use webweft::shaders::{self, ConvertDenseParams, ConvertParams};
 use webweft::tensor::{Elem, Storage};
 
 use super::{Bench, POISON, STORAGES, pack};
@@ -67,8 +67,19 @@ struct Setup<'a> {
     transposed: bool,
 }
 
-/// Converts, and expects the reference's words: in every row that a source row goes to, and in no other.
+/// Converts by every kernel that can, and expects the reference's words: in every row that a source row goes to, and in no other.
 fn record(bench: &mut Bench, setup: &Setup<'_>, status: [u32; 2]) {
+    record_by(bench, setup, status, None);
+    let unit = if setup.storage == Storage::Q4 { 64 } else { 8 };
+    let Layout { columns, row_group, row_padded, column_group, column_padded, .. } = setup.layout;
+    let padded = row_group != row_padded || column_group != column_padded || columns != setup.weight[1];
+    if !setup.transposed && !padded && columns.is_multiple_of(unit) {
+        record_by(bench, setup, status, Some(unit));
+    }
+}
+
+/// `dense`: by `convert_dense`, in units of so many elements.
+fn record_by(bench: &mut Bench, setup: &Setup<'_>, status: [u32; 2], dense: Option<usize>) {
     let &Setup { source: (source, flag), storage, layout, values, weight, splits, chunks, tensor, transposed } = setup;
     let [rows, dim] = weight;
     let values = source.decode(&source.encode(values));
@@ -102,7 +113,7 @@ fn record(bench: &mut Bench, setup: &Setup<'_>, status: [u32; 2]) {
         Storage::Q4 => "d_q4",
     };
     let name = format!(
-        "convert {source:?} to {storage:?}, {layout:?}, [{rows}, {dim}], parts {splits:?}, chunks {chunks:?}, \
+        "dense {dense:?}, convert {source:?} to {storage:?}, {layout:?}, [{rows}, {dim}], parts {splits:?}, chunks {chunks:?}, \
          transposed {transposed}"
     );
     let reported = bench.buffer(&[u32::MAX; 2]);
@@ -117,6 +128,21 @@ fn record(bench: &mut Bench, setup: &Setup<'_>, status: [u32; 2]) {
                 chunk.resize(chunk.len().next_multiple_of(4), 0xff);
                 let chunk =
                     case.g.device().storage_with("chunk", webweft::device::Category::Staging, &chunk).expect("small");
+                if let Some(unit) = dense {
+                    let per_row = (layout.columns / unit) as u32;
+                    let params = ConvertDenseParams {
+                        units: (end - first) as u32 * per_row,
+                        first: ((layout.base + first) as u32).wrapping_sub(low as u32).wrapping_mul(per_row),
+                        limit: (high - low) as u32 * per_row,
+                        tensor,
+                    };
+                    let mut operands: Vec<Operand<'_>> = vec![(&chunk).into(), (&reported).into(), (&data).into()];
+                    operands.extend(scales.as_ref().map(Operand::from));
+                    let kernel = shaders::CONVERT_DENSE.variant(&[flag, dest]);
+                    let groups = u64::from(params.units).div_ceil(512);
+                    case.g.dispatch(kernel, &[], &params, &operands, groups).expect("it compiles");
+                    continue;
+                }
                 // a unit is a vec4, or a word of scales
                 let unit = if storage == Storage::Q4 { 64 } else { 4 };
                 let per_row = if storage == Storage::Q4 { scale_stride } else { stride4 };
@@ -154,8 +180,8 @@ fn record(bench: &mut Bench, setup: &Setup<'_>, status: [u32; 2]) {
         let (want, want_scales, name) = (of(&want), of(&want_scales), name.clone());
         let buffers: Vec<_> = [&data].into_iter().chain(&scales).collect();
         bench.read(&buffers, move |bytes| {
-            if status[1] != u32::MAX {
-                return; // a scale that f16 cannot hold: what it would stand for does not matter
+            if status != [u32::MAX; 2] {
+                return; // such a tensor is refused: what would stand for it does not matter
             }
             for ((bytes, want), what) in bytes.iter().zip([want, want_scales]).zip(["elements", "scales"]) {
                 let got: Vec<u32> = bytemuck::pod_collect_to_vec(bytes);
@@ -191,6 +217,10 @@ async fn converts_bit_by_bit() {
                     .enumerate()
                     .for_each(|(i, v)| *v *= 8.0_f32.powi((i / layout.columns % 4) as i32 - 3));
                 values.iter_mut().take(32).for_each(|v| *v *= 0.0);
+                // the extreme of a block twice, with either sign
+                if let [.., a, _, _, b, _, c] = values.as_mut_slice() {
+                    (*a, *b, *c) = (-7.0, 7.0, -7.0);
+                }
                 let setup =
                     Setup { source, storage, layout, values: &values, weight, splits, chunks, tensor: 4, transposed };
                 record(&mut bench, &setup, [u32::MAX; 2]);
@@ -207,6 +237,10 @@ async fn converts_bit_by_bit() {
                 check(plain(columns), 5, [8, columns], &[], &[]);
             }
             check(plain(172), 65, [68, 172], &[20, 64], &[7, 40, 41]);
+            for columns in [8, 16, 128, 192] {
+                check(plain(columns), 65, [68, columns], &[20, 64], &[7, 40, 41]);
+            }
+            check(Layout { base: 12, ..plain(64) }, 6, [20, 64], &[16], &[1]);
             // rows of a second tensor, behind 12 of another
             check(Layout { base: 12, ..plain(33) }, 6, [20, 33], &[16], &[1]);
             // three heads of 6 as rows, then as columns, each padded to 8
@@ -260,16 +294,16 @@ async fn reports_what_is_not_finite() {
     let mut bench = Bench::new(&device().await);
     for source in SOURCES {
         for storage in STORAGES {
-            for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
-                let mut values = random(3 * 70, 1);
-                values[2 * 70 + 65] = bad;
-                let layout = plain(70);
+            for (bad, columns) in [(f32::NAN, 70), (f32::NAN, 128), (f32::INFINITY, 128), (f32::NEG_INFINITY, 70)] {
+                let mut values = random(3 * columns, 1);
+                values[2 * columns + 65] = bad;
+                let layout = plain(columns);
                 let setup = Setup {
                     source,
                     storage,
                     layout,
                     values: &values,
-                    weight: [4, 70],
+                    weight: [4, columns],
                     splits: &[],
                     chunks: &[],
                     tensor: 11,
@@ -288,21 +322,23 @@ async fn reports_what_is_not_finite() {
         (SOURCES[0], Storage::Q4, 530_000.0, true),
         (SOURCES[2], Storage::Q4, -1e30, true),
     ] {
-        let mut values = vec![0.0; 3 * 70];
-        values[70] = value;
-        let layout = plain(70);
-        let setup = Setup {
-            source,
-            storage,
-            layout,
-            values: &values,
-            weight: [4, 70],
-            splits: &[],
-            chunks: &[],
-            tensor: 5,
-            transposed: false,
-        };
-        record(&mut bench, &setup, [u32::MAX, if reported { 5 } else { u32::MAX }]);
+        for columns in [70, 128] {
+            let mut values = vec![0.0; 3 * columns];
+            values[columns] = value;
+            let layout = plain(columns);
+            let setup = Setup {
+                source,
+                storage,
+                layout,
+                values: &values,
+                weight: [4, columns],
+                splits: &[],
+                chunks: &[],
+                tensor: 5,
+                transposed: false,
+            };
+            record(&mut bench, &setup, [u32::MAX, if reported { 5 } else { u32::MAX }]);
+        }
     }
     bench.run().await;
 }

@@ -111,11 +111,11 @@ impl Model {
             warm_up: true,
         };
         let device = Device::open(&options.device()).await?;
-        let opened = source::open(spec, &options.source, &tell).await?;
-        let mut files = source::Files::new(&opened, &tell);
+        let source = source::open(spec, &options.source, Some(on_event)).await?;
+        let mut files = source::Files::new(&source, &tell);
         files.announce_small().await?;
         let mut bytes = 0;
-        let session = Session::open(&device, opened.source(), &load, |at| {
+        let session = Session::open(&device, &source, &load, |at| {
             bytes = at.total;
             files.progress(&at);
         });
@@ -372,8 +372,8 @@ pub async fn inspect(spec: JsValue, options: JsValue, signal: AbortSignal) -> Re
     let work = async {
         let options: OpenOptions = from_js(&options, "options")?;
         let adapter = find_adapter(&options.device()).await?;
-        let opened = source::open(&spec, &options.source.without_cache(), &|_| ()).await?;
-        let seen = managers::inspect_weights(opened.source(), Some(&adapter), options.memory_limit).await?;
+        let source = source::open(&spec, &options.source.without_cache(), None).await?;
+        let seen = managers::inspect_weights(&source, Some(&adapter), options.memory_limit).await?;
         let mut seen = serde_json::to_value(seen).unwrap_or_default();
         seen["adapter"] = report(&adapter);
         Ok::<_, Failed>(to_js(&seen))

@@ -87,7 +87,9 @@ fn name(error: &Error) -> &'static str {
             S::RepoNotFound { .. } | S::RevisionNotFound { .. } | S::EntryNotFound { .. } => "ModelNotFoundError",
             S::NoSafetensors { .. } => "UnsupportedModelError",
             S::Corrupt { .. } => "ChecksumError",
-            S::BadUrl { .. } | S::BadRepo { .. } | S::BadRevision { .. } | S::BadName { .. } => "InvalidRequestError",
+            S::BadUrl { .. } | S::BadDigest { .. } | S::BadRepo { .. } | S::BadRevision { .. } | S::BadName { .. } => {
+                "InvalidRequestError"
+            }
             S::FileMissing { .. } | S::OutOfRange { .. } | S::TooLarge { .. } | S::Io { .. } => "CheckpointError",
             _ => "NetworkError",
         },

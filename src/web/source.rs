@@ -1,12 +1,18 @@
 //! Where a page's model comes from, and what the page hears of its files.
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use js_sys::{Function, Object, Reflect};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use wasm_bindgen::JsValue;
+use wasm_bindgen::{JsCast, JsValue};
+use web_sys::Blob;
 
-use super::convert::from_js;
+use super::convert::{from_js, to_js};
 use super::errors::{Failed, invalid};
-use crate::source::{Http, HttpOptions, Source, Token};
+use crate::source::browser::{self, Notice};
+use crate::source::{Source, Token};
 use crate::weights::Progress;
 
 /// How files are read: part of `OpenOptions`.
@@ -23,69 +29,101 @@ impl Options {
     pub fn without_cache(&self) -> Self {
         Self { cache: Some("none".to_owned()), ..self.clone() }
     }
-}
 
-/// `ModelSpec` of `web/src/wasm.ts`.
-#[derive(Debug, Deserialize)]
-#[serde(tag = "kind", rename_all = "lowercase")]
-enum Spec {
-    Hub { repo: String, revision: Option<String>, endpoint: Option<String>, token: Option<String> },
-    Url { url: String, token: Option<String> },
-}
-
-impl Default for Spec {
-    fn default() -> Self {
-        Self::Url { url: String::new(), token: None }
-    }
-}
-
-pub struct Opened(Source);
-
-impl Opened {
-    pub fn source(&self) -> &Source {
-        &self.0
-    }
-}
-
-pub async fn open(spec: &JsValue, options: &Options, _tell: &dyn Fn(Value)) -> Result<Opened, Failed> {
-    let mut http = HttpOptions::default();
-    if let Some(retries) = options.retries {
-        http.retry.retries = retries;
-    }
-    if let Some(backoff) = options.backoff_ms {
-        http.retry.backoff = std::time::Duration::from_millis(backoff);
-    }
-    let (url, token) = match from_js(spec, "model")? {
-        Spec::Hub { repo, revision, endpoint, token } => {
-            let endpoint = endpoint.unwrap_or_else(|| "https://huggingface.co".to_owned());
-            (format!("{endpoint}/{repo}/resolve/{}", revision.as_deref().unwrap_or("main")), token)
+    fn read(&self) -> Result<browser::Options, Failed> {
+        let mut options = browser::Options::default();
+        if let Some(retries) = self.retries {
+            options.retry.retries = retries;
         }
-        Spec::Url { url, token } => (url, token),
-    };
-    if url.is_empty() {
-        return Err(invalid("model", "none is given"));
+        if let Some(backoff) = self.backoff_ms {
+            options.retry.backoff = Duration::from_millis(backoff);
+        }
+        Ok(options)
     }
-    http.token = token.as_deref().and_then(Token::new);
-    Ok(Opened(Source::Http(Http::open(&url, http)?)))
+}
+
+/// `ModelSpec` of `web/src/wasm.ts`, but for files, which JSON does not hold.
+#[derive(Debug, Default, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
+enum Spec {
+    Hub {
+        repo: String,
+        revision: Option<String>,
+        endpoint: Option<String>,
+        token: Option<String>,
+    },
+    Url {
+        url: String,
+        token: Option<String>,
+        #[serde(default)]
+        digests: BTreeMap<String, String>,
+    },
+    #[serde(rename = "")]
+    #[default]
+    None,
+}
+
+fn read_spec(spec: &JsValue) -> Result<browser::Spec, Failed> {
+    let kind = Reflect::get(spec, &"kind".into()).ok().and_then(|kind| kind.as_string());
+    if kind.as_deref() == Some("files") {
+        let files = Reflect::get(spec, &"files".into()).ok().and_then(|files| files.dyn_into::<Object>().ok());
+        let files = files.ok_or_else(|| invalid("model", "its files are missing"))?;
+        let entries = Object::entries(&files);
+        let files = entries.iter().map(|entry| {
+            let entry: js_sys::Array = entry.unchecked_into();
+            let name = entry.get(0).as_string().unwrap_or_default();
+            let blob = entry.get(1).dyn_into::<Blob>();
+            let blob = blob.map_err(|_| invalid("model", &format!("{name:?} is no File and no Blob")))?;
+            Ok((name, blob))
+        });
+        return Ok(browser::Spec::Files { files: files.collect::<Result<_, Failed>>()? });
+    }
+    let token = |token: Option<String>| match token {
+        None => Ok(None),
+        Some(text) => match Token::new(&text) {
+            Some(token) => Ok(Some(token)),
+            None => Err(invalid("token", "it is empty, or has characters that a header cannot have")),
+        },
+    };
+    Ok(match from_js(spec, "model")? {
+        Spec::Hub { repo, revision, endpoint, token: given } => {
+            browser::Spec::Hub { repo, revision, endpoint, token: token(given)? }
+        }
+        Spec::Url { url, token: given, digests } => browser::Spec::Url { url, token: token(given)?, digests },
+        Spec::None => return Err(invalid("model", "none is given")),
+    })
+}
+
+/// Opens what `spec` means; `on_event` hears of notices.
+pub async fn open(spec: &JsValue, options: &Options, on_event: Option<&Function>) -> Result<Source, Failed> {
+    let on_event = on_event.cloned();
+    let on_notice = move |notice: Notice| {
+        let event = json!({ "type": "notice", "code": notice.code.as_str(), "message": notice.message });
+        if let Some(on_event) = &on_event {
+            // A listener that throws is the page's own affair.
+            let _ = on_event.call1(&JsValue::NULL, &to_js(&event));
+        }
+    };
+    Ok(browser::open(read_spec(spec)?, &options.read()?, on_notice).await?)
 }
 
 /// Tells of each file when it begins and when it is done.
 pub struct Files<'a> {
-    opened: &'a Opened,
+    source: &'a Source,
     tell: &'a dyn Fn(Value),
     small: Vec<&'static str>,
     current: Option<(String, u64)>,
 }
 
 impl<'a> Files<'a> {
-    pub fn new(opened: &'a Opened, tell: &'a dyn Fn(Value)) -> Self {
-        Self { opened, tell, small: Vec::new(), current: None }
+    pub fn new(source: &'a Source, tell: &'a dyn Fn(Value)) -> Self {
+        Self { source, tell, small: Vec::new(), current: None }
     }
 
     /// Those that are read whole, before the weights.
     pub async fn announce_small(&mut self) -> Result<(), Failed> {
         for name in ["config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"] {
-            if let Some(size) = self.opened.source().size(name).await? {
+            if let Some(size) = self.source.size(name).await? {
                 (self.tell)(json!({ "type": "file", "file": name, "size": size, "from": "network" }));
                 self.small.push(name);
             }

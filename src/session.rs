@@ -10,7 +10,8 @@ use crate::managers::{self, Architecture, CacheShape, Dtype, Precision, Traffic}
 use crate::models::{Decoder, ModelConfig};
 use crate::preprocess::{ChatOptions, ChatTemplate, Message, Tokenizer};
 use crate::source::Source;
-use crate::weights::{Progress, Weights};
+use crate::tensor::Weight;
+use crate::weights::{Image, Progress, Weights};
 
 /// Largest `config.json` or `generation_config.json` that is read.
 const MAX_CONFIG: u64 = 4 << 20;
@@ -27,6 +28,9 @@ pub struct LoadOptions {
     /// Compile the kernels of short prompts and of decoding before the weights are read. In a browser that goes on while bytes
     /// arrive; elsewhere it only moves the wait from the first answer to loading.
     pub warm_up: bool,
+    /// The safetensors file that has the weights, in place of `model.safetensors`: one that was made of
+    /// [`Session::image`], say.
+    pub weights_file: Option<String>,
 }
 
 /// What is to be continued.
@@ -65,6 +69,7 @@ pub struct Session {
     architecture: Architecture,
     traffic: Traffic,
     extra: Vec<String>,
+    weights: Vec<(String, Weight)>,
     place: String,
 }
 
@@ -98,20 +103,23 @@ impl Session {
         }
         let chat_template = ChatTemplate::load(source).await?;
 
-        let checkpoint = Checkpoint::open(source).await?;
+        let checkpoint = match &options.weights_file {
+            Some(file) => Checkpoint::open_file(source, file).await?,
+            None => Checkpoint::open(source).await?,
+        };
         let (parameters, stored_f32) = checkpoint.parameters();
         let precision = managers::resolve(options.dtype, parameters, stored_f32);
         let mut weights = Weights::new(device, &checkpoint);
         let model = Decoder::load(&mut weights, &config, precision.weights)?;
         let extra = weights.extra();
-        let (bytes, used) = (weights.bytes(), weights.parameters());
+        let (bytes, used, made) = (weights.bytes(), weights.parameters(), weights.made());
         let cache = CacheShape::of(&config, precision.activations);
         let architecture = Architecture::of(&ModelConfig::Decoder(config.clone()));
         let table = precision.weights.embedding.row_bytes(config.embedding.size) * u64::from(config.vocab_size);
         let read = bytes.saturating_sub(if config.tie_word_embeddings { 0 } else { table });
         let traffic = Traffic::new(&architecture, &cache, read, used);
         let context = options.context.unwrap_or_else(|| cache.default_context(device.max_binding()));
-        let chunk = options.prefill_chunk.unwrap_or_else(|| managers::prefill_chunk(parameters));
+        let chunk = options.prefill_chunk.unwrap_or_else(|| managers::prefill_chunk(used));
         let mut engine = Engine::new(device, model, config, precision, context, chunk)?;
         if options.warm_up {
             weights.check()?;
@@ -130,6 +138,7 @@ impl Session {
             architecture,
             traffic,
             extra,
+            weights: made,
             place,
         })
     }
@@ -179,6 +188,13 @@ impl Session {
     #[must_use]
     pub fn extra_tensors(&self) -> &[String] {
         &self.extra
+    }
+
+    /// The weights as a file that [`LoadOptions::weights_file`] takes, at the same dtype: converted already, so that q4 is a quarter
+    /// of the checkpoint's bytes.
+    #[must_use]
+    pub fn image(&self) -> Image<'_> {
+        Image::new(self.engine.device(), &self.weights)
     }
 
     /// What `generation_config.json` says ([`GenerateOptions::with_config`]), over the first and end tokens of `config.json`;

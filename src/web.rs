@@ -109,6 +109,7 @@ impl Model {
             context: options.context,
             prefill_chunk: options.prefill_chunk,
             warm_up: true,
+            weights_file: None,
         };
         let device = Device::open(&options.device()).await?;
         let source = source::open(spec, &options.source, Some(on_event)).await?;

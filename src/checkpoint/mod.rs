@@ -65,9 +65,7 @@ impl Checkpoint {
     /// [`CheckpointError`] has one variant per way in which a file can be wrong.
     pub async fn open(source: &Source) -> Result<Self, CheckpointError> {
         if source.size(SINGLE).await?.is_some() {
-            let mut checkpoint = Self::empty();
-            checkpoint.add(source, SINGLE.to_owned()).await?;
-            return Ok(checkpoint.finish());
+            return Self::open_file(source, SINGLE).await;
         }
         if let Some(index) = index::read(source, INDEX).await? {
             return Self::open_shards(source, &index).await;
@@ -79,6 +77,16 @@ impl Checkpoint {
             }
         }
         Err(CheckpointError::NoWeights { place })
+    }
+
+    /// As [`Checkpoint::open`], of a file by another name.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::open`].
+    pub async fn open_file(source: &Source, file: &str) -> Result<Self, CheckpointError> {
+        let mut checkpoint = Self::empty();
+        checkpoint.add(source, file.to_owned()).await?;
+        Ok(checkpoint.finish())
     }
 
     /// All shards, then what the index promises of them. A tensor that a shard has beyond the promise is taken along,

@@ -5,6 +5,7 @@
 //! chunks, uploads the bytes as they are stored, and a kernel converts or quantizes them into place. Host memory stays bounded by
 //! the chunks, whatever the model's size.
 
+mod packed;
 mod upload;
 
 use crate::checkpoint::{Checkpoint, TensorInfo};
@@ -12,6 +13,7 @@ use crate::device::{Buffer, Category, Device, Memory, Plan};
 use crate::error::{Error, WeightsError};
 use crate::source::{Source, Stream};
 use crate::tensor::{Part, Storage, Weight, vec4s};
+pub use packed::Image;
 pub use upload::UPLOAD;
 use upload::{CHUNK, Request, Uploader, source_flag};
 
@@ -78,6 +80,8 @@ pub struct Weights<'a> {
     requests: Vec<(&'a TensorInfo, Request)>,
     /// bytes of memory asked for
     bytes: u64,
+    /// all that was asked for, by name
+    made: Vec<(String, Weight)>,
     missing: Vec<String>,
     misshaped: Vec<(String, Vec<u64>, Vec<u64>)>,
     dtypes: Vec<(String, String)>,
@@ -103,6 +107,7 @@ impl<'a> Weights<'a> {
             scope: String::new(),
             requests: Vec::new(),
             bytes: 0,
+            made: Vec::new(),
             missing: Vec::new(),
             misshaped: Vec::new(),
             dtypes: Vec::new(),
@@ -147,15 +152,14 @@ impl<'a> Weights<'a> {
     ) -> Result<Weight, Error> {
         let column_padded = vec4s(column_group) * 4;
         let to_dim = if column_group == dim { dim } else { dim / column_group * column_padded };
+        let padded = rows.iter().map(Rows::padded).sum();
+        if let Some(packed) = self.packed(&rows[0], "weight", padded, to_dim, storage) {
+            return packed.map(|to| plain(rows, to));
+        }
         let shape = |r: &Rows<'_>| if r.transposed { [dim, r.rows] } else { [r.rows, dim] };
         let found: Vec<_> = rows.iter().map(|r| self.find(r.name, "weight", &shape(r))).collect();
-        let padded = rows.iter().map(Rows::padded).sum();
-        let mut to = self.allocate(rows[0].name, &found, padded, to_dim, storage)?;
-        if let [only] = rows
-            && only.group == only.rows
-        {
-            to.rows = only.rows;
-        }
+        let to = self.allocate(rows[0].name, "weight", found.contains(&None), padded, to_dim, storage)?;
+        let to = plain(rows, to);
         let mut base = 0;
         for (block, info) in rows.iter().zip(found) {
             let request = Request {
@@ -167,6 +171,7 @@ impl<'a> Weights<'a> {
                 column_padded,
                 base,
                 transposed: block.transposed,
+                copied: None,
                 to: to.clone(),
             };
             self.requests.extend(info.map(|info| (info, request)));
@@ -183,9 +188,12 @@ impl<'a> Weights<'a> {
     pub fn vector(&mut self, rows: &[Rows<'_>], suffix: &str) -> Result<Buffer, Error> {
         let group = rows[0].group;
         debug_assert!(rows.iter().all(|r| r.group == group));
-        let found: Vec<_> = rows.iter().map(|r| self.find(r.name, suffix, &[r.rows])).collect();
         let groups = rows.iter().map(|r| r.rows / group).sum();
-        let to = self.allocate(rows[0].name, &found, groups, group, Storage::F32)?;
+        if let Some(packed) = self.packed(&rows[0], suffix, groups, group, Storage::F32) {
+            return packed.map(|to| to.parts[0].data.clone());
+        }
+        let found: Vec<_> = rows.iter().map(|r| self.find(r.name, suffix, &[r.rows])).collect();
+        let to = self.allocate(rows[0].name, suffix, found.contains(&None), groups, group, Storage::F32)?;
         let mut base = 0;
         for (block, info) in rows.iter().zip(found) {
             let request = Request {
@@ -197,6 +205,7 @@ impl<'a> Weights<'a> {
                 column_padded: vec4s(group) * 4,
                 base,
                 transposed: false,
+                copied: None,
                 to: to.clone(),
             };
             self.requests.extend(info.map(|info| (info, request)));
@@ -229,13 +238,14 @@ impl<'a> Weights<'a> {
     fn allocate(
         &mut self,
         name: &str,
-        found: &[Option<&TensorInfo>],
+        suffix: &str,
+        not_found: bool,
         rows: u32,
         dim: u32,
         storage: Storage,
     ) -> Result<Weight, Error> {
         let label = format!("{}{name}", self.scope);
-        if found.contains(&None) {
+        if not_found {
             let data = self.memory.storage(&label, Category::Weights, 0)?;
             let parts = vec![Part { first: 0, rows: 0, data, scales: None }];
             return Ok(Weight { rows, dim, storage, parts });
@@ -260,7 +270,15 @@ impl<'a> Weights<'a> {
             first += count;
         }
         self.bytes += bytes;
-        Ok(Weight { rows, dim, storage, parts })
+        let to = Weight { rows, dim, storage, parts };
+        self.made.push((format!("{label}.{suffix}"), to.clone()));
+        Ok(to)
+    }
+
+    /// All that was asked for, by name: what an [`Image`] is made of.
+    #[must_use]
+    pub fn made(&self) -> Vec<(String, Weight)> {
+        self.made.clone()
     }
 
     /// Bytes on the GPU of all that was asked for.
@@ -272,7 +290,7 @@ impl<'a> Weights<'a> {
     /// Elements of the tensors that were asked for.
     #[must_use]
     pub fn parameters(&self) -> u64 {
-        self.requests.iter().map(|(_, request)| u64::from(request.rows) * u64::from(request.columns)).sum()
+        self.requests.iter().map(|(_, request)| request.parameters()).sum()
     }
 
     /// Tensors of the checkpoint that nobody asked for: of no use here, and worth a word.
@@ -367,4 +385,14 @@ impl<'a> Weights<'a> {
         }
         Ok(())
     }
+}
+
+/// Without what pads rows at the end, where there is no group of them: a table has so many entries, a matrix so many outputs.
+fn plain(rows: &[Rows<'_>], mut to: Weight) -> Weight {
+    if let [only] = rows
+        && only.group == only.rows
+    {
+        to.rows = only.rows;
+    }
+    to
 }

@@ -29,10 +29,44 @@ pub(super) struct Request {
     pub base: u32,
     /// stored column by column
     pub transposed: bool,
+    /// Rows of words that go as they are.
+    pub copied: Option<Copied>,
     pub to: Weight,
 }
 
+/// What of a weight a packed tensor is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Copied {
+    Data,
+    Scales,
+}
+
 impl Request {
+    /// Rows of so many words each, as they are.
+    pub fn copy(rows: u32, words: u32, what: Copied, to: Weight) -> Self {
+        Self {
+            rows,
+            columns: words,
+            row_group: rows,
+            row_padded: rows,
+            column_group: words,
+            column_padded: words,
+            base: 0,
+            transposed: false,
+            copied: Some(what),
+            to,
+        }
+    }
+
+    /// Elements of the weight that it makes.
+    pub fn parameters(&self) -> u64 {
+        match self.copied {
+            None => u64::from(self.rows) * u64::from(self.columns),
+            Some(Copied::Data) => u64::from(self.rows) * u64::from(self.to.dim),
+            Some(Copied::Scales) => 0,
+        }
+    }
+
     /// Rows, or columns, that stand one after another in the file.
     pub const fn lines(&self) -> u32 {
         if self.transposed { self.columns } else { self.rows }
@@ -136,6 +170,15 @@ struct Chunk {
     in_flight: bool,
     used: u64,
     conversions: Vec<Conversion>,
+    copies: Vec<Copy>,
+}
+
+/// Bytes that go as they are.
+struct Copy {
+    from: u64,
+    to: Buffer,
+    offset: u64,
+    size: u64,
 }
 
 struct Conversion {
@@ -159,6 +202,7 @@ impl<'a> Uploader<'a> {
                 in_flight: false,
                 used: 0,
                 conversions: Vec::new(),
+                copies: Vec::new(),
             })
         };
         let chunks = (0..CHUNKS).map(chunk).collect::<Result<_, DeviceError>>()?;
@@ -189,6 +233,24 @@ impl<'a> Uploader<'a> {
         let chunk = &mut self.chunks[self.current];
         self.device.write(&chunk.bytes, chunk.used, bytes);
         let to = &request.to;
+        if let Some(what) = request.copied {
+            let row_bytes = u64::from(request.columns) * 4;
+            for part in &to.parts {
+                let (low, high) = (lines.start.max(part.first), lines.end.min(part.first + part.rows));
+                let buffer = if what == Copied::Data { Some(&part.data) } else { part.scales.as_ref() };
+                if let (true, Some(buffer)) = (low < high, buffer) {
+                    chunk.copies.push(Copy {
+                        from: chunk.used + u64::from(low - lines.start) * row_bytes,
+                        to: buffer.clone(),
+                        offset: u64::from(low - part.first) * row_bytes,
+                        size: u64::from(high - low) * row_bytes,
+                    });
+                }
+            }
+            chunk.used += bytes.len() as u64;
+            self.align();
+            return Ok(());
+        }
         let flags = [source_flag(dtype).unwrap_or("s_f32"), dest_flag(to.storage)];
         let (rows, columns) =
             if request.transposed { (0..request.rows, lines.clone()) } else { (lines.clone(), 0..request.columns) };
@@ -251,9 +313,16 @@ impl<'a> Uploader<'a> {
                 groups: (u64::from(params.rows) * u64::from(units)).div_ceil(64),
             });
         }
-        let align = u64::from(self.device.limits().min_storage_buffer_offset_alignment);
-        chunk.used = (chunk.used + bytes.len() as u64).next_multiple_of(align.max(4)).min(CHUNK);
+        chunk.used += bytes.len() as u64;
+        self.align();
         Ok(())
+    }
+
+    /// The next bytes of the current chunk begin where a binding may.
+    fn align(&mut self) {
+        let align = u64::from(self.device.limits().min_storage_buffer_offset_alignment);
+        let used = &mut self.chunks[self.current].used;
+        *used = used.next_multiple_of(align.max(4)).min(CHUNK);
     }
 
     /// Submits the current chunk.
@@ -292,6 +361,9 @@ impl<'a> Uploader<'a> {
                 let [x, y, z] = device.fold(conversion.groups);
                 pass.dispatch_workgroups(x, y, z);
             }
+        }
+        for copy in chunk.copies.drain(..) {
+            encoder.copy_buffer_to_buffer(chunk.bytes.wgpu(), copy.from, copy.to.wgpu(), copy.offset, copy.size);
         }
         chunk.fence.submit(device, encoder);
         chunk.in_flight = true;

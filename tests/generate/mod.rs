@@ -17,7 +17,8 @@ use crate::common::device;
 use crate::models::reference_llama::{Shape, Synthetic};
 use crate::models::{generate, open, rest};
 
-const F32: LoadOptions = LoadOptions { dtype: Dtype::F32, context: None, prefill_chunk: None, warm_up: false };
+const F32: LoadOptions =
+    LoadOptions { dtype: Dtype::F32, context: None, prefill_chunk: None, warm_up: false, weights_file: None };
 
 fn model() -> Synthetic {
     let shape = Shape {

@@ -289,3 +289,35 @@ async fn lengths_and_lists_are_checked() {
     let error = session.generate_text(&prompt[..], stop).await.map(|_| ()).unwrap_err();
     assert!(matches!(error, Error::Generate(GenerateError::Setting { name: "stop_strings", .. })), "{error}");
 }
+
+/// A text that was broken off, on a device that is gone, say, goes on where it was: the same tokens, no text twice and none lost.
+#[cfg_attr(target_arch = "wasm32", wasm_bindgen_test)]
+#[cfg_attr(not(target_arch = "wasm32"), pollster::test)]
+async fn a_text_is_taken_up_where_it_broke_off() {
+    let Some(mut session) = stories().await else { return };
+    let plain = GenerateOptions { max_new_tokens: 40, ..GenerateOptions::default() };
+    let sampled = GenerateOptions { temperature: 0.9, top_p: 0.9, seed: 7, ..plain.clone() };
+    let processed = GenerateOptions {
+        repetition_penalty: 1.2,
+        presence_penalty: 0.5,
+        frequency_penalty: 0.25,
+        no_repeat_ngram_size: 3,
+        stop_strings: vec!["zzz".into()],
+        ..sampled.clone()
+    };
+    let on_host = GenerateOptions { lookahead: 0, ..processed.clone() };
+    for options in [plain, sampled, processed, on_host] {
+        session.engine_mut().reset();
+        let (pieces, reason) = pieces(&mut session, "Once upon a time", options.clone()).await;
+        let ids: Vec<u32> = pieces.iter().map(|piece| piece.id).collect();
+        for given in [1, 17, ids.len() - 1, ids.len()] {
+            session.engine_mut().reset();
+            let mut rest = session.resume_text("Once upon a time", &ids[..given], options.clone()).await.unwrap();
+            for piece in &pieces[given..] {
+                assert_eq!(rest.next().await.unwrap().as_ref(), Some(piece), "after {given}, {options:?}");
+            }
+            assert_eq!(rest.next().await.unwrap(), None, "after {given}");
+            assert_eq!(rest.finish_reason(), Some(reason));
+        }
+    }
+}

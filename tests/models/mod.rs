@@ -5,6 +5,7 @@ mod fixtures;
 mod hostile;
 mod inspect;
 mod large;
+mod packed;
 pub mod reference_llama;
 mod references;
 mod stories;

@@ -1,0 +1,79 @@
+//! A model's weights as they lie on the GPU, written as a file and read again.
+
+#[cfg(target_arch = "wasm32")]
+use wasm_bindgen_test::wasm_bindgen_test;
+use webweft::error::{Error, WeightsError};
+use webweft::generate::GenerateOptions;
+use webweft::managers::Dtype;
+use webweft::session::{LoadOptions, Session};
+use webweft::source::{Memory, Source};
+
+use super::{generate, shared_source};
+use crate::common::{device, portable_device, skipped};
+
+const FILE: &str = "packed.safetensors";
+
+async fn image(session: &Session) -> Vec<u8> {
+    let mut image = session.image();
+    let size = image.size();
+    let mut bytes = Vec::new();
+    while let Some(piece) = image.next().await.unwrap() {
+        bytes.extend_from_slice(&piece);
+    }
+    assert_eq!(bytes.len() as u64, size);
+    bytes
+}
+
+async fn with_image(source: &Source, image: Vec<u8>) -> Source {
+    let mut memory = Memory::new();
+    for name in ["config.json", "generation_config.json", "tokenizer.json"] {
+        if let Some(bytes) = source.read_all(name, 1 << 30).await.unwrap() {
+            memory.insert(name, bytes.into_owned()).unwrap();
+        }
+    }
+    memory.insert(FILE, image).unwrap();
+    Source::Memory(memory)
+}
+
+fn packed(dtype: Dtype) -> LoadOptions {
+    LoadOptions { dtype, weights_file: Some(FILE.to_owned()), ..LoadOptions::default() }
+}
+
+/// Every kind of weight (stacked, transposed, with biases, tables, heads that are padded) at every type, read on an adapter that
+/// splits them at other places: the same bytes, the same tokens.
+#[cfg_attr(target_arch = "wasm32", wasm_bindgen_test)]
+#[cfg_attr(not(target_arch = "wasm32"), pollster::test)]
+async fn what_was_written_is_read_again() {
+    let options = GenerateOptions { max_new_tokens: 4, ..GenerateOptions::default() };
+    for name in ["llama_mha", "qwen2", "gpt2", "gemma3_text", "opt", "phi"] {
+        let Some(source) = shared_source(&format!("fixtures/{name}")).await else { return skipped("no fixtures") };
+        for dtype in [Dtype::F32, Dtype::F16, Dtype::Q4] {
+            let load = LoadOptions { dtype, ..LoadOptions::default() };
+            let mut session = Session::open(&device().await, &source, &load, |_| ()).await.unwrap();
+            let want = generate(&mut session, &[1, 5, 3], options.clone()).await;
+            let written = image(&session).await;
+            let again = with_image(&source, written.clone()).await;
+            let mut session = Session::open(&portable_device().await, &again, &packed(dtype), |_| ()).await.unwrap();
+            assert_eq!(generate(&mut session, &[1, 5, 3], options.clone()).await, want, "{name}, {dtype:?}");
+            assert!(image(&session).await == written, "{name}, {dtype:?}");
+            assert!(session.extra_tensors().is_empty(), "{name}: {:?}", session.extra_tensors());
+        }
+    }
+}
+
+/// At another type, or damaged, it is refused.
+#[cfg_attr(target_arch = "wasm32", wasm_bindgen_test)]
+#[cfg_attr(not(target_arch = "wasm32"), pollster::test)]
+async fn another_type_is_refused() {
+    let Some(source) = shared_source("fixtures/llama_mha").await else { return skipped("no fixtures") };
+    let load = LoadOptions { dtype: Dtype::Q4, ..LoadOptions::default() };
+    let device = device().await;
+    let session = Session::open(&device, &source, &load, |_| ()).await.unwrap();
+    let written = image(&session).await;
+    let again = with_image(&source, written.clone()).await;
+    let error = Session::open(&device, &again, &packed(Dtype::F16), |_| ()).await.unwrap_err();
+    assert!(matches!(error, Error::Weights(WeightsError::Mismatch { .. })), "{error}");
+    let short = with_image(&source, written[..written.len() - 4].to_vec()).await;
+    let error = Session::open(&device, &short, &packed(Dtype::Q4), |_| ()).await.unwrap_err();
+    assert!(matches!(error, Error::Checkpoint(_)), "{error}");
+}

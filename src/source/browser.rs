@@ -36,11 +36,19 @@ pub enum Spec {
 }
 
 /// How a model is read.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Options {
     /// When failed requests are made again.
     pub retry: RetryPolicy,
+    /// How many requests for parts of a long file are on their way at once; each takes up to 4 MiB of memory.
+    pub concurrency: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { retry: RetryPolicy::default(), concurrency: HttpOptions::default().concurrency }
+    }
 }
 
 /// Something that the page may tell its user; nothing fails because of it.
@@ -86,7 +94,8 @@ pub async fn open(spec: Spec, options: &Options, on_notice: impl Fn(Notice) + 's
     match spec {
         Spec::Hub { repo, revision, endpoint, token } => {
             let repo: RepoId = repo.parse()?;
-            let mut hub = HubOptions { token, retry: options.retry, ..HubOptions::default() };
+            let mut hub =
+                HubOptions { token, retry: options.retry, concurrency: options.concurrency, ..HubOptions::default() };
             if let Some(endpoint) = endpoint {
                 hub.endpoint = endpoint.trim_end_matches('/').to_owned();
             }
@@ -94,7 +103,8 @@ pub async fn open(spec: Spec, options: &Options, on_notice: impl Fn(Notice) + 's
         }
         Spec::Url { url, token, digests } => {
             let mut http = HttpOptions::default();
-            (http.token, http.retry, http.digests) = (token, options.retry, digests);
+            (http.token, http.digests) = (token, digests);
+            (http.retry, http.concurrency) = (options.retry, options.concurrency);
             Http::open(&url, http).map(Source::Http)
         }
         Spec::Files { files } => {

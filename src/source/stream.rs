@@ -1,7 +1,7 @@
 //! A range of one file, in order, in pieces.
 
 use super::digest::Check;
-use super::http::transfer::Transfer;
+use super::http::body::Body;
 use super::{Source, check_name, http, slice};
 use crate::error::SourceError;
 use std::ops::Range;
@@ -215,7 +215,7 @@ enum Input<'a> {
         name: String,
         facts: Arc<http::Facts>,
         /// `None` before the first byte, and after a jump that is better made by asking anew.
-        transfer: Option<Transfer>,
+        body: Option<Box<Body>>,
     },
     #[cfg(target_arch = "wasm32")]
     Blob {
@@ -232,7 +232,7 @@ impl<'a> Input<'a> {
         match source {
             Source::Http(http) => {
                 let facts = http.facts(name).await?.ok_or_else(|| http.missing(name))?;
-                Ok(Self::Http { http, name: name.to_owned(), facts, transfer: None })
+                Ok(Self::Http { http, name: name.to_owned(), facts, body: None })
             }
             #[cfg(target_arch = "wasm32")]
             Source::Blobs(blobs) => {
@@ -255,9 +255,9 @@ impl<'a> Input<'a> {
     async fn fill(&mut self, out: &mut Vec<u8>, count: usize, rest: &Range<u64>) -> Result<(), SourceError> {
         let rest = rest.start..rest.end.min(self.size());
         match self {
-            Self::Http { http, name, facts, transfer } => {
-                let new = || http.transfer(name, rest, facts).read_ahead();
-                transfer.get_or_insert_with(new).fill(out, count).await
+            Self::Http { http, name, facts, body } => {
+                let new = || Box::new(http.body(name, rest, facts));
+                body.get_or_insert_with(new).fill(out, count).await
             }
             #[cfg(target_arch = "wasm32")]
             Self::Blob { name, blob, reader } => {
@@ -270,13 +270,13 @@ impl<'a> Input<'a> {
     /// Goes on `bytes` further.
     async fn skip(&mut self, bytes: u64) -> Result<(), SourceError> {
         match self {
-            Self::Http { facts, transfer, .. } => {
-                if let Some(open) = transfer
+            Self::Http { facts, body, .. } => {
+                if let Some(open) = body
                     && facts.skips(bytes)
                 {
                     open.discard(bytes).await?;
                 } else {
-                    *transfer = None;
+                    *body = None;
                 }
             }
             #[cfg(target_arch = "wasm32")]

@@ -3,6 +3,7 @@
 
 mod blobs;
 mod hub;
+mod lanes;
 
 use js_sys::{Function, Promise, Reflect, Uint8Array, global};
 use std::collections::BTreeMap;
@@ -83,9 +84,15 @@ impl Fetch {
     /// `answer`: what to do with `n` (which request this is, from 0), `start`, `end` (of the range) and `head` (what a good answer
     /// has), given the file's bytes in `data`.
     fn answering(answer: &str) -> Self {
+        Self::of(3_000_000, answer)
+    }
+
+    /// The same, of a file of another size.
+    fn of(size: usize, answer: &str) -> Self {
         let before = Reflect::get(&global(), &"fetch".into()).unwrap();
         let code = format!(
-            "const data = Uint8Array.from({{ length: 3000000 }}, (_, i) => Math.imul(i, 2654435761) >>> 24);
+            "const data = new Uint8Array({size});
+            for (let i = 0; i < data.length; i++) data[i] = Math.imul(i, 2654435761) >>> 24;
             let n = -1;
             self.asked = [];
             self.fetch = async (url, init) => {{
@@ -116,7 +123,11 @@ impl Drop for Fetch {
 }
 
 fn data() -> Vec<u8> {
-    (0..3_000_000_u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect()
+    data_of(3_000_000)
+}
+
+fn data_of(size: u32) -> Vec<u8> {
+    (0..size).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect()
 }
 
 /// By the browser's own hand.

@@ -34,11 +34,11 @@ impl Client {
         if let Some(token) = request.token {
             headers.set("Authorization", &token.bearer()).map_err(odd)?;
         }
-        let abort = AbortController::new().map_err(odd)?;
+        let abort = Aborting(AbortController::new().map_err(odd)?);
         let init = RequestInit::new();
         init.set_method(if request.head { "HEAD" } else { "GET" });
         init.set_headers(&headers);
-        init.set_signal(Some(&abort.signal()));
+        init.set_signal(Some(&abort.0.signal()));
         // Pages and workers both have it, as a property of what is global there.
         let fetch = function("fetch").map_err(odd)?;
         let answer = fetch.call2(&global(), &request.url.text().into(), &init).map_err(odd)?;
@@ -47,16 +47,9 @@ impl Client {
             let hint = "no connection, or the server does not allow this page (CORS)";
             Failure::connect(&format!("{}: {hint}", describe(error)))
         });
-        let answer = match answer.await {
-            Ok(answer) => answer,
-            Err(failure) => {
-                abort.abort();
-                return Err(failure);
-            }
-        };
-        let response = answer.unchecked_into::<web_sys::Response>();
+        let response = answer.await?.unchecked_into::<web_sys::Response>();
         tracing::debug!(url = request.url.shown(), range = ?request.range, status = response.status(), "answered");
-        Ok(Response { response, abort, reader: None, current: None, taken: 0 })
+        Ok(Response { response, _abort: abort, reader: None, current: None, taken: 0 })
     }
 }
 
@@ -64,7 +57,7 @@ impl Client {
 #[derive(Debug)]
 pub(in crate::source) struct Response {
     response: web_sys::Response,
-    abort: AbortController,
+    _abort: Aborting,
     reader: Option<ReadableStreamDefaultReader>,
     /// What the reader gave last, and how much of it was taken.
     current: Option<Uint8Array>,
@@ -142,9 +135,13 @@ impl Response {
     }
 }
 
-impl Drop for Response {
+/// Ends its request when it is dropped, answered or not.
+#[derive(Debug)]
+struct Aborting(AbortController);
+
+impl Drop for Aborting {
     fn drop(&mut self) {
-        self.abort.abort();
+        self.0.abort();
     }
 }
 

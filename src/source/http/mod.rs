@@ -2,15 +2,18 @@
 //!
 //! Everything but the requests themselves is the same natively and in browsers, so that what a server can do wrong is tested
 //! once. A file is asked for its first 64 KiB, which tell its size and its version, and often are all of it. Long
-//! reads are one answer that stays open ([`transfer::Transfer`]).
+//! reads are one answer that stays open ([`transfer::Transfer`]), or several at once.
 
 pub(super) mod answer;
+pub(super) mod body;
 #[cfg(target_arch = "wasm32")]
 #[path = "browser.rs"]
 pub(super) mod client;
 #[cfg(not(target_arch = "wasm32"))]
 #[path = "native.rs"]
 pub(super) mod client;
+#[cfg(target_arch = "wasm32")]
+mod lanes;
 pub(super) mod retry;
 pub(super) mod transfer;
 
@@ -21,6 +24,7 @@ use super::url::Url;
 use super::{Token, check_range, shorten};
 use crate::error::SourceError;
 use answer::Version;
+use body::Body;
 use client::Client;
 use retry::Retry;
 use std::collections::{BTreeMap, BTreeSet};
@@ -37,7 +41,7 @@ const KEEP: u64 = 1 << 20;
 const UNSIZED: usize = 64 << 20;
 
 /// How an [`Http`] source asks.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct HttpOptions {
     /// Goes to the host of the address, and to no other that it redirects to.
@@ -46,6 +50,16 @@ pub struct HttpOptions {
     pub retry: RetryPolicy,
     /// SHA-256 of files by their names, in hexadecimal digits: such a file is checked, and an altered one refused.
     pub digests: BTreeMap<String, String>,
+    /// How many requests for parts of a long file are on their way at once, in a browser; each takes up to 4 MiB of memory. Natively
+    /// there is one, and a thread that reads ahead.
+    pub concurrency: usize,
+}
+
+impl Default for HttpOptions {
+    /// Four requests at once, the usual tries, no token, no digests.
+    fn default() -> Self {
+        Self { token: None, retry: RetryPolicy::default(), digests: BTreeMap::new(), concurrency: 4 }
+    }
 }
 
 /// The files below an `http` or `https` address.
@@ -53,7 +67,7 @@ pub struct HttpOptions {
 pub struct Http {
     base: Url,
     client: Client,
-    options: HttpOptions,
+    options: Box<HttpOptions>,
     digests: BTreeMap<String, Digest>,
     /// The names of all files, where they are known: nothing else is asked for.
     listed: Option<BTreeSet<String>>,
@@ -133,7 +147,7 @@ impl Http {
         Ok(Self {
             base,
             client: Client::new(),
-            options,
+            options: Box::new(options),
             digests,
             listed: None,
             files: Mutex::default(),
@@ -228,7 +242,7 @@ impl Http {
             out.extend_from_slice(&facts.head[range.start as usize..range.end as usize]);
         } else {
             let count = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
-            self.transfer(name, range.clone(), &facts).fill(&mut out, count).await?;
+            self.body(name, range.clone(), &facts).fill(&mut out, count).await?;
         }
         if let Some(want) = self.digests.get(name) {
             if range == (0..facts.size) {
@@ -264,9 +278,9 @@ impl Http {
         }
     }
 
-    /// A long answer. The range has been checked against `facts`.
-    pub(super) fn transfer(&self, name: &str, range: Range<u64>, facts: &Facts) -> Transfer {
-        Transfer::new(self.link(name), range, facts.version.clone())
+    /// The bytes of a range, which has been checked against `facts`.
+    pub(super) fn body(&self, name: &str, range: Range<u64>, facts: &Facts) -> Body {
+        Body::new(self.link(name), range, facts, self.options.concurrency)
     }
 
     pub(super) fn missing(&self, name: &str) -> SourceError {

@@ -82,6 +82,8 @@ pub(in crate::source) struct Transfer {
     watch: bool,
     /// Whether a thread is to read ahead.
     ahead: bool,
+    /// Whether an answer that has the whole file is of no use.
+    parts: bool,
     ranges: bool,
     response: Option<Response>,
     /// Bytes that the answer still has of the range, where that is known.
@@ -93,12 +95,30 @@ impl Transfer {
     /// Nothing is asked before the first byte is wanted.
     pub fn new(link: Link, range: Range<u64>, version: Version) -> Self {
         let retry = Retry::new(link.policy);
-        Self { link, range, version, watch: true, ahead: false, ranges: true, response: None, left: None, retry }
+        Self {
+            link,
+            range,
+            version,
+            watch: true,
+            ahead: false,
+            parts: false,
+            ranges: true,
+            response: None,
+            left: None,
+            retry,
+        }
     }
 
     /// A thread reads ahead (natively; browsers do so themselves).
     pub fn read_ahead(mut self) -> Self {
         self.ahead = true;
+        self
+    }
+
+    /// Takes only answers that begin where it was asked.
+    #[cfg(target_arch = "wasm32")]
+    pub fn only_ranges(mut self) -> Self {
+        self.parts = true;
         self
     }
 
@@ -159,7 +179,7 @@ impl Transfer {
             version.size = version.size.or(now.size);
             self.ranges = response.status() == 206;
             self.left = body.left;
-            if body.skip > SKIP {
+            if body.skip > if self.parts { 0 } else { SKIP } {
                 return Err(SourceError::RangesIgnored { url, at: asked.start });
             }
             if self.ahead && asked.end - asked.start > 1 << 20 {

@@ -58,6 +58,10 @@ impl Hub {
     fn folder(&self, repo: &RepoId, now: &Revision) -> Result<Http, SourceError> {
         let mut options = HttpOptions::default();
         (options.token, options.retry) = (self.options.token.clone(), self.options.retry);
+        #[cfg(target_arch = "wasm32")]
+        {
+            options.concurrency = self.options.concurrency;
+        }
         options.digests = now.files.digests();
         let url = format!("{}/{repo}/resolve/{}", self.options.endpoint, now.commit);
         Ok(Http::open(&url, options)?.with_names(now.files.names()))

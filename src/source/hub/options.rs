@@ -30,13 +30,17 @@ pub struct HubOptions {
     pub symlinks: bool,
     /// When failed requests are made again.
     pub retry: RetryPolicy,
+    /// As in [`HttpOptions`](crate::source::HttpOptions::concurrency).
+    #[cfg(target_arch = "wasm32")]
+    pub concurrency: usize,
 }
 
 #[cfg(target_arch = "wasm32")]
 impl Default for HubOptions {
     /// The Hub, without a token.
     fn default() -> Self {
-        Self { endpoint: ENDPOINT.to_owned(), token: None, retry: RetryPolicy::default() }
+        let concurrency = crate::source::HttpOptions::default().concurrency;
+        Self { endpoint: ENDPOINT.to_owned(), token: None, retry: RetryPolicy::default(), concurrency }
     }
 }
 

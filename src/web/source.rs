@@ -38,6 +38,12 @@ impl Options {
         if let Some(backoff) = self.backoff_ms {
             options.retry.backoff = Duration::from_millis(backoff);
         }
+        if let Some(requests) = self.concurrency {
+            if !(1..=16).contains(&requests) {
+                return Err(invalid("concurrency", &format!("{requests} is not in 1 to 16")));
+            }
+            options.concurrency = requests;
+        }
         Ok(options)
     }
 }

@@ -138,13 +138,48 @@ pub async fn list_adapters(backend: Option<Backend>) -> Vec<AdapterInfo> {
 /// # Errors
 /// As [`Device::open`](super::Device::open).
 pub async fn find_adapter(options: &DeviceOptions) -> Result<AdapterInfo, DeviceError> {
-    let mut info = AdapterInfo::of(&choose(options).await?);
+    let mut info = info(&choose(options).await?).await;
     if options.portable {
         let limits = wgpu::Limits::default();
         info.max_binding = limits.max_storage_buffer_binding_size;
         info.max_buffer = limits.max_buffer_size;
     }
     Ok(info)
+}
+
+/// What is known of an adapter.
+#[cfg(not(target_arch = "wasm32"))]
+pub(super) async fn info(adapter: &wgpu::Adapter) -> AdapterInfo {
+    AdapterInfo::of(adapter)
+}
+
+/// What is known of an adapter. Browsers mostly leave its description empty, and wgpu asks for nothing else: vendor and
+/// architecture (`nvidia ampere`, `apple metal-3`) stand in for it.
+#[cfg(target_arch = "wasm32")]
+pub(super) async fn info(adapter: &wgpu::Adapter) -> AdapterInfo {
+    let mut info = AdapterInfo::of(adapter);
+    if adapter.get_info().name.is_empty()
+        && let Some(name) = web_name().await
+    {
+        info.name = name;
+    }
+    info
+}
+
+#[cfg(target_arch = "wasm32")]
+async fn web_name() -> Option<String> {
+    use js_sys::{Function, Object, Promise, Reflect};
+    use wasm_bindgen::{JsCast, JsValue};
+    let get = |of: &JsValue, name: &str| Reflect::get(of, &name.into()).ok();
+    let gpu = get(&get(&js_sys::global(), "navigator")?, "gpu")?;
+    let request: Function = get(&gpu, "requestAdapter")?.dyn_into().ok()?;
+    let options = Object::new();
+    Reflect::set(&options, &"powerPreference".into(), &"high-performance".into()).ok()?;
+    let adapter: Promise = request.call1(&gpu, &options).ok()?.dyn_into().ok()?;
+    let info = get(&wasm_bindgen_futures::JsFuture::from(adapter).await.ok()?, "info")?;
+    let words = ["vendor", "architecture", "device"].map(|name| get(&info, name).and_then(|word| word.as_string()));
+    let words: Vec<_> = words.into_iter().flatten().filter(|word| !word.is_empty()).collect();
+    (!words.is_empty()).then(|| words.join(" "))
 }
 
 pub(super) async fn choose(options: &DeviceOptions) -> Result<wgpu::Adapter, DeviceError> {

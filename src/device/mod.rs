@@ -79,7 +79,7 @@ impl Device {
     /// names none, with the list; [`DeviceError::Open`] when the driver refuses.
     pub async fn open(options: &DeviceOptions) -> Result<Self, DeviceError> {
         let adapter = adapter::choose(options).await?;
-        let info = AdapterInfo::of(&adapter);
+        let info = adapter::info(&adapter).await;
         let has = adapter.features();
         let wanted = if options.portable {
             wgpu::Features::empty()

@@ -1,0 +1,78 @@
+// Builds the package: the wasm as ../wasm-pack.toml says, then the TypeScript, to dist/.
+//
+//     npm run build [-- --dev | --skip-wasm]
+//
+// --dev: neither optimized nor limited in size. --skip-wasm: takes the wasm that lies in ../<out_dir> already.
+import { execFileSync } from "node:child_process";
+import { cpSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync } from "node:fs";
+import { delimiter, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
+import { brotliCompressSync } from "node:zlib";
+import { parse } from "smol-toml";
+
+const web = fileURLToPath(new URL("..", import.meta.url));
+const root = join(web, "..");
+const { values: args } = parseArgs({ options: { dev: { type: "boolean" }, "skip-wasm": { type: "boolean" } } });
+const settings = parse(readFileSync(join(root, "wasm-pack.toml"), "utf8"));
+const pkg = join(root, settings.out_dir);
+const wasm = join(pkg, `${settings.out_name}_bg.wasm`);
+
+// what ./test builds and installs
+const tools = [join(web, "node_modules/.bin"), join(root, "target/tools/bin"), join(root, "target/tools/npm/node_modules/.bin")];
+const env = { ...process.env, PATH: [...tools, process.env.PATH].join(delimiter) };
+
+function run(command, args, cwd) {
+  try {
+    // a shell finds npm's .cmd files on Windows; nothing of this comes from outside
+    execFileSync(command, args, { cwd, env, stdio: "inherit", shell: process.platform === "win32" });
+  } catch (error) {
+    if (error.code === "ENOENT") throw new Error(`${command} is missing. ${hints[command] ?? ""}`);
+    throw new Error(`${command} failed (${error.status ?? error.code})`);
+  }
+}
+
+const hints = {
+  "wasm-pack": "./test builds it into target/tools; or: cargo install wasm-pack",
+  "wasm-opt": "Install binaryen: apt install binaryen, brew install binaryen, or npm i -g binaryen",
+  tsc: "Run npm ci first.",
+};
+
+function buildWasm() {
+  const profile = args.dev ? "dev" : settings.profile;
+  const features = settings.features.length > 0 ? ["--", "--features", settings.features.join(",")] : [];
+  // wasm-pack would download wasm-bindgen and wasm-opt: both are taken from PATH instead
+  const flags = ["--mode", "no-install", "--no-opt", "--no-pack", "--target", settings.target, "--profile", profile];
+  run("wasm-pack", ["build", root, ...flags, "--out-dir", pkg, "--out-name", settings.out_name, ...features], root);
+  if (args.dev) return;
+  const optimized = `${wasm}.optimized`;
+  run("wasm-opt", [...settings.wasm_opt, wasm, "-o", optimized], root);
+  renameSync(optimized, wasm);
+}
+
+function buildTypeScript() {
+  const dist = join(web, "dist");
+  rmSync(dist, { recursive: true, force: true });
+  run("tsc", ["--project", "tsconfig.json"], web);
+  mkdirSync(dist, { recursive: true });
+  for (const name of [`${settings.out_name}.js`, `${settings.out_name}_bg.wasm`]) cpSync(join(pkg, name), join(dist, name));
+  for (const name of ["LICENSE-MIT", "LICENSE-APACHE"]) cpSync(join(root, name), join(web, name));
+}
+
+function checkSize() {
+  const bytes = readFileSync(wasm);
+  const compressed = brotliCompressSync(bytes).length;
+  const limit = settings.brotli_limit;
+  console.log(`${settings.out_name}_bg.wasm: ${bytes.length} bytes, ${compressed} with brotli (limit ${limit})`);
+  if (compressed > limit && !args.dev) throw new Error(`the wasm is ${compressed - limit} bytes above brotli_limit of wasm-pack.toml`);
+}
+
+try {
+  if (!args["skip-wasm"]) buildWasm();
+  if (!existsSync(wasm)) throw new Error(`there is no ${wasm}: build without --skip-wasm`);
+  buildTypeScript();
+  checkSize();
+} catch (error) {
+  console.error(`error: ${error.message}`);
+  process.exit(1);
+}

@@ -1,0 +1,108 @@
+/** Whether a model can run here, before a byte of its weights is fetched. */
+import { withWorker } from "./shared-worker.js";
+import {
+  AbortError,
+  InvalidRequestError,
+  OutOfMemoryError,
+  UnsupportedModelError,
+  toTyped,
+  type WebweftError,
+} from "./errors.js";
+import { toOpenOptions, type LoadOptions } from "./options.js";
+import { resolveSource, type ModelSource } from "./source.js";
+import { requireWebGPU } from "./webgpu.js";
+import type { AdapterReport, Inspection, OnGpu } from "./wasm.js";
+
+/** Another way to open the model, which fits. Bytes on the GPU. */
+export interface Suggestion {
+  dtype: "q4" | "f16" | "f32";
+  context: number;
+  weights_bytes: number;
+  cache_bytes: number;
+}
+
+/** What is known before a model is loaded. */
+export interface CanRunReport {
+  ok: boolean;
+  /** Code of `error`: `"webgpu_unavailable"`, `"out_of_memory"`, `"unsupported_model"`, `"network"`, ... */
+  reason?: string;
+  /** Why not; its `userMessage` is for the visitor. */
+  error?: WebweftError;
+  adapter?: AdapterReport;
+  /** How the weights would be stored: with `dtype: "auto"`, what that becomes. */
+  dtype?: "q4" | "f16" | "f32";
+  /** Number of weights. */
+  parameters?: number;
+  /** Bytes of the weights on the GPU. */
+  weights_bytes?: number;
+  /** Bytes of the cache at `context`. */
+  cache_bytes?: number;
+  /** Tokens that would fit. */
+  context?: number;
+  /** Bytes of the files of weights. */
+  download_bytes?: number;
+  /** Other ways that fit, the most exact one first. */
+  suggestions: Suggestion[];
+  /** Everything else that the files' headers tell. */
+  inspection?: Inspection;
+}
+
+/**
+ * Whether `model` can run here with `options`: config and headers are fetched, no weights. What stands in the way is told, not
+ * thrown; only wrong arguments and an aborted `signal` reject.
+ */
+export async function canRun(model: ModelSource, options: LoadOptions = {}): Promise<CanRunReport> {
+  const source = resolveSource(model, options);
+  source.catch(() => {});
+  const open = toOpenOptions(options);
+  try {
+    requireWebGPU();
+    const { spec } = await source;
+    const inspection = await withWorker(options, (client) =>
+      client.call<Inspection>("inspect", { spec, options: open }, { signal: options.signal }),
+    );
+    return judge(inspection, options);
+  } catch (thrown) {
+    const error = toTyped(thrown);
+    if (error instanceof AbortError || error instanceof InvalidRequestError) throw error;
+    return { ok: false, reason: error.code, error, suggestions: [] };
+  }
+}
+
+/** What `inspection` means for `options`. */
+export function judge(inspection: Inspection, options: Pick<LoadOptions, "dtype" | "context">): CanRunReport {
+  const { adapter, parameters, problems, files, on_gpu } = inspection;
+  const report: CanRunReport = { ok: false, adapter, parameters, suggestions: [], inspection };
+  report.download_bytes = files.reduce((sum, file) => sum + file.bytes, 0);
+  const refuse = (error: WebweftError): CanRunReport => ({ ...report, ok: false, reason: error.code, error });
+  if (!inspection.supported) {
+    return refuse(new UnsupportedModelError(problems.join("; ") || `${inspection.model_type ?? "this model"} is not supported`));
+  }
+  const names: Record<string, string> = { fp16: "f16", fp32: "f32", auto: inspection.auto ?? "q4" };
+  const wanted = options.dtype ?? "q4";
+  const chosen = on_gpu.find(({ dtype }) => dtype === (names[wanted] ?? wanted));
+  if (!chosen) return refuse(new UnsupportedModelError(`the model cannot be stored as ${wanted}`));
+
+  const longest = (size: OnGpu) => Math.min(options.context ?? size.context, size.longest_context ?? Infinity);
+  const cacheBytes = (size: OnGpu, context: number) => Math.ceil((size.cache_per_1k * context) / 1024);
+  report.suggestions = on_gpu
+    .filter((size) => size.fits && size !== chosen)
+    .map((size) => ({
+      dtype: size.dtype,
+      context: longest(size),
+      weights_bytes: size.weights,
+      cache_bytes: cacheBytes(size, longest(size)),
+    }))
+    .sort((a, b) => b.weights_bytes - a.weights_bytes);
+  report.dtype = chosen.dtype;
+  report.weights_bytes = chosen.weights;
+  report.context = longest(chosen);
+  report.cache_bytes = cacheBytes(chosen, report.context);
+  if (!chosen.fits) return refuse(new OutOfMemoryError(chosen.note ?? `the model does not fit as ${chosen.dtype}`));
+  if (options.context !== undefined && report.context < options.context) {
+    const { dtype, weights_bytes, context, cache_bytes } = report as Required<CanRunReport>;
+    report.suggestions.unshift({ dtype, context, weights_bytes, cache_bytes });
+    return refuse(new OutOfMemoryError(`a context of ${options.context} does not fit as ${dtype}; ${context} does`));
+  }
+  return { ...report, ok: true };
+}

@@ -1,0 +1,154 @@
+/** Chat completions in OpenAI's shapes. */
+import { parseChatRequest, type ChatRequest } from "./chat-request.js";
+import type {
+  ChatCompletion,
+  ChatCompletionChunk,
+  ChatCompletionRequest,
+  ChatFinishReason,
+  ChoiceLogprobs,
+  CompletionUsage,
+  PlainChatCompletionRequest,
+  StreamingChatCompletionRequest,
+  TokenLogprob,
+} from "./chat-types.js";
+import { streamOf, type CallOptions, type Engine } from "./engine.js";
+import type { GenerateResult, ModelInfo, Piece } from "./wasm.js";
+import { version } from "./version.js";
+
+/** `engine.chat.completions`. */
+export class ChatCompletions {
+  readonly #engine: Engine;
+
+  /** @internal */
+  constructor(engine: Engine) {
+    this.#engine = engine;
+  }
+
+  /**
+   * Answers a chat. With `stream: true`, the answer is an async iterable of chunks; leaving its loop ends the generation.
+   *
+   * @throws {UnsupportedParameterError} for fields that OpenAI has and this does not, as `tools`; it names the field
+   * @throws {InvalidRequestError} for fields and values that make no sense
+   */
+  create(request: PlainChatCompletionRequest, options?: CallOptions): Promise<ChatCompletion>;
+  create(request: StreamingChatCompletionRequest, options?: CallOptions): Promise<AsyncIterableIterator<ChatCompletionChunk>>;
+  create(
+    request: ChatCompletionRequest,
+    options?: CallOptions,
+  ): Promise<ChatCompletion | AsyncIterableIterator<ChatCompletionChunk>>;
+  async create(
+    request: ChatCompletionRequest,
+    options: CallOptions = {},
+  ): Promise<ChatCompletion | AsyncIterableIterator<ChatCompletionChunk>> {
+    const parsed = parseChatRequest(request, this.#engine.info.context);
+    const head: Head = {
+      id: `chatcmpl-${randomId()}`,
+      created: Math.floor(Date.now() / 1000),
+      model: parsed.model ?? this.#engine.name,
+      system_fingerprint: fingerprint(this.#engine.info),
+    };
+    if (parsed.stream) {
+      return streamOf<ChatCompletionChunk>((signal, push) => this.#stream(head, parsed, signal, push), options.signal);
+    }
+    const pieces: Piece[] = [];
+    const result = await this.#engine.generate(parsed.input, { signal: options.signal, onPiece: (piece) => pieces.push(piece) });
+    return {
+      ...head,
+      object: "chat.completion",
+      choices: [
+        {
+          index: 0,
+          message: { role: "assistant", content: result.text, refusal: null },
+          logprobs: parsed.logprobs ? toLogprobs(pieces) : null,
+          finish_reason: finishReason(result),
+        },
+      ],
+      usage: toUsage(result),
+    };
+  }
+
+  async #stream(
+    head: Head,
+    request: ChatRequest,
+    signal: AbortSignal,
+    push: (chunk: ChatCompletionChunk) => void,
+  ): Promise<void> {
+    type Choice = ChatCompletionChunk["choices"][number];
+    const send = (choices: Choice[], usage: CompletionUsage | null) => {
+      const chunk: ChatCompletionChunk = { ...head, object: "chat.completion.chunk", choices };
+      if (request.includeUsage) chunk.usage = usage;
+      push(chunk);
+    };
+    const choice = (delta: Choice["delta"], logprobs: ChoiceLogprobs | null, finish_reason: Choice["finish_reason"]): Choice => ({
+      index: 0,
+      delta,
+      logprobs,
+      finish_reason,
+    });
+    let begun = false;
+    const begin = () => {
+      if (!begun) send([choice({ role: "assistant", content: "" }, null, null)], null);
+      begun = true;
+    };
+    const onPiece = (piece: Piece) => {
+      begin();
+      // a token may add no text yet; then there is only something to say if its probability is wanted
+      if (piece.text === "" && !request.logprobs) return;
+      send([choice({ content: piece.text }, request.logprobs ? toLogprobs([piece]) : null, null)], null);
+    };
+    const result = await this.#engine.generate(request.input, { signal, onPiece });
+    begin();
+    send([choice({}, null, finishReason(result))], null);
+    if (request.includeUsage) send([], toUsage(result));
+  }
+}
+
+interface Head {
+  id: string;
+  created: number;
+  model: string;
+  system_fingerprint: string;
+}
+
+function randomId(): string {
+  // randomUUID is missing on pages that are not secure; getRandomValues is everywhere
+  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+/** What the same seed gives the same text with: version, types, adapter. */
+function fingerprint(info: ModelInfo): string {
+  return ["webweft", version, info.dtype, info.activations, info.adapter.name].join("_").replace(/[^\w.]+/g, "-");
+}
+
+const finishReason = (result: GenerateResult): ChatFinishReason => (result.finish_reason === "length" ? "length" : "stop");
+
+function toLogprobs(pieces: Piece[]): ChoiceLogprobs {
+  const content = pieces.map(
+    (piece): TokenLogprob => ({
+      token: piece.token ?? piece.text,
+      bytes: piece.bytes ?? null,
+      // -9999 stands for very unlikely in OpenAI's API; JSON has no -Infinity
+      logprob: finite(piece.logprob),
+      top_logprobs: (piece.top ?? []).map((top) => ({ token: top.text, bytes: top.bytes, logprob: finite(top.logprob) })),
+    }),
+  );
+  return { content, refusal: null };
+}
+
+const finite = (logprob: number | undefined) => (logprob !== undefined && Number.isFinite(logprob) ? logprob : -9999);
+
+function toUsage({ prompt_tokens, cached_tokens, ids, timing }: GenerateResult): CompletionUsage {
+  const perSecond = (tokens: number, ms: number) => (ms > 0 ? (1000 * tokens) / ms : 0);
+  return {
+    prompt_tokens,
+    completion_tokens: ids.length,
+    total_tokens: prompt_tokens + ids.length,
+    prompt_tokens_details: { cached_tokens },
+    extra: {
+      prefill_tokens_per_s: perSecond(timing.prefill_tokens, timing.prefill_ms),
+      decode_tokens_per_s: perSecond(timing.decode_tokens, timing.decode_ms),
+      prefill_ms: timing.prefill_ms,
+      decode_ms: timing.decode_ms,
+    },
+  };
+}

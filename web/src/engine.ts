@@ -1,0 +1,236 @@
+/** One model in one worker: what both doors stand on. */
+import { ChatCompletions } from "./chat.js";
+import { Client } from "./client.js";
+import { DisposedError, InvalidRequestError, type WebweftError } from "./errors.js";
+import type {
+  FacadeMessage,
+  GenerateResult,
+  LoadEvent,
+  LoadStage,
+  MemoryUse,
+  ModelInfo,
+  NoticeCode,
+  Piece,
+} from "./wasm.js";
+import { toGenerationOptions, type GenerationOptions } from "./generation.js";
+import type { Notification, Opened } from "./host.js";
+import { toOpenOptions, type LoadOptions } from "./options.js";
+import { Progress, type ProgressInfo } from "./progress.js";
+import { resolveSource, type ModelSource } from "./source.js";
+import { BufferedStream } from "./stream.js";
+import { Tokenizer } from "./tokenizer.js";
+import { requireWebGPU } from "./webgpu.js";
+
+/** What {@link Engine.on} tells, by name. */
+export interface EngineEvents {
+  /** The same as `progress_callback`. */
+  progress: ProgressInfo;
+  /** What loading does now. */
+  stage: { stage: LoadStage };
+  /** A file is about to be read, and from where; bytes. */
+  file: { file: string; size: number; from: "network" | "cache" | "local" };
+  /** Something to know that is no failure, such as a cache that cannot be used. */
+  notice: { code: NoticeCode; message: string };
+  /** The GPU device is gone; the engine opens the model again. `attempt` counts from 1. */
+  devicelost: { message: string; attempt: number };
+  /** The model is back after `ms`; what was under way goes on. */
+  recovered: { attempt: number; ms: number };
+  /** GPU memory after loading and after each generation. */
+  memory: MemoryUse;
+}
+
+/** What is to be continued: exactly one of `prompt`, `ids` and `messages`. */
+export interface GenerateInput {
+  /** A text. */
+  prompt?: string | undefined;
+  /** Token ids. */
+  ids?: readonly number[] | undefined;
+  /** A chat, which the model's template writes as a prompt. */
+  messages?: readonly FacadeMessage[] | undefined;
+  /** For the template: `tools`, `documents`, `add_generation_prompt`, and variables of its own as `enable_thinking`. */
+  chat?: Record<string, unknown> | undefined;
+  /** Settings, over the model's own. */
+  options?: GenerationOptions | undefined;
+}
+
+/** How to make a call. */
+export interface CallOptions {
+  /** Ends the call, also while it waits in the queue: it rejects with an `AbortError`. */
+  signal?: AbortSignal | undefined;
+}
+
+type Listener<T extends keyof EngineEvents> = (event: EngineEvents[T]) => void;
+
+/** A loaded model in a worker of its own. Made by {@link createEngine}. */
+export class Engine {
+  /** The model as it was asked for. */
+  readonly name: string;
+  /** What was loaded. */
+  readonly info: ModelInfo;
+  /** The model's tokenizer, which lives in the worker. */
+  readonly tokenizer: Tokenizer;
+  /** OpenAI's shapes. */
+  readonly chat: { readonly completions: ChatCompletions };
+  readonly #client: Client;
+  readonly #listeners: Listeners;
+  #disposing: Promise<MemoryUse | null> | undefined;
+
+  /** @internal */
+  constructor(name: string, client: Client, opened: Opened, listeners: Listeners) {
+    this.name = name;
+    this.info = opened.info;
+    this.#client = client;
+    this.#listeners = listeners;
+    this.tokenizer = new Tokenizer(client);
+    this.chat = { completions: new ChatCompletions(this) };
+    client.onNotify = (value) => {
+      const notification = value as Notification;
+      if (notification.type === "memory") listeners.emit("memory", notification.memory);
+      else if (notification.type === "devicelost") {
+        listeners.emit("devicelost", { message: notification.message, attempt: notification.attempt });
+      } else listeners.emit("recovered", { attempt: notification.attempt, ms: notification.ms });
+    };
+  }
+
+  /** Listens; the returned function ends that. */
+  on<T extends keyof EngineEvents>(type: T, listener: Listener<T>): () => void {
+    return this.#listeners.add(type, listener);
+  }
+
+  /** Generates; `onPiece` hears of every token. Calls wait for those before them. */
+  generate(
+    input: GenerateInput,
+    options: CallOptions & { onPiece?: ((piece: Piece) => void) | undefined } = {},
+  ): Promise<GenerateResult> {
+    try {
+      const { prompt, ids, messages, chat } = input;
+      if ([prompt, ids, messages].filter((one) => one !== undefined).length !== 1) {
+        throw new InvalidRequestError("give exactly one of prompt, ids and messages", { param: "prompt" });
+      }
+      const request: Record<string, unknown> = { options: toGenerationOptions(input.options ?? {}) };
+      if (prompt !== undefined) request["prompt"] = prompt;
+      if (ids !== undefined) request["ids"] = [...ids];
+      if (messages !== undefined) request["messages"] = messages;
+      if (chat !== undefined) request["chat"] = chat;
+      return this.#client.call<GenerateResult, Piece>("generate", request, { signal: options.signal, onEvent: options.onPiece });
+    } catch (error) {
+      return Promise.reject(error);
+    }
+  }
+
+  /** Generates, piece by piece. Leaving the loop ends the generation. */
+  stream(input: GenerateInput, options: CallOptions = {}): AsyncIterableIterator<Piece> {
+    return streamOf((signal, push) => this.generate(input, { signal, onPiece: push }), options.signal);
+  }
+
+  /** Memory that the model takes. */
+  memory(options: CallOptions = {}): Promise<MemoryUse> {
+    return this.#client.call("memory", {}, options);
+  }
+
+  /** Forgets the cached conversation. */
+  reset(options: CallOptions = {}): Promise<void> {
+    return this.#client.call("reset", {}, options);
+  }
+
+  /** Loses the GPU device, as a driver's reset does: to test what a page does then. */
+  loseDevice(): Promise<void> {
+    return this.#client.call("loseDevice", {});
+  }
+
+  /**
+   * Ends what is under way and in the queue (with a `DisposedError`), gives all GPU memory back and ends the worker. Resolves to
+   * what is still in use on the GPU, which is nothing; to `null` where the worker did not answer and took it along.
+   */
+  dispose(): Promise<MemoryUse | null> {
+    this.#disposing ??= this.#dispose();
+    return this.#disposing;
+  }
+
+  async #dispose(): Promise<MemoryUse | null> {
+    const left = await this.#client.close(new DisposedError("the engine was disposed of"));
+    this.#listeners.clear();
+    return left;
+  }
+}
+
+/** Listeners by the event's name. */
+export class Listeners {
+  readonly #all = new Map<string, Set<(event: never) => void>>();
+
+  add<T extends keyof EngineEvents>(type: T, listener: Listener<T>): () => void {
+    const some = this.#all.get(type) ?? new Set();
+    this.#all.set(type, some);
+    some.add(listener);
+    return () => void some.delete(listener);
+  }
+
+  emit<T extends keyof EngineEvents>(type: T, event: EngineEvents[T]): void {
+    for (const listener of [...(this.#all.get(type) ?? [])]) {
+      try {
+        (listener as Listener<T>)(event);
+      } catch (error) {
+        // a page's mistake must not end the engine's work; the page's own handlers of errors hear of it
+        reportError(error);
+      }
+    }
+  }
+
+  clear(): void {
+    this.#all.clear();
+  }
+}
+
+/** Opens `model` in a new worker. */
+export async function createEngine(model: ModelSource, options: LoadOptions = {}): Promise<Engine> {
+  // first of all and without waiting: dropped items can only be read within their event
+  const source = resolveSource(model, options);
+  source.catch(() => {});
+  const open = toOpenOptions(options);
+  requireWebGPU();
+  const { name, spec } = await source;
+  const listeners = new Listeners();
+  if (options.progress_callback) listeners.add("progress", options.progress_callback);
+  for (const [type, listener] of Object.entries(options.on ?? {})) {
+    if (listener) listeners.add(type as keyof EngineEvents, listener as Listener<keyof EngineEvents>);
+  }
+  const progress = new Progress(name, (info) => listeners.emit("progress", info));
+  const client = await Client.start(options, options.signal);
+  try {
+    const opened = await client.call<Opened, LoadEvent>(
+      "open",
+      { spec, options: open },
+      {
+        signal: options.signal,
+        onEvent(event) {
+          if (event.type === "stage") listeners.emit("stage", { stage: event.stage });
+          else if (event.type === "notice") listeners.emit("notice", { code: event.code, message: event.message });
+          else if (event.type === "file") listeners.emit("file", { file: event.file, size: event.size, from: event.from });
+          progress.hear(event);
+        },
+      },
+    );
+    const engine = new Engine(name, client, opened, listeners);
+    listeners.emit("memory", opened.memory);
+    progress.ready("text-generation");
+    return engine;
+  } catch (error) {
+    client.terminate(error as WebweftError);
+    throw error;
+  }
+}
+
+/** A stream over `run`, which is given what to push to; leaving the stream aborts it. */
+export function streamOf<T>(
+  run: (signal: AbortSignal, push: (value: T) => void) => Promise<unknown>,
+  signal: AbortSignal | undefined,
+): BufferedStream<T> {
+  const left = new AbortController();
+  const either = signal ? AbortSignal.any([signal, left.signal]) : left.signal;
+  const stream = new BufferedStream<T>(() => left.abort());
+  run(either, (value) => stream.push(value)).then(
+    () => stream.end(),
+    (error: unknown) => stream.end({ error }),
+  );
+  return stream;
+}

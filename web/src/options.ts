@@ -1,0 +1,106 @@
+/** How a model is opened: what a page may say, checked, and as the wasm takes it. */
+import type { EngineEvents } from "./engine.js";
+import { InvalidRequestError, UnsupportedParameterError } from "./errors.js";
+import type { Dtype, OpenOptions } from "./wasm.js";
+import type { ProgressInfo } from "./progress.js";
+import type { SourceOptions } from "./source.js";
+
+/** Where the package's own files are, if not beside its script. */
+export interface AssetOptions {
+  /** Address of `webweft_bg.wasm`. */
+  wasmUrl?: string | URL | undefined;
+  /** Address of `worker.js`. Another origin is fine where its files allow it (CORS). */
+  workerUrl?: string | URL | undefined;
+}
+
+/** How to open a model. */
+export interface LoadOptions extends SourceOptions, AssetOptions {
+  /** How weights are stored on the GPU; `"q4"` by default. `"fp16"` and `"fp32"` are other names of `"f16"` and `"f32"`. */
+  dtype?: Dtype | "fp16" | "fp32" | undefined;
+  /** Only `"webgpu"`; for code that was written for Transformers.js. */
+  device?: "webgpu" | undefined;
+  /** The most tokens of prompt and answer together. Bounded by the model and by the GPU's limits. */
+  context?: number | undefined;
+  /** The most tokens of a prompt in one step. */
+  prefillChunk?: number | undefined;
+  /** The most bytes of GPU memory. */
+  memoryLimit?: number | undefined;
+  /**
+   * Whether the model is kept for the next visit: `true` (the default) keeps its files, `"quantized"` keeps the weights as they are
+   * on the GPU (smaller and faster to load), `false` keeps nothing. Given files are never kept.
+   */
+  cache?: boolean | "quantized" | undefined;
+  /** Requests in flight; 4 by default. */
+  concurrency?: number | undefined;
+  /** How often a broken request is resumed before it is given up. */
+  retries?: number | undefined;
+  /** What is waited before the first of them, in ms; twice as long before each further one. */
+  backoffMs?: number | undefined;
+  /** WebGPU's default limits and no optional feature, as on the weakest adapter. */
+  portable?: boolean | undefined;
+  /** Hears of progress in the shapes of Transformers.js. */
+  progress_callback?: ((info: ProgressInfo) => void) | undefined;
+  /** Listeners that are there from the beginning; as `engine.on`. */
+  on?: { [T in keyof EngineEvents]?: ((event: EngineEvents[T]) => void) | undefined } | undefined;
+  /** Ends the loading. */
+  signal?: AbortSignal | undefined;
+}
+
+const known = new Set<string>([
+  "revision", "remoteHost", "token", "digests", "wasmUrl", "workerUrl", "dtype", "device", "context", "prefillChunk",
+  "memoryLimit", "cache", "concurrency", "retries", "backoffMs", "portable", "progress_callback", "on", "signal",
+] satisfies (keyof LoadOptions)[]);
+
+/** Options of Transformers.js that mean nothing here. */
+const unsupported = new Set([
+  "config", "cache_dir", "local_files_only", "subfolder", "model_file_name", "use_external_data_format", "session_options",
+]);
+
+const dtypes: Record<string, Dtype> = { q4: "q4", f16: "f16", fp16: "f16", f32: "f32", fp32: "f32", auto: "auto" };
+
+/** `options` as the wasm takes them. */
+export function toOpenOptions(options: LoadOptions): OpenOptions {
+  for (const [param, value] of Object.entries(options)) {
+    if (value === undefined || known.has(param)) continue;
+    if (unsupported.has(param)) throw new UnsupportedParameterError(`the option ${param} is not supported`, { param });
+    throw new InvalidRequestError(`there is no option ${param}`, { param });
+  }
+  const open: OpenOptions = {};
+  const { dtype, device, cache } = options;
+  if (dtype !== undefined) {
+    const stored = dtypes[dtype];
+    if (!stored) {
+      const message = `dtype ${String(dtype)} is not supported: give q4, f16, f32 or auto`;
+      throw new UnsupportedParameterError(message, { param: "dtype" });
+    }
+    open.dtype = stored;
+  }
+  if (device !== undefined && device !== "webgpu") {
+    throw new UnsupportedParameterError(`device ${String(device)} is not supported: it is always webgpu`, { param: "device" });
+  }
+  if (cache !== undefined) {
+    if (cache !== true && cache !== false && cache !== "quantized") {
+      throw new InvalidRequestError('cache is true, false or "quantized"', { param: "cache" });
+    }
+    open.cache = cache === true ? "stored" : cache === false ? "none" : cache;
+  }
+  const whole = (param: keyof LoadOptions, least: number) => {
+    const value = options[param];
+    if (value === undefined) return undefined;
+    if (typeof value !== "number" || !Number.isSafeInteger(value) || value < least) {
+      throw new InvalidRequestError(`${param} is ${String(value)}, expected a whole number of at least ${least}`, { param });
+    }
+    return value;
+  };
+  const numbers: [keyof OpenOptions, number | undefined][] = [
+    ["context", whole("context", 1)],
+    ["prefill_chunk", whole("prefillChunk", 1)],
+    ["memory_limit", whole("memoryLimit", 1)],
+    ["concurrency", whole("concurrency", 1)],
+    ["retries", whole("retries", 0)],
+    ["backoff_ms", whole("backoffMs", 0)],
+  ];
+  for (const [name, value] of numbers) if (value !== undefined) Object.assign(open, { [name]: value });
+  if (options.portable !== undefined) open.portable = options.portable;
+  return open;
+}

@@ -1,0 +1,237 @@
+/** What the wasm gives: `src/web.rs` of the repository, seen from TypeScript. */
+
+/** Where a model's files are, as the wasm takes it. */
+export type ModelSpec =
+  | { kind: "hub"; repo: string; revision?: string; endpoint?: string; token?: string }
+  | { kind: "url"; url: string; token?: string; digests?: Record<string, string> }
+  | { kind: "files"; name?: string; files: Record<string, Blob> };
+
+/** How weights are stored on the GPU. */
+export type Dtype = "q4" | "f16" | "f32" | "auto";
+
+/** How a model is loaded, as the wasm takes it. */
+export interface OpenOptions {
+  dtype?: Dtype;
+  context?: number;
+  prefill_chunk?: number;
+  memory_limit?: number;
+  cache?: "none" | "stored" | "quantized";
+  concurrency?: number;
+  retries?: number;
+  backoff_ms?: number;
+  portable?: boolean;
+}
+
+/** What loading does at the moment. */
+export type LoadStage = "config" | "compile" | "weights" | "verify" | "keep" | "ready";
+
+/** Something that the page may want to know, and that is no failure. */
+export type NoticeCode = "cache_unavailable" | "cache_stale" | "offline";
+
+/** What the wasm tells while it loads. Bytes. */
+export type LoadEvent =
+  | { type: "file"; file: string; size: number; from: "network" | "cache" | "local" }
+  | { type: "progress"; file: string; loaded: number; size: number; total_loaded: number; total: number }
+  | { type: "done"; file: string }
+  | { type: "stage"; stage: LoadStage }
+  | { type: "notice"; code: NoticeCode; message: string };
+
+/** The GPU that is used. */
+export interface AdapterReport {
+  /** As the driver names it. */
+  name: string;
+  /** `"discrete GPU"`, `"integrated GPU"`, `"CPU"`, ... */
+  kind: string;
+  backend: string;
+  driver?: string;
+  features: { shader_f16: boolean; subgroups: boolean; timestamps: boolean };
+  /** Bytes and counts. */
+  limits: { max_buffer: number; max_binding: number; [name: string]: number };
+}
+
+/** A loaded model. */
+export interface ModelInfo {
+  /** As `config.json` has it: `"llama"`, `"qwen3"`, ... */
+  model_type: string;
+  architecture: {
+    layers: number;
+    hidden_size: number;
+    heads: number;
+    kv_heads: number;
+    head_dim: number;
+    intermediate_size: number;
+    vocab_size: number;
+    /** Positions that the model was made for. */
+    context: number;
+  };
+  /** Number of weights. */
+  parameters: number;
+  /** How the weights are stored. */
+  dtype: string;
+  /** Type of the activations. */
+  activations: string;
+  /** Tokens that fit, prompt and answer together. */
+  context: number;
+  has_tokenizer: boolean;
+  has_chat_template: boolean;
+  /** Tensors of the files that the architecture does not use. */
+  extra_tensors: string[];
+  adapter: AdapterReport;
+  load: { ms: number; bytes: number; verified_bytes: number; from: "network" | "cache" | "local" };
+  /** What `generation_config.json` says. */
+  generation_defaults: Record<string, unknown>;
+  /** Bytes of the wasm's own memory. */
+  wasm_memory: number;
+}
+
+/** GPU memory by what it is for, in bytes. */
+export interface MemoryCategories {
+  weights: number;
+  cache: number;
+  activations: number;
+  staging: number;
+}
+
+/** Memory in use, in bytes. */
+export interface MemoryUse {
+  /** On the GPU, now. */
+  total: number;
+  /** On the GPU, at most so far. */
+  peak: number;
+  categories: MemoryCategories;
+  peak_categories: MemoryCategories;
+  /** The wasm's own memory. */
+  wasm: number;
+}
+
+/** A token among those that were likely at a place. */
+export interface TopToken {
+  id: number;
+  text: string;
+  bytes: number[];
+  /** Natural logarithm of its probability. */
+  logprob: number;
+}
+
+/** A generated token, and what it adds to the text. */
+export interface Piece {
+  id: number;
+  /** Empty while a character is incomplete or a stop string may have begun. */
+  text: string;
+  /** The token itself, its bytes and its log-probability, where `logprobs` asks for them. */
+  token?: string;
+  bytes?: number[];
+  logprob?: number;
+  top?: TopToken[];
+}
+
+/** A message of a chat; templates may know more fields. */
+export interface FacadeMessage {
+  role: string;
+  content?: unknown;
+  [field: string]: unknown;
+}
+
+/** One generation, as the wasm takes it. Exactly one of `prompt`, `ids`, `messages`. */
+export interface GenerateRequest {
+  prompt?: string;
+  ids?: number[];
+  messages?: FacadeMessage[];
+  /** For the chat template. */
+  chat?: { add_generation_prompt?: boolean; tools?: object[]; documents?: object[]; [extra: string]: unknown };
+  /** By their names in Hugging Face's `GenerationConfig`; over the model's `generation_config.json`. */
+  options?: Record<string, unknown>;
+  /** Ids that this generation already gave out: they are replayed and not given again. */
+  given?: number[];
+}
+
+/** How a generation ended. */
+export interface GenerateResult {
+  text: string;
+  ids: number[];
+  prompt_tokens: number;
+  /** Of the prompt's, those that were still in the cache. */
+  cached_tokens: number;
+  finish_reason: "stop" | "length" | "abort";
+  timing: Timing;
+}
+
+/** How long a generation took. */
+export interface Timing {
+  prefill_tokens: number;
+  prefill_ms: number;
+  decode_tokens: number;
+  decode_ms: number;
+}
+
+/** A kept model. */
+export interface CacheEntry {
+  /** For {@link cache.delete}. */
+  key: string;
+  /** Bytes on the disk. */
+  bytes: number;
+  [field: string]: unknown;
+}
+
+/** What a model takes on the GPU at one dtype. Bytes. */
+export interface OnGpu {
+  dtype: "q4" | "f16" | "f32";
+  weights: number;
+  largest_buffer: number;
+  cache_per_1k: number;
+  /** How long a sequence may become where nobody says, in tokens. */
+  context: number;
+  /** The cache at that length. */
+  cache: number;
+  /** Whether it could run here, perhaps with a shorter context. */
+  fits: boolean;
+  /** The longest sequence within `memoryLimit`, where one was given. */
+  longest_context: number | null;
+  note: string | null;
+}
+
+/** What is known of a model before its weights are fetched. */
+export interface Inspection {
+  place: string;
+  model_type: string | null;
+  architectures: string[];
+  supported: boolean;
+  problems: string[];
+  architecture: ModelInfo["architecture"] | null;
+  parameters: number;
+  files: { name: string; bytes: number; tensors: number }[];
+  stored: { dtype: string; tensors: number; bytes: number }[];
+  tokenizer: { kind: string; vocab_size: number } | null;
+  chat_templates: string[];
+  /** What `dtype: "auto"` becomes. */
+  auto: "q4" | "f16" | "f32" | null;
+  on_gpu: OnGpu[];
+  adapter: AdapterReport;
+}
+
+export interface FacadeModel {
+  info(): ModelInfo;
+  memory(): MemoryUse;
+  encode(text: string, add_special_tokens: boolean): Uint32Array;
+  decode(ids: Uint32Array, skip_special_tokens: boolean): string;
+  chat_prompt(messages: object[], options: object): string;
+  generate(request: GenerateRequest, on_piece: (piece: Piece) => void, signal: AbortSignal): Promise<GenerateResult>;
+  reset(): void;
+  lose_device(): void;
+  close(): MemoryUse;
+  free(): void;
+}
+
+export interface Facade {
+  open(
+    spec: ModelSpec,
+    options: OpenOptions,
+    on_event: (event: LoadEvent) => void,
+    signal: AbortSignal,
+  ): Promise<FacadeModel>;
+  inspect(spec: ModelSpec, options: OpenOptions, signal: AbortSignal): Promise<Inspection>;
+  adapter(): Promise<AdapterReport>;
+  cache_list(): Promise<CacheEntry[]>;
+  cache_delete(key: string): Promise<boolean>;
+  cache_clear(): Promise<void>;
+}

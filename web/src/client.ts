@@ -2,7 +2,7 @@
 import { WorkerError, abortError, toTyped } from "./errors.js";
 import type { MemoryUse } from "./wasm.js";
 import type { AssetOptions } from "./options.js";
-import { RpcClient, type CallOptions } from "./rpc.js";
+import { RpcClient, type CallOptions, type Port } from "./rpc.js";
 
 const absolute = (url: string | URL) => new URL(url, globalThis.document?.baseURI ?? globalThis.location?.href);
 
@@ -33,20 +33,30 @@ function startWorker(workerUrl: string | URL | undefined): Worker {
   return new Worker(new URL("./worker.js", import.meta.url), { type: "module" });
 }
 
+/** What is needed of a worker. */
+export interface WorkerLike extends Port {
+  terminate(): void;
+  addEventListener(type: "message", listener: (event: { data: unknown }) => void): void;
+  addEventListener(
+    type: "error" | "messageerror",
+    listener: (event: { message?: string; preventDefault?(): void }) => void,
+  ): void;
+}
+
 /** What a worker has for giving its memory back before it is ended without, in ms. */
 const CLOSE_WAIT = 5000;
 
 /** One worker with the wasm in it. */
 export class Client {
-  readonly #worker: Worker;
+  readonly #worker: WorkerLike;
   readonly #rpc: RpcClient;
   #started = false;
 
-  private constructor(worker: Worker) {
+  constructor(worker: WorkerLike) {
     this.#worker = worker;
     this.#rpc = new RpcClient(worker);
     worker.addEventListener("error", (event) => {
-      event.preventDefault();
+      event.preventDefault?.();
       const what = event.message || "the script could not be loaded; see wasmUrl, workerUrl and the page's security policy";
       this.#fail(new WorkerError(this.#started ? `the worker ended: ${what}` : `the worker did not start: ${what}`));
     });

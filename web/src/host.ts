@@ -1,5 +1,5 @@
 /** What the worker does: one wasm, one model, a queue before it, and the way back from a lost device. */
-import { DeviceLostError, InvalidRequestError, toPlain } from "./errors.js";
+import { DeviceLostError, InvalidRequestError, WorkerError, toPlain } from "./errors.js";
 import type { Facade, FacadeModel, GenerateRequest, GenerateResult, MemoryUse, ModelInfo, ModelSpec, OpenOptions, Piece } from "./wasm.js";
 import { Queue } from "./queue.js";
 import { RpcServer, type CallContext, type Handlers, type Port } from "./rpc.js";
@@ -53,7 +53,11 @@ export class Host {
       queued(async (params, context) => method(await this.#ready(context.signal), params));
     return {
       init: async ({ wasmUrl }: { wasmUrl?: string }) => {
-        this.#facade = await this.#load(wasmUrl);
+        try {
+          this.#facade = await this.#load(wasmUrl);
+        } catch (cause) {
+          throw new WorkerError(`the wasm could not be loaded: ${toPlain(cause).message}`, { cause });
+        }
       },
       open: queued((params: { spec: ModelSpec; options: OpenOptions }, context) => this.#open(params, context)),
       generate: queued((request: GenerateRequest, context) => this.#generate(request, context)),

@@ -1,0 +1,87 @@
+/** What the types promise. Compiled, not run. */
+import {
+  canRun,
+  createEngine,
+  pipeline,
+  type ChatCompletion,
+  type ChatCompletionChunk,
+  type CanRunReport,
+  type Engine,
+  type MemoryUse,
+  type Message,
+  type ProgressInfo,
+  type supportedFields,
+  type ChatCompletionRequest,
+  type TextGenerationSingle,
+  type TextGenerationSingleChat,
+} from "webweft";
+
+type Equal<A, B> = (<T>() => T extends A ? 1 : 2) extends <T>() => T extends B ? 1 : 2 ? true : false;
+function expectType<Expected>() {
+  return <Actual>(_value: Actual, _same: Equal<Expected, Actual>): void => {};
+}
+
+export async function ofPipelines(handle: FileSystemDirectoryHandle, list: FileList, items: DataTransferItemList): Promise<void> {
+  const generator = await pipeline("text-generation", "org/name", {
+    dtype: "q4",
+    cache: "quantized",
+    progress_callback(info) {
+      expectType<ProgressInfo>()(info, true);
+      if (info.status === "progress") expectType<number>()(info.progress, true);
+      // @ts-expect-error: the file is known only where there is one
+      info.file;
+    },
+    on: { stage: ({ stage }) => expectType<"config" | "compile" | "weights" | "verify" | "keep" | "ready">()(stage, true) },
+  });
+  expectType<[TextGenerationSingle]>()(await generator("Once", { max_new_tokens: 1 }), true);
+  expectType<[TextGenerationSingleChat]>()(await generator([{ role: "user", content: "Hi" }]), true);
+  expectType<[TextGenerationSingle][]>()(await generator(["a", "b"]), true);
+  expectType<[TextGenerationSingleChat][]>()(await generator([[{ role: "user", content: "Hi" }]]), true);
+  for await (const text of generator.stream("Once", { signal: AbortSignal.timeout(1) })) expectType<string>()(text, true);
+  expectType<MemoryUse | null>()(await generator.dispose(), true);
+
+  await pipeline("text-generation", handle);
+  await pipeline("text-generation", list);
+  await pipeline("text-generation", items);
+  await pipeline("text-generation", new URL("https://host/m"));
+  await pipeline("text-generation", { "config.json": new Uint8Array(), "model.safetensors": new Blob() });
+  // @ts-expect-error: another task
+  await pipeline("translation", "org/name");
+  // @ts-expect-error: no such type
+  await pipeline("text-generation", "org/name", { dtype: "q8" });
+  // @ts-expect-error: no such option
+  await pipeline("text-generation", "org/name", { contxt: 1 });
+  // @ts-expect-error: beams are not supported
+  await generator("Once", { num_beams: 2 });
+}
+
+export async function ofChats(engine: Engine): Promise<void> {
+  const messages: Message[] = [{ role: "user", content: "Hi" }];
+  const { completions } = engine.chat;
+  const user = { messages: [{ role: "user", content: "Hi" }] };
+  expectType<ChatCompletion>()(await completions.create(user), true);
+  expectType<ChatCompletion>()(await completions.create({ ...user, stream: false, temperature: null }), true);
+  const stream = await completions.create({ ...user, stream: true, stream_options: { include_usage: true } });
+  for await (const chunk of stream) expectType<ChatCompletionChunk>()(chunk, true);
+  const either = await completions.create({ ...user, stream: Math.random() < 0.5 });
+  expectType<ChatCompletion | AsyncIterableIterator<ChatCompletionChunk>>()(either, true);
+  // @ts-expect-error: not supported
+  await completions.create({ ...user, tools: [] });
+  // @ts-expect-error: not supported
+  await completions.create({ ...user, n: 2 });
+
+  const leave = engine.on("devicelost", (event) => expectType<{ message: string; attempt: number }>()(event, true));
+  expectType<() => void>()(leave, true);
+  // @ts-expect-error: no such event
+  engine.on("lost", () => {});
+  expectType<number[]>()((await engine.generate({ messages, options: { top_k: 1 } })).ids, true);
+}
+
+export async function ofReports(): Promise<void> {
+  expectType<CanRunReport>()(await canRun("org/name", { dtype: "auto" }), true);
+  expectType<Engine>()(await createEngine("org/name"), true);
+}
+
+// every supported field is a field of the request, and every field is supported
+type Listed = (typeof supportedFields)[number];
+expectType<true>()(true as Equal<Listed, keyof ChatCompletionRequest>, true);

@@ -1,0 +1,183 @@
+/**
+ * The real client and host, over a real message channel, with an engine that needs no GPU: it counts. Node has no WebGPU; with a real
+ * engine, the same is tested in browsers.
+ */
+import { after } from "node:test";
+import { setImmediate as turn } from "node:timers/promises";
+import { Client } from "../../dist/client.js";
+import { Engine, Listeners } from "../../dist/engine.js";
+import { Host, type Opened } from "../../dist/host.js";
+import type { Facade, FacadeModel, GenerateRequest, GenerateResult, MemoryUse, ModelInfo, Piece } from "../../dist/wasm.js";
+
+export const named = (name: string, message: string, fields: object = {}): Error =>
+  Object.assign(new Error(message), { name, code: name.toLowerCase(), ...fields });
+
+const categories = { weights: 0, cache: 0, activations: 0, staging: 0 };
+const memoryOf = (total: number): MemoryUse => ({ total, peak: 100, categories, peak_categories: categories, wasm: 1 });
+
+/** What the counting engine is told to do, and what it saw. */
+export class Script {
+  /** How many devices are lost, and after how many tokens of a generation each. */
+  losses: number[] = [];
+  /** Thrown by `open`, one by one. */
+  openFails: Error[] = [];
+  /** Thrown by `adapter`, one by one. */
+  adapterFails: Error[] = [];
+  /** Thrown by `generate`. */
+  generateFails: Error | undefined;
+  /** Never answers to its signal. */
+  deaf = false;
+  requests: GenerateRequest[] = [];
+  opened = 0;
+  closed = 0;
+  aborted = 0;
+
+  readonly facade: Facade = {
+    open: async () => {
+      const fail = this.openFails.shift();
+      if (fail) throw fail;
+      this.opened += 1;
+      return this.#model();
+    },
+    inspect: async () => {
+      throw named("NetworkError", "no network", { url: "https://host/config.json", status: 503 });
+    },
+    adapter: async () => {
+      const fail = this.adapterFails.shift();
+      if (fail) throw fail;
+      return info.adapter;
+    },
+    cache_list: async () => [],
+    cache_delete: async () => false,
+    cache_clear: async () => {},
+  };
+
+  #model(): FacadeModel {
+    let busy = false;
+    let lost = false;
+    const generate = async (request: GenerateRequest, tell: (piece: Piece) => void, signal: AbortSignal): Promise<GenerateResult> => {
+      if (busy) throw named("BusyError", "two at once");
+      if (lost) throw named("DeviceLostError", "the GPU device was lost");
+      busy = true;
+      try {
+        this.requests.push(request);
+        if (this.generateFails) throw this.generateFails;
+        const count = Number(request.options?.["max_new_tokens"] ?? 3);
+        const done = request.given?.length ?? 0;
+        const ids: number[] = [];
+        const loseAt = this.losses.shift();
+        for (let id = done; id < count; id += 1) {
+          await turn();
+          if (signal.aborted && !this.deaf) {
+            this.aborted += 1;
+            return result(ids, "abort");
+          }
+          if (lost || id - done === loseAt) {
+            lost = true;
+            throw named("DeviceLostError", "the GPU device was lost");
+          }
+          ids.push(id);
+          tell({ id, text: ` ${id}`, ...(request.options?.["logprobs"] === undefined ? {} : scores(id)) });
+        }
+        return result(ids, count < 10 ? "stop" : "length");
+      } finally {
+        busy = false;
+      }
+    };
+    return {
+      info: () => info,
+      memory: () => memoryOf(100),
+      encode: (text) => new Uint32Array([...text].map((char) => char.codePointAt(0) ?? 0)),
+      decode: (ids) => String.fromCodePoint(...ids),
+      chat_prompt: (messages) => JSON.stringify(messages),
+      generate,
+      reset() {},
+      lose_device() {
+        lost = true;
+      },
+      close: () => {
+        this.closed += 1;
+        return memoryOf(0);
+      },
+      free() {},
+    };
+  }
+}
+
+const scores = (id: number) => ({
+  token: ` ${id}`,
+  bytes: [32, 48 + id],
+  logprob: -0.5,
+  top: [{ id: 9, text: "x", bytes: [120], logprob: -Infinity }],
+});
+
+const result = (ids: number[], finish_reason: GenerateResult["finish_reason"]): GenerateResult => ({
+  text: ids.map((id) => ` ${id}`).join(""),
+  ids,
+  prompt_tokens: 7,
+  cached_tokens: 2,
+  finish_reason,
+  timing: { prefill_tokens: 5, prefill_ms: 10, decode_tokens: ids.length, decode_ms: 20 },
+});
+
+export const info: ModelInfo = {
+  model_type: "llama",
+  architecture: {
+    layers: 1,
+    hidden_size: 1,
+    heads: 1,
+    kv_heads: 1,
+    head_dim: 1,
+    intermediate_size: 1,
+    vocab_size: 10,
+    context: 64,
+  },
+  parameters: 1,
+  dtype: "q4",
+  activations: "f16",
+  context: 64,
+  has_tokenizer: true,
+  has_chat_template: true,
+  extra_tensors: [],
+  adapter: {
+    name: "Some GPU (1)",
+    kind: "CPU",
+    backend: "BrowserWebGpu",
+    features: { shader_f16: false, subgroups: false, timestamps: false },
+    limits: { max_buffer: 1, max_binding: 1 },
+  },
+  load: { ms: 1, bytes: 1, verified_bytes: 0, from: "network" },
+  generation_defaults: {},
+  wasm_memory: 1,
+};
+
+// open ports would keep the process alive
+const ports: MessagePort[] = [];
+after(() => ports.forEach((port) => port.close()));
+
+/** A client at one end of a channel, and the host with `script` at the other. */
+export async function connect(script: Script): Promise<{ client: Client; ended: () => boolean }> {
+  const { port1, port2 } = new MessageChannel();
+  ports.push(port1, port2);
+  new Host(port2 as never, async () => script.facade);
+  let ended = false;
+  const worker = Object.assign(port1, {
+    terminate() {
+      ended = true;
+      port1.close();
+    },
+  });
+  port1.start();
+  port2.start();
+  const client = new Client(worker as never);
+  await client.call("init", {});
+  return { client, ended: () => ended };
+}
+
+/** An engine over `script`. */
+export async function engineOf(script = new Script()) {
+  const { client, ended } = await connect(script);
+  const opened = await client.call<Opened>("open", { spec: { kind: "url", url: "https://host/m" }, options: {} });
+  const listeners = new Listeners();
+  return { engine: new Engine("some/model", client, opened, listeners), script, client, ended };
+}

@@ -46,6 +46,11 @@ export interface WorkerLike extends Port {
 /** What a worker has for giving its memory back before it is ended without, in ms. */
 const CLOSE_WAIT = 5000;
 
+function hint(): string {
+  if (import.meta.url.includes("/.vite/deps/")) return "add webweft to optimizeDeps.exclude in vite.config.js";
+  return "see workerUrl, and the page's security policy";
+}
+
 /** One worker with the wasm in it. */
 export class Client {
   readonly #worker: WorkerLike;
@@ -57,7 +62,7 @@ export class Client {
     this.#rpc = new RpcClient(worker);
     worker.addEventListener("error", (event) => {
       event.preventDefault?.();
-      const what = event.message || "the script could not be loaded; see wasmUrl, workerUrl and the page's security policy";
+      const what = event.message || `its script could not be loaded: ${hint()}`;
       this.#fail(new WorkerError(this.#started ? `the worker ended: ${what}` : `the worker did not start: ${what}`));
     });
     worker.addEventListener("messageerror", () => this.#fail(new WorkerError("the worker's answer could not be read")));

@@ -1,17 +1,19 @@
 /** The objects of OpenAI's chat completions, as far as they are supported. */
-import type { FacadeMessage } from "./wasm.js";
-
-/** A part of a message's content; only texts. */
+/** A part of a message's content; parts of other types than `text` are refused. */
 export interface ChatContentPart {
-  type: "text";
-  text: string;
+  type: "text" | (string & {});
+  text?: string;
 }
 
-/** A message. Fields beyond these (`tool_calls`, `reasoning_content`, ...) reach the model's template. */
-export interface ChatMessage extends FacadeMessage {
+/** A message. All its fields, also those that are not named here, reach the model's template. */
+export interface ChatMessage {
   role: "system" | "developer" | "user" | "assistant" | "tool" | (string & {});
-  content?: string | ChatContentPart[] | null;
+  content?: string | readonly ChatContentPart[] | null;
   name?: string;
+  /** Of an earlier answer. */
+  tool_calls?: readonly object[];
+  tool_call_id?: string;
+  reasoning_content?: string | null;
 }
 
 /** What a request may say; `null` is as good as absent. */

@@ -11,7 +11,8 @@ import type {
   StreamingChatCompletionRequest,
   TokenLogprob,
 } from "./chat-types.js";
-import { streamOf, type CallOptions, type Engine } from "./engine.js";
+import type { CallOptions, Engine } from "./engine.js";
+import { streamOf } from "./stream.js";
 import type { GenerateResult, ModelInfo, Piece } from "./wasm.js";
 import { version } from "./version.js";
 

@@ -1,5 +1,5 @@
 /** The page's end: starts the worker and calls it. */
-import { WorkerError, abortError, toTyped } from "./errors.js";
+import { InternalError, WorkerError, type WebweftError, abortError, toTyped } from "./errors.js";
 import type { MemoryUse } from "./wasm.js";
 import type { AssetOptions } from "./options.js";
 import { RpcClient, type CallOptions, type Port } from "./rpc.js";
@@ -63,7 +63,8 @@ export class Client {
     worker.addEventListener("error", (event) => {
       event.preventDefault?.();
       const what = event.message || `its script could not be loaded: ${hint()}`;
-      this.#fail(new WorkerError(this.#started ? `the worker ended: ${what}` : `the worker did not start: ${what}`));
+      if (this.#started) this.#fail(new InternalError(`the worker failed: ${what}`));
+      else this.#fail(new WorkerError(`the worker did not start: ${what}`));
     });
     worker.addEventListener("messageerror", () => this.#fail(new WorkerError("the worker's answer could not be read")));
   }
@@ -115,7 +116,7 @@ export class Client {
     this.#worker.terminate();
   }
 
-  #fail(error: WorkerError): void {
+  #fail(error: WebweftError): void {
     this.terminate(error);
   }
 }

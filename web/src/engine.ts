@@ -17,7 +17,7 @@ import type { Notification, Opened } from "./host.js";
 import { toOpenOptions, type LoadOptions } from "./options.js";
 import { Progress, type ProgressInfo } from "./progress.js";
 import { resolveSource, type ModelSource } from "./source.js";
-import { BufferedStream } from "./stream.js";
+import { streamOf } from "./stream.js";
 import { Tokenizer } from "./tokenizer.js";
 import { requireWebGPU } from "./webgpu.js";
 
@@ -218,19 +218,4 @@ export async function createEngine(model: ModelSource, options: LoadOptions = {}
     client.terminate(error as WebweftError);
     throw error;
   }
-}
-
-/** A stream over `run`, which is given what to push to; leaving the stream aborts it. */
-export function streamOf<T>(
-  run: (signal: AbortSignal, push: (value: T) => void) => Promise<unknown>,
-  signal: AbortSignal | undefined,
-): BufferedStream<T> {
-  const left = new AbortController();
-  const either = signal ? AbortSignal.any([signal, left.signal]) : left.signal;
-  const stream = new BufferedStream<T>(() => left.abort());
-  run(either, (value) => stream.push(value)).then(
-    () => stream.end(),
-    (error: unknown) => stream.end({ error }),
-  );
-  return stream;
 }

@@ -51,6 +51,7 @@ export class Host {
       this.#queue.run(() => method(params, context), context.signal);
     const ofModel = (method: (model: FacadeModel, params: never) => unknown) =>
       queued(async (params, context) => method(await this.#ready(context.signal), params));
+    const memoryLater = ofModel((model) => model.memory());
     return {
       init: async ({ wasmUrl }: { wasmUrl?: string }) => {
         try {
@@ -67,7 +68,7 @@ export class Host {
         model.chat_prompt(messages, options),
       ),
       // these two are answered at once, also while the model generates
-      memory: async (_: never, { signal }) => (this.#model ?? (await this.#ready(signal))).memory(),
+      memory: (params: never, context) => this.#model?.memory() ?? memoryLater(params, context),
       loseDevice: () => this.#model?.lose_device(),
       reset: ofModel((model) => model.reset()),
       close: (_: never, context) => this.#close(context.signal),

@@ -1,10 +1,11 @@
 /** The door that is shaped as in Transformers.js. */
-import { createEngine, streamOf, type CallOptions, type Engine, type EngineEvents, type GenerateInput } from "./engine.js";
+import { createEngine, type CallOptions, type Engine, type EngineEvents, type GenerateInput } from "./engine.js";
 import { InvalidRequestError, UnsupportedParameterError } from "./errors.js";
 import type { GenerationOptions } from "./generation.js";
 import type { LoadOptions } from "./options.js";
 import type { ModelSource } from "./source.js";
 import { TextStreamer, type BaseStreamer } from "./streamer.js";
+import { streamOf } from "./stream.js";
 import type { Tokenizer } from "./tokenizer.js";
 import type { FacadeMessage, MemoryUse, ModelInfo, Piece } from "./wasm.js";
 

@@ -1,6 +1,6 @@
 /** A worker for what needs no model; kept a little, since such calls come in groups. */
 import { Client } from "./client.js";
-import { DisposedError } from "./errors.js";
+import { DisposedError, InternalError, WorkerError } from "./errors.js";
 import type { AssetOptions } from "./options.js";
 
 /** What an unused worker is kept, in ms. */
@@ -24,8 +24,8 @@ export async function withWorker<T>(options: AssetOptions, use: (client: Client)
   try {
     return await use(await one.client);
   } catch (error) {
-    // a worker that failed is not used again
-    if (kept.get(key) === one) kept.delete(key);
+    // a worker that ended is not used again
+    if ((error instanceof WorkerError || error instanceof InternalError) && kept.get(key) === one) kept.delete(key);
     throw error;
   } finally {
     one.users -= 1;

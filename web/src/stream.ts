@@ -59,3 +59,18 @@ export class BufferedStream<T> implements AsyncIterableIterator<T> {
     return this;
   }
 }
+
+/** A stream over `run`, which is given what to push to; leaving the stream aborts it. */
+export function streamOf<T>(
+  run: (signal: AbortSignal, push: (value: T) => void) => Promise<unknown>,
+  signal: AbortSignal | undefined,
+): BufferedStream<T> {
+  const left = new AbortController();
+  const either = signal ? AbortSignal.any([signal, left.signal]) : left.signal;
+  const stream = new BufferedStream<T>(() => left.abort());
+  run(either, (value) => stream.push(value)).then(
+    () => stream.end(),
+    (error: unknown) => stream.end({ error }),
+  );
+  return stream;
+}

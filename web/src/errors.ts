@@ -96,6 +96,16 @@ export class ChecksumError extends WebweftError {
   }
 }
 
+/** The browser's storage refuses, as it does while another tab writes the same model. Loading goes on without it instead. */
+export class StorageError extends WebweftError {
+  static override get defaultCode(): string {
+    return "storage";
+  }
+  override get userMessage(): string {
+    return "The browser's storage for this page cannot be used. Close other tabs of this page and try again.";
+  }
+}
+
 /** A server could not be reached, or broke off again and again. */
 export class NetworkError extends WebweftError {
   /** HTTP status, where there was an answer. */
@@ -248,6 +258,7 @@ const classes = {
   UnsupportedModelError,
   CheckpointError,
   ChecksumError,
+  StorageError,
   NetworkError,
   ModelNotFoundError,
   AccessDeniedError,

@@ -37,6 +37,7 @@ export {
   NetworkError,
   OutOfMemoryError,
   RateLimitedError,
+  StorageError,
   UnsupportedModelError,
   UnsupportedParameterError,
   WebGPUUnavailableError,

@@ -166,11 +166,25 @@ export interface Timing {
 
 /** A kept model. */
 export interface CacheEntry {
-  /** For {@link cache.delete}. */
+  /** What `cache.delete` takes. */
   key: string;
+  kind: "hub" | "url";
+  /** The repository, or the address. */
+  name: string;
+  /** The branch, tag or commit that was asked for. */
+  revision: string | null;
+  /** The commit that it led to. */
+  commit: string | null;
   /** Bytes on the disk. */
   bytes: number;
-  [field: string]: unknown;
+  /** Whole files, with their bytes. */
+  files: [name: string, bytes: number][];
+  /** Whether the model opens without a network. */
+  complete: boolean;
+  /** When it was first kept, in milliseconds since 1970. */
+  created: number;
+  /** When it was opened last. */
+  last_used: number;
 }
 
 /** What a model takes on the GPU at one dtype. Bytes. */

@@ -4,10 +4,7 @@ import { h, icon, iconButton } from "./dom.ts";
 import { rate } from "./format.ts";
 import { STARTERS } from "./models.ts";
 
-export interface Message {
-  role: "system" | "user" | "assistant";
-  content: string;
-}
+export type Message = { role: "system" | "user" | "assistant"; content: string };
 
 /** What kind of conversation a model has: the built-in one's stories, chats, or texts that it continues. */
 export type Mode = keyof typeof STARTERS;

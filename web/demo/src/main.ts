@@ -33,7 +33,15 @@ function builtIn(): Choice {
 const chat = new Chat({ send, stop: () => answering?.abort(), again, fresh });
 const panel = new Panel(() => showPanel(false));
 const settingsDialog = new SettingsDialog(settings, () => void open(current));
-const picker = new Picker({ check: (choice, signal) => runtime.check(choice, settings, signal), load: (choice) => void open(choice), builtIn }, query.get("host") ?? "");
+const picker = new Picker(
+  {
+    check: (choice, signal) => runtime.check(choice, settings, signal),
+    choose: (dtype, context) => Object.assign(settings, { dtype, context }),
+    load: (choice) => void open(choice),
+    builtIn,
+  },
+  query.get("host") ?? "",
+);
 
 const modelName = h("span", { className: "model-name" }, "Stories");
 const modelNote = h("span", { className: "model-note" }, "");
@@ -120,7 +128,7 @@ async function open(choice: Choice): Promise<void> {
     engine = opened;
     const { info } = opened;
     mode = choice.builtIn ? "builtIn" : info.has_chat_template ? "chat" : "text";
-    modelNote.textContent = `${count(info.parameters)} · ${info.dtype}`;
+    modelNote.textContent = [info.parameters ? count(info.parameters) : "", info.dtype].filter(Boolean).join(" · ");
     panel.loaded(info);
     chat.show(null);
     chat.ready(mode);

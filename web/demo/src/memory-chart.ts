@@ -5,7 +5,7 @@ import { bytes } from "./format.ts";
 
 export const CATEGORIES = ["weights", "cache", "activations", "staging"] as const;
 export type Category = (typeof CATEGORIES)[number];
-const LABEL: Record<Category, string> = { weights: "Weights", cache: "Conversation", activations: "Activations", staging: "Transfer" };
+const LABEL: Record<Category, string> = { weights: "Weights", cache: "Cache", activations: "Working", staging: "Transfer" };
 
 export interface MemorySample {
   total: number;
@@ -76,7 +76,9 @@ export class MemoryChart {
     this.#wasm.textContent = bytes(last?.wasm ?? 0);
     const peak = last?.peak ?? 0;
     this.#chart.setAttribute("aria-label", `GPU memory over time: now ${bytes(last?.total ?? 0)}, at most ${bytes(peak)}`);
-    const most = Math.max(1, peak, ...samples.map((sample) => sample.total)) * 1.15;
+    // Loading may have taken many times what is in use now; the chart follows what it shows, and names the peak.
+    const most = Math.max(1, ...samples.map((sample) => sample.total)) * 1.35;
+    const above = peak > most * 0.97;
     const y = (value: number) => HEIGHT - (value / most) * HEIGHT;
     const step = WIDTH / (KEPT - 1);
     const x = (index: number) => WIDTH - (samples.length - 1 - index) * step;
@@ -93,10 +95,11 @@ export class MemoryChart {
       const bottom = floor.map((value, index) => `${x(index).toFixed(1)} ${y(value).toFixed(1)}`).reverse();
       this.#areas[name]!.setAttribute("d", `M${top.join("L")}L${bottom.join("L")}Z`);
     }
-    const line = y(peak).toFixed(1);
-    this.#peakLine.setAttribute("y1", line);
-    this.#peakLine.setAttribute("y2", line);
-    this.#peakText.setAttribute("y", String(Number(line) - 4));
-    this.#peakText.textContent = peak > 0 ? `peak ${bytes(peak)}` : "";
+    const line = above ? 0 : y(peak);
+    this.#peakLine.setAttribute("y1", line.toFixed(1));
+    this.#peakLine.setAttribute("y2", line.toFixed(1));
+    this.#peakLine.setAttribute("visibility", above || peak === 0 ? "hidden" : "visible");
+    this.#peakText.setAttribute("y", String(above ? 14 : Math.max(12, line - 4)));
+    this.#peakText.textContent = peak > 0 ? `${above ? "↑ " : ""}peak ${bytes(peak)}` : "";
   }
 }

@@ -65,7 +65,7 @@ export class Panel {
       h("div", { className: "card-head" }, h("h2", {}, "Model"), h("span", { className: "badge" }, info.dtype)),
       pairs([
         ["Architecture", `${info.model_type}, ${architecture.layers} layers`],
-        ["Weights", count(info.parameters)],
+        ...(info.parameters ? [["Weights", count(info.parameters)] as [string, string]] : []),
         ["Vocabulary", count(architecture.vocab_size)],
         ["Context", `${info.context.toLocaleString("en")} tokens`],
         ["Activations", info.activations],

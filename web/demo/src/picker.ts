@@ -25,11 +25,15 @@ export interface Verdict {
   cache_bytes?: number | undefined;
   download_bytes?: number | undefined;
   context?: number | undefined;
-  suggestions: string[];
+  suggestions: { dtype: Dtype; context: number; weights_bytes: number }[];
 }
+
+type Dtype = "q4" | "f16" | "f32";
 
 export interface PickerEvents {
   check(choice: Choice, signal: AbortSignal): Promise<Verdict>;
+  /** Another way to store weights, for this load and those after it. */
+  choose(dtype: Dtype, context: number): void;
   load(choice: Choice): void;
   builtIn(): Choice;
 }
@@ -69,7 +73,7 @@ export class Picker {
           if (text) void this.look(this.#choice(text));
         },
       },
-      h("label", { htmlFor: "model" }, "Model on the Hugging Face Hub"),
+      h("label", { htmlFor: "model" }, "Any model of the Hugging Face Hub, or an address"),
       h("div", { className: "row is-tight" }, this.#input, h("button", { type: "submit", className: "button is-primary" }, "Look")),
       h(
         "details",
@@ -100,7 +104,7 @@ export class Picker {
         suggestions,
         form,
         this.#verdict,
-        h("div", { className: "drop-hint" }, icon("folder"), h("p", {}, h("strong", {}, "Have the files already?"), " Drop a model's folder anywhere on this page, or "), h("button", { type: "button", className: "button is-small", onclick: () => this.#folder.click() }, "choose a folder"), this.#folder),
+        h("div", { className: "drop-hint" }, icon("folder"), h("p", {}, h("strong", {}, "Have the files already?"), " Drop a model's folder on this page, or"), h("button", { type: "button", className: "button is-small", onclick: () => this.#folder.click() }, "choose a folder"), this.#folder),
       ),
     );
     this.element.addEventListener("click", (event) => event.target === this.element && this.element.close());
@@ -170,7 +174,7 @@ export class Picker {
     const facts: [string, string][] = [];
     if (verdict.download_bytes !== undefined) facts.push(["To fetch", verdict.download_bytes === 0 ? "nothing" : bytes(verdict.download_bytes)]);
     if (verdict.weights_bytes !== undefined) facts.push([`Weights${verdict.dtype ? ` as ${verdict.dtype}` : ""}`, bytes(verdict.weights_bytes)]);
-    if (verdict.cache_bytes !== undefined) facts.push(["Conversation", bytes(verdict.cache_bytes)]);
+    if (verdict.cache_bytes !== undefined) facts.push(["Cache", bytes(verdict.cache_bytes)]);
     if (verdict.context !== undefined) facts.push(["Context", `${verdict.context.toLocaleString("en")} tokens`]);
     return h(
       "div",
@@ -178,7 +182,16 @@ export class Picker {
       h("p", { className: "verdict-head" }, icon(verdict.ok ? "check" : "warn"), verdict.ok ? `${choice.name} runs here` : `${choice.name} does not run here`),
       !verdict.ok && verdict.reason ? h("p", {}, verdict.reason) : null,
       facts.length > 0 ? h("dl", { className: "facts" }, ...facts.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value)))) : null,
-      ...verdict.suggestions.map((text) => h("p", { className: "field-note" }, text)),
+      !verdict.ok && verdict.suggestions.length > 0
+        ? h(
+            "div",
+            { className: "row" },
+            "It would fit: ",
+            ...verdict.suggestions.map(({ dtype, context, weights_bytes }) =>
+              h("button", { type: "button", className: "button is-small", onclick: () => (this.#events.choose(dtype, context), this.#load(choice)) }, `${dtype}, ${context.toLocaleString("en")} tokens (${bytes(weights_bytes)})`),
+            ),
+          )
+        : null,
       verdict.ok ? h("button", { type: "button", className: "button is-primary is-load", onclick: () => this.#load(choice) }, "Load it") : null,
     );
   }

@@ -48,7 +48,9 @@ export async function load(choice: Choice, settings: Settings, listener: LoadLis
 /** Whether a model runs here, before a byte of its weights is fetched. */
 export async function check(choice: Choice, settings: Settings, signal: AbortSignal): Promise<Verdict> {
   const report = await canRun(choice.model as ModelSource, { ...options(choice, settings), signal });
-  return { ...report, suggestions: report.suggestions ?? [] };
+  // why the network or the server refuses belongs with their own errors, which the page tells with ways on
+  if (report.error && report.adapter === undefined && report.inspection === undefined) throw report.error;
+  return { ...report, reason: report.error?.userMessage };
 }
 
 /** Says what comes next, in a chat or in a text. */

@@ -1,0 +1,84 @@
+// What takes minutes: a checkpoint of 1 GB, and many rounds. Only with --long.
+
+import assert from "node:assert/strict";
+import { mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { makeCheckpoint } from "../../tools/make-checkpoint.mjs";
+import { expected, greedy, sameIds, test } from "../harness.mjs";
+
+const MIB = 1 << 20;
+const WASM_LIMIT = 96 * MIB;
+/** Of the speed of a plain fetch of the same bytes, at least. */
+const SPEED = { f16: 0.4, q4: 0.25 };
+const RUNS = Number(process.env.WEBWEFT_RUNS ?? 5);
+
+const median = (list) => [...list].sort((a, b) => a - b)[Math.floor(list.length / 2)];
+const short = { prompt: "Once upon a time", options: greedy(2) };
+
+test("1 GB: speed beside a plain fetch, host memory, second load with the server down", { browsers: ["chromium"], long: true, fresh: true, seconds: 3000 }, async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), "webweft-1gb-"));
+  try {
+    const made = makeCheckpoint(folder, { bytes: 1 << 30, shards: 4 });
+    const server = await t.server();
+    const models = await t.modelServer({ mounts: { "/large/": folder } });
+    const page = await t.page(server);
+    const model = `${models.origin}/large/`;
+    const urls = readdirSync(folder).filter((name) => name.endsWith(".safetensors")).map((name) => model + name);
+    const notes = [`${(made.bytes / MIB).toFixed(0)} MiB in ${made.files} files`];
+    for (const dtype of ["f16", "q4"]) {
+      const speeds = { fetch: [], load: [] };
+      let most = 0;
+      for (let run = 0; run < RUNS; run++) {
+        const plain = await page.act("fetchAll", { urls });
+        speeds.fetch.push(plain.bytes / plain.ms / 1000);
+        const info = await page.act("open", { model, options: { dtype, cache: false, context: 512 } });
+        assert.ok(info.load.bytes >= made.bytes, `${info.load.bytes} of ${made.bytes}`);
+        speeds.load.push(made.bytes / info.load.ms / 1000);
+        const { wasm } = await page.act("memory");
+        most = Math.max(most, wasm, info.wasm_memory);
+        await page.act("generate", { input: short });
+        assert.equal((await page.act("dispose")).total, 0);
+      }
+      const ratio = median(speeds.load) / median(speeds.fetch);
+      const list = (values) => values.map((value) => value.toFixed(0)).join(" ");
+      console.log(`       ${dtype}: load ${list(speeds.load)} MB/s, fetch ${list(speeds.fetch)} MB/s, ratio ${ratio.toFixed(2)}; wasm memory ${(most / MIB).toFixed(1)} MiB`);
+      assert.ok(most <= WASM_LIMIT, `wasm memory is ${(most / MIB).toFixed(1)} MiB`);
+      assert.ok(ratio >= SPEED[dtype], `${dtype}: ${ratio.toFixed(2)} of a plain fetch's speed`);
+      notes.push(`${dtype} ${ratio.toFixed(2)} of fetch, ${(most / MIB).toFixed(0)} MiB wasm`);
+    }
+    for (const cache of [true, "quantized"]) {
+      const options = { dtype: "q4", cache, context: 512, retries: 0 };
+      await page.act("open", { model, options });
+      const first = await page.act("generate", { input: short });
+      await page.act("dispose");
+      const [entry] = await page.act("cacheList");
+      await models.down();
+      const info = await page.act("open", { model, options });
+      assert.equal(info.load.from, "cache");
+      const { wasm } = await page.act("memory");
+      assert.ok(wasm <= WASM_LIMIT, `wasm memory is ${(wasm / MIB).toFixed(1)} MiB`);
+      assert.deepEqual((await page.act("generate", { input: short })).ids, first.ids);
+      await page.act("dispose");
+      await page.act("cacheClear");
+      await models.up();
+      notes.push(`cache ${cache === true ? "as stored" : cache}: ${(entry.bytes / MIB).toFixed(0)} MiB, ${(info.load.ms / 1000).toFixed(1)} s`);
+    }
+    return notes.join("; ");
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+});
+
+test("50 rounds of load, generate, dispose", { long: true, fresh: true, seconds: 1800 }, async (t) => {
+  const server = await t.server();
+  const page = await t.page(server);
+  const native = expected.models.stories.dtypes.f32[0];
+  for (let round = 0; round < 50; round++) {
+    await page.act("open", { model: `${server.origin}/models/stories/`, options: { dtype: "f32", cache: false } });
+    const { ids } = await page.act("generate", { input: { prompt: native.prompt, options: greedy(4) } });
+    sameIds(ids, native, { tokens: 4 });
+    assert.equal((await page.act("dispose")).total, 0);
+  }
+  assert.equal(await page.act("workers"), 0);
+});

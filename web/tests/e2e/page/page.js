@@ -1,0 +1,175 @@
+// What the tests do on a page: calls of the package, by name, with arguments and answers that can be sent.
+
+// Workers are counted, to see that they end. Before the package is there, so that it finds this one.
+const NativeWorker = globalThis.Worker;
+const workers = new Set();
+globalThis.Worker = class extends NativeWorker {
+  constructor(...given) {
+    super(...given);
+    workers.add(this);
+  }
+  terminate() {
+    workers.delete(this);
+    super.terminate();
+  }
+};
+
+const webweft = await import("/pkg/index.js");
+const engines = new Map();
+const signals = new Map();
+/** What engines told, in order. */
+const events = [];
+
+const plain = (error) => ({
+  name: error?.name ?? "?",
+  code: error?.code,
+  message: String(error?.message ?? error),
+  userMessage: error?.userMessage,
+  status: error?.status,
+  url: error?.url,
+  param: error?.param,
+  retryAfter: error?.retryAfter,
+  typed: error instanceof webweft.WebweftError,
+  stack: error?.stack,
+});
+
+async function fetchFiles(base, names, as) {
+  const files = [];
+  for (const name of names) {
+    const blob = await (await fetch(base + name)).blob();
+    files.push([name, as === "bytes" ? new Uint8Array(await blob.arrayBuffer()) : new File([blob], name)]);
+  }
+  return as === "list" ? files.map(([, file]) => file) : Object.fromEntries(files);
+}
+
+/** A signal that the test can abort by name. */
+function signal(name) {
+  if (name === undefined) return undefined;
+  const controller = new AbortController();
+  signals.set(name, controller);
+  return controller.signal;
+}
+
+const listeners = (of) =>
+  Object.fromEntries(
+    ["progress", "stage", "file", "notice", "devicelost", "recovered", "memory"].map((type) => [
+      type,
+      (event) => events.push({ of, type, at: performance.now(), ...event }),
+    ]),
+  );
+
+const actions = {
+  /** Opens an engine; { name, model | files: { base, names, as }, options, abort } -> info */
+  async open({ name = "a", model, files, options = {}, abort }) {
+    const source = files ? await fetchFiles(files.base, files.names, files.as) : model;
+    const engine = await webweft.createEngine(source, { ...options, on: listeners(name), signal: signal(abort) });
+    engines.set(name, engine);
+    return engine.info;
+  },
+  /** { name, input, abort, abortAt } -> result, with the pieces as they came; abortAt: after so many of them */
+  async generate({ name = "a", input, abort, abortAt, loseAt }) {
+    const pieces = [];
+    const own = signal(abort ?? (abortAt === undefined ? undefined : `own ${name}`));
+    try {
+      const result = await engines.get(name).generate(input, {
+        signal: own,
+        onPiece(piece) {
+          pieces.push(piece);
+          if (pieces.length === abortAt) signals.get(abort ?? `own ${name}`).abort();
+          if (pieces.length === loseAt) void engines.get(name).loseDevice();
+          events.push({ of: name, type: "piece", count: pieces.length });
+        },
+      });
+      return { ...result, pieces: pieces.map(({ id, text }) => [id, text]) };
+    } catch (error) {
+      error.pieces = pieces.length;
+      throw error;
+    }
+  },
+  abort: ({ name }) => signals.get(name).abort(),
+  memory: ({ name = "a" } = {}) => engines.get(name).memory(),
+  loseDevice: ({ name = "a" } = {}) => engines.get(name).loseDevice(),
+  async dispose({ name = "a" } = {}) {
+    const left = await engines.get(name).dispose();
+    engines.delete(name);
+    return left;
+  },
+  /** Calls after the engine's end; the engine stays known. */
+  disposeAndCall: async ({ name = "a", input }) => {
+    const engine = engines.get(name);
+    const pending = engine.generate(input);
+    const outcome = pending.then(
+      () => "resolved",
+      (error) => error.name,
+    );
+    const left = await engine.dispose();
+    const after = await engine.generate(input).then(
+      () => "resolved",
+      (error) => error.name,
+    );
+    return { left, pending: await outcome, after };
+  },
+  reset: ({ name = "a" } = {}) => engines.get(name).reset(),
+  complete: ({ name = "a", request }) => engines.get(name).chat.completions.create(request),
+  async completeStream({ name = "a", request }) {
+    const chunks = [];
+    for await (const chunk of await engines.get(name).chat.completions.create({ ...request, stream: true })) {
+      chunks.push({ at: performance.now(), ...chunk });
+    }
+    return chunks;
+  },
+  /** { model, options, calls: [[input, options]] } */
+  async pipeline({ model, options, calls, stream }) {
+    const progress = [];
+    const generator = await webweft.pipeline("text-generation", model, { ...options, progress_callback: (info) => progress.push(info) });
+    const results = [];
+    for (const [input, settings] of calls) {
+      const printed = [];
+      const streamer = new webweft.TextStreamer(generator.tokenizer, { skip_prompt: true, callback_function: (text) => printed.push(text) });
+      results.push({ output: await generator(input, { ...settings, streamer: Array.isArray(input) && typeof input[0] === "string" ? undefined : streamer }), printed });
+    }
+    const streamed = [];
+    if (stream) for await (const text of generator.stream(...stream)) streamed.push(text);
+    const left = await generator.dispose();
+    return { progress, results, streamed, left };
+  },
+  canRun: async ({ model, options }) => {
+    const { error, ...report } = await webweft.canRun(model, options);
+    return { ...report, error: error && plain(error) };
+  },
+  cacheList: () => webweft.cache.list(),
+  cacheDelete: ({ key }) => webweft.cache.delete(key),
+  cacheClear: () => webweft.cache.clear(),
+  encode: async ({ name = "a", text }) => [...(await engines.get(name).tokenizer.encode(text))],
+  workers: () => workers.size,
+  /** Reads addresses to the end; milliseconds and bytes. */
+  async fetchAll({ urls }) {
+    const start = performance.now();
+    let bytes = 0;
+    for (const url of urls) {
+      const reader = (await fetch(url)).body.getReader();
+      for (;;) {
+        const { done, value } = await reader.read();
+        if (done) break;
+        bytes += value.length;
+      }
+    }
+    return { ms: performance.now() - start, bytes };
+  },
+  time: () => performance.now(),
+};
+
+globalThis.events = events;
+globalThis.signals = signals;
+/** `{ value }` or `{ error }`; what is started without waiting is asked for by `result`. */
+globalThis.act = async ([action, argument]) => {
+  try {
+    return { value: await actions[action](argument) };
+  } catch (error) {
+    return { error: plain(error) };
+  }
+};
+const started = new Map();
+globalThis.start = ([id, action, argument]) => void started.set(id, globalThis.act([action, argument]));
+globalThis.result = (id) => started.get(id);
+globalThis.ready = true;

@@ -220,7 +220,7 @@ class TestServer {
       for (let from = 0; from < piece.length; from += step) {
         const part = piece.subarray(from, from + step);
         if (response.destroyed) return;
-        if (!response.write(part)) await Promise.race([once(response, "drain"), once(response, "close")]);
+        if (!response.write(part)) await writable(response);
         entry.sent += part.length;
         if (kind === "drip") await sleep(rule.ms ?? 10);
       }
@@ -263,4 +263,15 @@ class TestServer {
   }
 }
 
-const once = (emitter, event) => new Promise((done) => emitter.once(event, done));
+/** Until more can be written, or nobody wants it any more. */
+function writable(response) {
+  return new Promise((done) => {
+    const end = () => {
+      response.off("drain", end);
+      response.off("close", end);
+      done();
+    };
+    response.once("drain", end);
+    response.once("close", end);
+  });
+}

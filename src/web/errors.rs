@@ -3,7 +3,9 @@
 use js_sys::Reflect;
 use wasm_bindgen::JsValue;
 
-use crate::error::{ConfigError, DeviceError, Error, GenerateError, SourceError};
+use crate::error::{
+    ChatError, CheckpointError, ConfigError, DeviceError, Error, GenerateError, SourceError, TokenizerError,
+};
 
 /// An error on its way to JavaScript.
 #[derive(Debug)]
@@ -49,7 +51,7 @@ pub fn closed() -> Failed {
 
 impl<E: Into<Error>> From<E> for Failed {
     fn from(error: E) -> Self {
-        let error = error.into();
+        let error = innermost(error.into());
         let mut this = Self::new(name(&error), &code(&error), &error.to_string());
         match &error {
             Error::Source(error) => this.of_source(error),
@@ -75,6 +77,19 @@ impl Failed {
             }
             _ => {}
         }
+    }
+}
+
+/// What a layer only passes on, as what it is: bytes that never arrived are no damaged checkpoint.
+fn innermost(error: Error) -> Error {
+    match error {
+        Error::Checkpoint(CheckpointError::Source(source))
+        | Error::Tokenizer(TokenizerError::Source(source))
+        | Error::Chat(ChatError::Source(source) | ChatError::Checkpoint(CheckpointError::Source(source))) => {
+            Error::Source(source)
+        }
+        Error::Chat(ChatError::Checkpoint(checkpoint)) => Error::Checkpoint(checkpoint),
+        other => other,
     }
 }
 

@@ -40,20 +40,26 @@ export function findBrowser(name) {
     : (process.env.WEBWEFT_FIREFOX ?? executable(["firefox-esr", "firefox"]));
 }
 
-/** Processes of this run's browsers: they and all that they started carry the mark. Linux only; none elsewhere. */
+/**
+ * Processes of this run's browsers: those that carry the mark in their environment, and all that these started (Chromium writes its
+ * processes' titles over their environments). Linux only; none elsewhere.
+ */
 function processes() {
-  const found = [];
-  if (!existsSync("/proc/self/environ")) return found;
+  if (!existsSync("/proc/self/stat")) return [];
+  const all = new Map();
   for (const entry of readdirSync("/proc")) {
     if (!/^\d+$/.test(entry) || Number(entry) === process.pid) continue;
     try {
-      const marked = readFileSync(`/proc/${entry}/environ`, "latin1").split("\0").includes(`${MARK}=${run}`);
-      if (marked) found.push({ pid: Number(entry), command: readFileSync(`/proc/${entry}/cmdline`, "latin1").replaceAll("\0", " ") });
+      const read = (file) => readFileSync(`/proc/${entry}/${file}`, "latin1");
+      const parent = Number(/\) \S+ (\d+)/.exec(read("stat"))?.[1]);
+      const marked = read("environ").split("\0").includes(`${MARK}=${run}`);
+      all.set(Number(entry), { pid: Number(entry), parent, marked, command: read("cmdline").replaceAll("\0", " ") });
     } catch {
       // it has ended, or is somebody else's
     }
   }
-  return found;
+  const ours = ({ marked, parent }) => marked || (all.has(parent) && ours(all.get(parent)));
+  return [...all.values()].filter(ours);
 }
 
 /** Ends whatever is left of this run's browsers. */
@@ -85,7 +91,7 @@ export async function launch(name) {
 /** Kills the GPU process of the running Chromium, as a driver that crashes does; its process id. */
 function killGpuProcess() {
   const gpu = processes().find(({ command }) => command.includes("--type=gpu-process"));
-  if (!gpu) throw new Error("there is no GPU process");
+  if (!gpu) throw new Error("there is no GPU process to kill");
   process.kill(gpu.pid, "SIGKILL");
   return gpu.pid;
 }

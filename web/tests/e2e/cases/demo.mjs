@@ -88,7 +88,7 @@ test("demo: a model of the Hub, looked at first", { seconds: 240 }, async (t) =>
   await page.type("#model", "org/small");
   await page.press("Enter");
   await page.until(() => document.querySelector(".verdict.is-yes"), null, 30_000);
-  assert.match(await shown(page, ".verdict"), /runs here.*To fetch2\.39 MB.*512 tokens/s);
+  assert.match(await shown(page, ".verdict"), /runs here.*To fetch2\.4 MB.*512 tokens/s);
   assert.ok(models.requests(/^\/cdn\//).reduce((sum, { sent }) => sum + sent, 0) < 100_000);
   await page.click(".is-load");
   await page.until(...state("loading", "ready"));

@@ -119,16 +119,9 @@ cargo_tool() {
         --target-dir "$root/target/tools-build" "$2${3:+@$3}" </dev/null >&2
 }
 
-# wasm_opt_tool: any wasm-opt on PATH will do; otherwise Debian's or npm's.
-wasm_opt_tool() {
-    has wasm-opt && return 0
-    can_apt && apt_install binaryen && return 0
-    has npm || { say "wasm-opt is missing: install binaryen."; return 1; }
-    say "Installing binaryen with npm into target/tools/npm"
-    npm install --silent --no-audit --no-fund --prefix "$root/target/tools/npm" binaryen@132 </dev/null >&2
-}
-
-# setting KEY: a value of wasm-pack.toml; the items of a list come one per line.
-setting() {
-    sed -n "s/^$1 *= *//p" "$root/wasm-pack.toml" | sed 's/ *#.*$//; s/^\[//; s/\]$//' | tr ',' '\n' | sed 's/^ *"//; s/" *$//; /^$/d'
+# Node builds the npm package; 20 is the oldest that is tested.
+need_node() {
+    if has node && has npm && [ "$(node -p 'parseInt(process.versions.node) >= 20')" = true ]; then return 0; fi
+    say "Node 20 or later is missing: get it from https://nodejs.org."
+    return 1
 }

@@ -19,7 +19,7 @@ const pkg = join(root, settings.out_dir);
 const wasm = join(pkg, `${settings.out_name}_bg.wasm`);
 
 // what ./test builds and installs
-const tools = [join(web, "node_modules/.bin"), join(root, "target/tools/bin"), join(root, "target/tools/npm/node_modules/.bin")];
+const tools = [join(web, "node_modules/.bin"), join(root, "target/tools/bin")];
 const env = { ...process.env, PATH: [...tools, process.env.PATH].join(delimiter) };
 
 function run(command, args, cwd) {
@@ -34,7 +34,7 @@ function run(command, args, cwd) {
 
 const hints = {
   "wasm-pack": "./test builds it into target/tools; or: cargo install wasm-pack",
-  "wasm-opt": "Install binaryen: apt install binaryen, brew install binaryen, or npm i -g binaryen",
+  "wasm-opt": "Run npm ci first: Debian's (108) breaks the module's tables.",
   tsc: "Run npm ci first.",
 };
 

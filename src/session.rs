@@ -70,6 +70,7 @@ pub struct Session {
     traffic: Traffic,
     extra: Vec<String>,
     weights: Vec<(String, Weight)>,
+    parameters: u64,
     place: String,
 }
 
@@ -139,6 +140,7 @@ impl Session {
             traffic,
             extra,
             weights: made,
+            parameters: used,
             place,
         })
     }
@@ -176,6 +178,12 @@ impl Session {
     #[must_use]
     pub fn architecture(&self) -> &Architecture {
         &self.architecture
+    }
+
+    /// The number of its weights.
+    #[must_use]
+    pub fn parameters(&self) -> u64 {
+        self.parameters
     }
 
     /// What it moves and computes for a token.

@@ -115,12 +115,14 @@ impl Model {
         let source = source::open(spec, &options.source, Some(on_event)).await?;
         let mut files = source::Files::new(&source, &tell);
         files.announce_small().await?;
-        let mut bytes = 0;
+        let (mut bytes, mut began) = (0, None);
         let session = Session::open(&device, &source, &load, |at| {
+            began.get_or_insert_with(web_time::Instant::now);
             bytes = at.total;
             files.progress(&at);
         });
         let session = session.await?;
+        let weights_ms = began.map_or(0.0, |began| began.elapsed().as_secs_f64() * 1e3);
         let from = files.finish();
         tell(json!({ "type": "stage", "stage": "ready" }));
         let precision = session.precision();
@@ -135,7 +137,12 @@ impl Model {
             "extra_tensors": session.extra_tensors(),
             "generation_defaults": session.generation_config(),
             "adapter": report(device.info()),
-            "load": { "ms": started.elapsed().as_secs_f64() * 1e3, "bytes": bytes, "from": from },
+            "parameters": session.parameters(),
+            "load": {
+                "ms": started.elapsed().as_secs_f64() * 1e3, "weights_ms": weights_ms, "bytes": bytes,
+                "verified_bytes": source.verified(), "from": from,
+            },
+            "wasm_memory": wasm_memory(),
         });
         Ok(Self { device, session: RefCell::new(Some(session)), closed: Cell::new(false), info })
     }
@@ -411,8 +418,13 @@ fn memory(ledger: &LedgerSnapshot) -> Value {
         "peak": ledger.peak_total,
         "categories": Map::from_iter(by(&ledger.current)),
         "peak_categories": Map::from_iter(by(&ledger.peak)),
-        "wasm": core::arch::wasm32::memory_size(0) as u64 * 65_536,
+        "wasm": wasm_memory(),
     })
+}
+
+/// Bytes of the module's own memory: it never shrinks.
+fn wasm_memory() -> u64 {
+    core::arch::wasm32::memory_size(0) as u64 * 65_536
 }
 
 /// The result of `work`; `None` where the signal came first: then `work` is dropped, which ends its requests.

@@ -26,6 +26,9 @@ pub const LOOKAHEAD: usize = if cfg!(target_arch = "wasm32") { 32 } else { 8 };
 /// How long an awaited readback may take, in milliseconds; natively, how long a burst of steps may be without being felt.
 pub const READBACK_MS: f64 = if cfg!(target_arch = "wasm32") { 100.0 } else { 10.0 };
 
+/// How many chunks of bytes may be on their way to the GPU: a browser tells that one has arrived after [`READBACK_MS`] only.
+pub const UPLOADS: usize = if cfg!(target_arch = "wasm32") { 6 } else { 3 };
+
 /// What the opened device can do beyond WebGPU's defaults. Read once; nothing here is required.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Capabilities {

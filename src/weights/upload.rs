@@ -3,16 +3,15 @@
 use std::ops::Range;
 
 use crate::checkpoint::Dtype;
-use crate::device::{Buffer, Category, Device, Readback};
+use crate::device::{Buffer, Category, Device, Readback, UPLOADS};
 use crate::error::DeviceError;
 use crate::shaders::{self, ConvertDenseParams, ConvertParams, Kernel};
 use crate::tensor::{Part, Storage, Weight};
 
-/// Bytes uploaded at once. Three chunks are under way, each in a buffer here and in one of wgpu's.
+/// Bytes uploaded at once. Several chunks are under way, each in a buffer here and natively in one of wgpu's.
 pub(super) const CHUNK: u64 = 4 << 20;
-const CHUNKS: usize = 3;
 /// What the chunks take on the GPU while a model is loaded.
-pub const UPLOAD: u64 = CHUNK * CHUNKS as u64;
+pub const UPLOAD: u64 = CHUNK * UPLOADS as u64;
 /// Conversions in one submit: bounds the buffer of their parameters.
 const MAX_DISPATCHES: usize = 256;
 
@@ -205,7 +204,7 @@ impl<'a> Uploader<'a> {
                 copies: Vec::new(),
             })
         };
-        let chunks = (0..CHUNKS).map(chunk).collect::<Result<_, DeviceError>>()?;
+        let chunks = (0..UPLOADS).map(chunk).collect::<Result<_, DeviceError>>()?;
         Ok(Self { device, status, chunks, current: 0 })
     }
 
@@ -215,7 +214,7 @@ impl<'a> Uploader<'a> {
         // a tensor may fall into as many parts as there are bindings for it; leave room for them
         if chunk.used + needed > CHUNK || chunk.conversions.len() + MAX_DISPATCHES / 4 > MAX_DISPATCHES {
             self.flush()?;
-            self.current = (self.current + 1) % CHUNKS;
+            self.current = (self.current + 1) % UPLOADS;
             self.chunks[self.current].wait(self.device).await?;
         }
         Ok(CHUNK - self.chunks[self.current].used)

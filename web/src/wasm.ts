@@ -77,7 +77,11 @@ export interface ModelInfo {
   /** Tensors of the files that the architecture does not use. */
   extra_tensors: string[];
   adapter: AdapterReport;
-  load: { ms: number; bytes: number; verified_bytes: number; from: "network" | "cache" | "local" };
+  /**
+   * `ms`: all of it; `weights_ms`: from the first byte of weights to the last that is in place; `verified_bytes`: how many of the bytes
+   * were checked against a digest, which takes its time.
+   */
+  load: { ms: number; weights_ms: number; bytes: number; verified_bytes: number; from: "network" | "cache" | "local" };
   /** What `generation_config.json` says. */
   generation_defaults: Record<string, unknown>;
   /** Bytes of the wasm's own memory. */

@@ -126,9 +126,7 @@ fn encode(r: u32, c: u32, at: u32) -> u32 {
     let inverse = select(0.0, 1.0 / scale, scale != 0.0);
     var words = vec4<u32>(0u);
     for (var i = 0u; i < 8u; i++) {
-        // the integer part of `v * inverse + 8.5` is what follows the exponent of that plus 16
-        let shifted = clamp(block[i] * inverse + 24.5, vec4<f32>(16.0), vec4<f32>(31.5));
-        let q = (bitcast<vec4<u32>>(shifted) >> vec4<u32>(19u)) & vec4<u32>(15u);
+        let q = vec4<u32>(clamp(floor(block[i] * inverse + 8.5), vec4<f32>(0.0), vec4<f32>(15.0)));
         words[i / 2u] |= (q.x | (q.y << 4u) | (q.z << 8u) | (q.w << 12u)) << ((i & 1u) * 16u);
     }
     weight[at] = words;

@@ -124,17 +124,18 @@ fn convert(i: u32, to: u32) -> u32 {
     return select(0u, NOT_FINITE, most >= 0x7c00u);
 }
 
-// Nibbles of four values: the integer part of `v * inverse + 8.5` is what follows the exponent of that plus 16.
 @if(d_q4)
-fn nibbles(v: vec4<u32>, inverse: f32) -> vec4<u32> {
-    let q = clamp(bitcast<vec4<f32>>(v) * inverse + 24.5, vec4<f32>(16.0), vec4<f32>(31.5));
-    return (bitcast<vec4<u32>>(q) >> vec4<u32>(19u)) & vec4<u32>(15u);
+fn nibbles(v: vec4<u32>, inverse: f32) -> vec4<f32> {
+    return floor(clamp(bitcast<vec4<f32>>(v) * inverse + 8.5, vec4<f32>(0.0), vec4<f32>(15.5)));
 }
 
+// Eight nibbles, put together as numbers, which are exact below 2^24: cheaper than shifts on adapters that are CPUs.
 @if(d_q4)
 fn word(v: Eight, inverse: f32) -> u32 {
-    let pairs = nibbles(v.even, inverse) | (nibbles(v.odd, inverse) << vec4<u32>(4u));
-    return pairs.x | (pairs.y << 8u) | (pairs.z << 16u) | (pairs.w << 24u);
+    let pairs = nibbles(v.even, inverse) + nibbles(v.odd, inverse) * 16.0;
+    let low = (pairs.x + 8388608.0) + pairs.y * 256.0;
+    let high = (pairs.z + 8388608.0) + pairs.w * 256.0;
+    return (bitcast<u32>(low) & 0xffffu) | (bitcast<u32>(high) << 16u);
 }
 
 // One block of 32: the scale that takes its largest magnitude (of equals a negative one) to -8 or 8 exactly, in f16. Without loops:

@@ -107,8 +107,7 @@ fn quantize(block: &[f32]) -> (f16, [u32; 4]) {
     let mut words = [0; 4];
     for i in 0..Q4_BLOCK {
         let v = block.get(i).copied().unwrap_or(0.0);
-        // in f32, as kernels compute it: 16 more, so that the nibble stands right behind the exponent
-        let nibble = (v * inverse + 24.5).clamp(16.0, 31.5) as u32 - 16;
+        let nibble = (v * inverse + 8.5).floor().clamp(0.0, 15.0) as u32;
         words[i / 8] |= nibble << (i % 8 * 4);
     }
     (scale, words)

@@ -250,6 +250,16 @@ pub enum SourceError {
         /// What is wrong.
         detail: String,
     },
+    /// The browser keeps nothing for this page.
+    #[error(
+        "this browser keeps nothing for this page ({name}: {detail}): private windows and blocked site data do that"
+    )]
+    Storage {
+        /// The browser's name for the error.
+        name: String,
+        /// What it says.
+        detail: String,
+    },
     /// What was given as a SHA-256 is none.
     #[error("the digest of `{name}`, {digest:?}, is no SHA-256: give 64 hexadecimal digits")]
     BadDigest {

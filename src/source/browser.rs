@@ -1,5 +1,7 @@
 //! The one way in for a page: where a model is and how it is read -> a [`Source`].
 
+use super::hub::MAIN;
+use super::store::{self, Place, Store, Tell};
 use super::{Blobs, Http, HttpOptions, Hub, HubOptions, RepoId, RetryPolicy, Source, Token};
 use crate::error::SourceError;
 use std::collections::BTreeMap;
@@ -43,11 +45,28 @@ pub struct Options {
     pub retry: RetryPolicy,
     /// How many requests for parts of a long file are on their way at once; each takes up to 4 MiB of memory.
     pub concurrency: usize,
+    /// What is kept for the next visit.
+    pub keep: Keep,
+    /// Where; `None`: the first place that there is.
+    pub place: Option<Place>,
+}
+
+/// What is kept of a model from an address or the Hub. What is there already is read in any case but [`Keep::Nothing`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Keep {
+    /// Nothing, and nothing that is there is read.
+    Nothing,
+    /// All files as they are.
+    #[default]
+    Stored,
+    /// All but the weights: they are kept in another form, by [`Source::keeper`].
+    Quantized,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { retry: RetryPolicy::default(), concurrency: HttpOptions::default().concurrency }
+        let concurrency = HttpOptions::default().concurrency;
+        Self { retry: RetryPolicy::default(), concurrency, keep: Keep::default(), place: None }
     }
 }
 
@@ -90,22 +109,36 @@ impl NoticeCode {
 /// [`SourceError::BadUrl`], [`SourceError::BadDigest`], [`SourceError::BadName`], [`SourceError::BadRepo`], and those of
 /// [`Hub::look`].
 pub async fn open(spec: Spec, options: &Options, on_notice: impl Fn(Notice) + 'static) -> Result<Source, SourceError> {
-    let _ = &on_notice;
+    let tell: Tell = Box::new(on_notice);
+    // Where nothing can be kept, that is no error.
+    let store = match (&spec, options.keep) {
+        (Spec::Files { .. }, _) | (_, Keep::Nothing) => None,
+        _ => Store::open(options.place).await.inspect_err(|error| store::unavailable(&tell, error)).ok(),
+    };
+    let weights = options.keep == Keep::Stored;
     match spec {
         Spec::Hub { repo, revision, endpoint, token } => {
             let repo: RepoId = repo.parse()?;
-            let mut hub =
-                HubOptions { token, retry: options.retry, concurrency: options.concurrency, ..HubOptions::default() };
+            let (retry, concurrency) = (options.retry, options.concurrency);
+            let mut hub = HubOptions { token, retry, concurrency, ..HubOptions::default() };
             if let Some(endpoint) = endpoint {
                 hub.endpoint = endpoint.trim_end_matches('/').to_owned();
             }
-            Hub::new(hub).look(&repo, revision.as_deref()).await
+            let (hub, revision) = (Hub::new(hub), revision.as_deref());
+            match store {
+                Some(store) => store.hub(&hub, &repo, revision.unwrap_or(MAIN), weights, tell).await,
+                None => hub.look(&repo, revision).await,
+            }
         }
         Spec::Url { url, token, digests } => {
             let mut http = HttpOptions::default();
             (http.token, http.digests) = (token, digests);
             (http.retry, http.concurrency) = (options.retry, options.concurrency);
-            Http::open(&url, http).map(Source::Http)
+            let http = Http::open(&url, http)?;
+            match store {
+                Some(store) => Ok(store.url(http, weights, tell).await),
+                None => Ok(Source::Http(http)),
+            }
         }
         Spec::Files { files } => {
             let mut blobs = Blobs::new();

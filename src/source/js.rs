@@ -1,8 +1,9 @@
 //! What every use of the browser's own functions needs.
 
 use crate::error::SourceError;
-use js_sys::{Function, Reflect, global};
+use js_sys::{Function, Promise, Reflect, global};
 use wasm_bindgen::{JsCast, JsValue};
+use wasm_bindgen_futures::JsFuture;
 
 /// A function of the page or worker.
 pub(super) fn function(name: &str) -> Result<Function, JsValue> {
@@ -21,6 +22,16 @@ pub(super) fn error_name(error: &JsValue) -> String {
 
 fn text(of: &JsValue, property: &str) -> Option<String> {
     Reflect::get(of, &property.into()).ok()?.as_string()
+}
+
+/// An error of our own.
+pub(super) fn error(message: &str) -> JsValue {
+    js_sys::Error::new(message).into()
+}
+
+/// Waits for a promise, and takes its value for a `T`, which the browser's own documentation says it is.
+pub(super) async fn wait<T: JsCast>(promise: Promise) -> Result<T, JsValue> {
+    JsFuture::from(promise).await.map(JsCast::unchecked_into)
 }
 
 /// No memory for that many bytes: growing by pieces would hold them twice.

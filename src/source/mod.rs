@@ -15,6 +15,8 @@ mod hub;
 #[cfg(target_arch = "wasm32")]
 mod js;
 mod memory;
+#[cfg(target_arch = "wasm32")]
+pub mod store;
 mod stream;
 mod token;
 mod url;
@@ -49,6 +51,9 @@ pub enum Source {
     /// Files of a page.
     #[cfg(target_arch = "wasm32")]
     Blobs(Blobs),
+    /// Files of an address or a Hub, some of them kept by the browser.
+    #[cfg(target_arch = "wasm32")]
+    Kept(Box<store::Kept>),
 }
 
 /// Where the bytes of a file come from.
@@ -89,6 +94,8 @@ impl Source {
             Self::Http(http) => Ok(http.facts(name).await?.map(|facts| facts.size)),
             #[cfg(target_arch = "wasm32")]
             Self::Blobs(blobs) => Ok(blobs.get(name).map(blobs::size)),
+            #[cfg(target_arch = "wasm32")]
+            Self::Kept(kept) => kept.size(name).await,
         }
     }
 
@@ -109,6 +116,10 @@ impl Source {
             check_range(name, blobs::size(blob), &range)?;
             return blobs::read(name, blob, range).await.map(Cow::Owned);
         }
+        #[cfg(target_arch = "wasm32")]
+        if let Self::Kept(kept) = self {
+            return kept.read(name, range).await.map(Cow::Owned);
+        }
         let bytes = self.local(name)?.ok_or_else(|| self.missing(name))?;
         slice(name, bytes, &range).map(Cow::Borrowed)
     }
@@ -121,7 +132,7 @@ impl Source {
             Self::Memory(memory) => Ok(memory.bytes(name)),
             Self::Http(_) => Ok(None),
             #[cfg(target_arch = "wasm32")]
-            Self::Blobs(_) => Ok(None),
+            Self::Blobs(_) | Self::Kept(_) => Ok(None),
         }
     }
 
@@ -133,7 +144,7 @@ impl Source {
             Self::Memory(_) => true,
             Self::Http(_) => false,
             #[cfg(target_arch = "wasm32")]
-            Self::Blobs(_) => false,
+            Self::Blobs(_) | Self::Kept(_) => false,
         }
     }
 
@@ -172,6 +183,8 @@ impl Source {
             Self::Http(http) => http.describe(),
             #[cfg(target_arch = "wasm32")]
             Self::Blobs(_) => "the files of the page".to_owned(),
+            #[cfg(target_arch = "wasm32")]
+            Self::Kept(kept) => kept.http().describe(),
         }
     }
 
@@ -180,16 +193,40 @@ impl Source {
     pub fn verified(&self) -> u64 {
         match self {
             Self::Http(http) => http.verified(),
+            #[cfg(target_arch = "wasm32")]
+            Self::Kept(kept) => kept.http().verified(),
             _ => 0,
         }
     }
 
     /// Where the bytes of a file come from, as far as is known: once its size was asked for.
     #[must_use]
-    pub fn origin(&self, _name: &str) -> Origin {
+    #[cfg_attr(not(target_arch = "wasm32"), allow(unused_variables, reason = "only browsers keep single files"))]
+    pub fn origin(&self, name: &str) -> Origin {
         match self {
             Self::Http(_) => Origin::Network,
+            #[cfg(target_arch = "wasm32")]
+            Self::Kept(kept) => kept.origin(name),
             _ => Origin::Local,
+        }
+    }
+
+    /// Begins a file of our own making beside those of a model that is kept, to be found by [`Source::size`] and its like at the
+    /// next visit; `None` where nothing is kept. Its name begins with `webweft-`. When one of `made_of` is of another version, it is
+    /// gone.
+    ///
+    /// # Errors
+    /// [`SourceError::BadName`]; for `made_of` those of [`Source::size`], and [`SourceError::FileMissing`].
+    #[cfg(target_arch = "wasm32")]
+    pub async fn keeper(&self, name: &str, made_of: &[String]) -> Result<Option<store::Keeper>, SourceError> {
+        check_name(name)?;
+        match self {
+            Self::Kept(kept) => {
+                let keeper = kept.keeper(name, made_of).await;
+                kept.forget(name);
+                keeper
+            }
+            _ => Ok(None),
         }
     }
 }

@@ -57,6 +57,12 @@ impl<'a> Stream<'a> {
                 }
                 Err(error) => {
                     self.failed = true;
+                    #[cfg(target_arch = "wasm32")]
+                    if let (Source::Kept(kept), Some(Open { input: Input::Blob { .. }, .. })) =
+                        (self.source, &self.open)
+                    {
+                        kept.lost(&self.name);
+                    }
                     Some(Err(error))
                 }
             }
@@ -129,7 +135,7 @@ impl<'a> Stream<'a> {
 #[derive(Debug)]
 struct Open<'a> {
     input: Input<'a>,
-    /// Of a file that is read as a whole, because all of it is hashed.
+    /// Of a file that is read as a whole, because all of it is hashed or kept.
     whole: Option<Whole>,
 }
 
@@ -138,31 +144,54 @@ struct Open<'a> {
 struct Whole {
     /// Bytes that have passed.
     at: u64,
-    check: Check,
+    check: Option<Check>,
+    /// Of a file that is kept for the next visit.
+    #[cfg(target_arch = "wasm32")]
+    keeping: Option<super::store::Keeping>,
 }
 
 impl<'a> Open<'a> {
     async fn new(source: &'a Source, name: &str) -> Result<Self, SourceError> {
         let input = Input::open(source, name).await?;
-        let check = match &input {
-            Input::Http { http, facts, .. } => http.checking(name, facts),
+        let whole = match &input {
+            Input::Http { http, facts, .. } => Whole {
+                at: 0,
+                check: http.checking(name, facts),
+                #[cfg(target_arch = "wasm32")]
+                keeping: match source {
+                    Source::Kept(kept) => kept.keeping(name, facts, true).await,
+                    _ => None,
+                },
+            },
             #[cfg(target_arch = "wasm32")]
-            Input::Blob { .. } => None,
+            Input::Blob { .. } => return Ok(Self { input, whole: None }),
         };
-        Ok(Self { input, whole: check.map(|check| Whole { at: 0, check }) })
+        let whole = if whole.is_needed() { Some(whole) } else { None };
+        Ok(Self { input, whole })
     }
 
     /// Appends the next `count` bytes, which lie within the file. `rest`: what is wanted from here on.
     async fn fill(&mut self, out: &mut Vec<u8>, count: usize, rest: Range<u64>) -> Result<(), SourceError> {
-        if let Some(whole) = &self.whole {
-            self.pass(rest.start - whole.at).await?;
+        match &self.whole {
+            Some(whole) => {
+                self.pass(rest.start - whole.at).await?;
+                self.read(out, count).await
+            }
+            None => self.input.fill(out, count, &rest).await,
         }
+    }
+
+    /// Appends the next `count` bytes of a file that is read as a whole.
+    async fn read(&mut self, out: &mut Vec<u8>, count: usize) -> Result<(), SourceError> {
+        let Some(whole) = &mut self.whole else { return Ok(()) };
         let before = out.len();
-        let rest = if self.whole.is_some() { rest.start..self.input.size() } else { rest };
-        self.input.fill(out, count, &rest).await?;
-        if let Some(whole) = &mut self.whole {
-            whole.take(&out[before..]);
+        let there = whole.read_kept(out, count);
+        if there < count {
+            let at = whole.at + there as u64;
+            self.input.fill(out, count - there, &(at..self.input.size())).await?;
+            whole.keep(at, &out[before + there..]);
         }
+        whole.take(&out[before..]);
         Ok(())
     }
 
@@ -177,14 +206,12 @@ impl<'a> Open<'a> {
 
     /// Reads away what nobody wants of a file that is read as a whole.
     async fn pass(&mut self, bytes: u64) -> Result<(), SourceError> {
-        let Some(whole) = &mut self.whole else { return Ok(()) };
         let mut away = Vec::new();
         let mut left = bytes;
         while left > 0 {
             away.clear();
             let count = AWAY.min(usize::try_from(left).unwrap_or(usize::MAX));
-            self.input.fill(&mut away, count, &(whole.at..self.input.size())).await?;
-            whole.take(&away);
+            self.read(&mut away, count).await?;
             left -= count as u64;
         }
         Ok(())
@@ -193,17 +220,70 @@ impl<'a> Open<'a> {
     async fn finish(mut self, source: &Source, name: &str) -> Result<(), SourceError> {
         let Some(whole) = &self.whole else { return Ok(()) };
         self.pass(self.input.size() - whole.at).await?;
-        match (self.whole, source) {
-            (Some(whole), Source::Http(http)) => http.judge(name, whole.check),
-            _ => Ok(()),
+        match self.whole {
+            Some(whole) => whole.finish(source, name).await,
+            None => Ok(()),
         }
     }
 }
 
 impl Whole {
+    /// Whether anything becomes of it.
+    fn is_needed(&self) -> bool {
+        #[cfg(target_arch = "wasm32")]
+        if self.keeping.is_some() {
+            return true;
+        }
+        self.check.is_some()
+    }
+
     fn take(&mut self, bytes: &[u8]) {
         self.at += bytes.len() as u64;
-        self.check.update(bytes);
+        if let Some(check) = &mut self.check {
+            check.update(bytes);
+        }
+    }
+
+    /// Appends up to `count` of the bytes that an earlier visit left; how many.
+    #[cfg(target_arch = "wasm32")]
+    fn read_kept(&mut self, out: &mut Vec<u8>, count: usize) -> usize {
+        let Some(keeping) = &mut self.keeping else { return 0 };
+        let there = keeping.prefix().saturating_sub(self.at).min(count as u64) as usize;
+        if there > 0 && keeping.read(self.at, out, there) { there } else { 0 }
+    }
+
+    #[cfg(not(target_arch = "wasm32"))]
+    #[allow(clippy::unused_self, reason = "as in browsers")]
+    fn read_kept(&mut self, _out: &mut Vec<u8>, _count: usize) -> usize {
+        0
+    }
+
+    /// Keeps bytes that came from the network.
+    #[cfg_attr(not(target_arch = "wasm32"), allow(unused_variables, clippy::unused_self, reason = "nothing is kept"))]
+    fn keep(&mut self, at: u64, bytes: &[u8]) {
+        #[cfg(target_arch = "wasm32")]
+        if let Some(keeping) = &mut self.keeping {
+            keeping.write(at, bytes);
+        }
+    }
+
+    /// All has passed.
+    async fn finish(self, source: &Source, name: &str) -> Result<(), SourceError> {
+        let verdict = match (self.check, source) {
+            (Some(check), Source::Http(http)) => http.judge(name, check),
+            #[cfg(target_arch = "wasm32")]
+            (Some(check), Source::Kept(kept)) => kept.http().judge(name, check),
+            _ => Ok(()),
+        };
+        #[cfg(target_arch = "wasm32")]
+        if let (Some(keeping), Source::Kept(kept)) = (self.keeping, source) {
+            if verdict.is_err() {
+                keeping.discard().await;
+            } else if keeping.finish().await {
+                kept.forget(name);
+            }
+        }
+        verdict
     }
 }
 
@@ -238,6 +318,16 @@ impl<'a> Input<'a> {
             Source::Blobs(blobs) => {
                 let blob = blobs.get(name).ok_or_else(|| source.missing(name))?.clone();
                 Ok(Self::Blob { name: name.to_owned(), blob, reader: None })
+            }
+            #[cfg(target_arch = "wasm32")]
+            Source::Kept(kept) => {
+                use super::store::Found;
+                let name = name.to_owned();
+                match kept.find(&name).await? {
+                    Found::Absent => Err(source.missing(&name)),
+                    Found::Kept(blob) => Ok(Self::Blob { name, blob, reader: None }),
+                    Found::Network(facts) => Ok(Self::Http { http: kept.http(), name, facts, body: None }),
+                }
             }
             _ => Err(source.missing(name)),
         }

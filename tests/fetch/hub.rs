@@ -1,12 +1,11 @@
 //! Models of a Hub, read by a browser. Which refusal is which is tested natively (`tests/hub/refusals.rs`); here it is that it can be
 //! told where a browser hides the Hub's own word, and that no folder is needed.
 
-use super::{Fetch, data, sha256, stream};
+use super::{Fetch, data, nothing_kept, sha256, stream};
 use wasm_bindgen_test::wasm_bindgen_test;
-use web_time::Duration;
 use webweft::error::SourceError;
-use webweft::source::browser::{Options, Spec, open};
-use webweft::source::{RetryPolicy, Source, Token};
+use webweft::source::browser::{Spec, open};
+use webweft::source::{Source, Token};
 
 const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 
@@ -34,15 +33,13 @@ fn hub(words: bool, digest: &str) -> Fetch {
 }
 
 async fn get(repo: &str, revision: Option<&str>, token: Option<&str>) -> Result<Source, SourceError> {
-    let mut options = Options::default();
-    options.retry = RetryPolicy { retries: 1, backoff: Duration::ZERO };
     let spec = Spec::Hub {
         repo: repo.to_owned(),
         revision: revision.map(str::to_owned),
         endpoint: Some("https://hub/".to_owned()),
         token: token.and_then(Token::new),
     };
-    open(spec, &options, |notice| panic!("{notice:?}")).await
+    open(spec, &nothing_kept(), |notice| panic!("{notice:?}")).await
 }
 
 #[wasm_bindgen_test]

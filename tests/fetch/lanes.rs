@@ -1,16 +1,15 @@
 //! A long file by several requests at once.
 
-use super::{Fetch, data_of, sha256, stream};
+use super::{Fetch, data_of, nothing_kept, sha256, stream};
 use js_sys::{Function, Promise, Reflect, global};
 use std::collections::BTreeMap;
 use std::future::Future;
 use wasm_bindgen::JsValue;
 use wasm_bindgen_futures::JsFuture;
 use wasm_bindgen_test::wasm_bindgen_test;
-use web_time::Duration;
 use webweft::error::SourceError;
-use webweft::source::browser::{self, Options, Spec};
-use webweft::source::{RetryPolicy, Source};
+use webweft::source::Source;
+use webweft::source::browser::{self, Spec};
 
 const SIZE: u32 = (18 << 20) + 12_345;
 const SEGMENT: u64 = 4 << 20;
@@ -47,8 +46,7 @@ async fn sleep(milliseconds: u32) {
 
 async fn open(concurrency: usize, digest: Option<String>) -> Source {
     reset();
-    let mut options = Options::default();
-    options.retry = RetryPolicy { retries: 2, backoff: Duration::from_millis(1) };
+    let mut options = nothing_kept();
     options.concurrency = concurrency;
     let digests = digest.map(|digest| BTreeMap::from([("f".to_owned(), digest)])).unwrap_or_default();
     let spec = Spec::Url { url: "https://h/m".to_owned(), token: None, digests };

@@ -4,6 +4,7 @@
 mod blobs;
 mod hub;
 mod lanes;
+mod store;
 
 use js_sys::{Function, Promise, Reflect, Uint8Array, global};
 use std::collections::BTreeMap;
@@ -13,7 +14,7 @@ use wasm_bindgen_test::wasm_bindgen_test;
 use web_time::Duration;
 use webweft::error::SourceError;
 use webweft::session::{LoadOptions, Session};
-use webweft::source::browser::{self, Options, Spec};
+use webweft::source::browser::{self, Keep, Options, Spec};
 use webweft::source::{Http, HttpOptions, RetryPolicy, Source, Token};
 
 use crate::common::{device, read_shared, skipped};
@@ -130,6 +131,14 @@ fn data_of(size: u32) -> Vec<u8> {
     (0..size).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect()
 }
 
+/// What is kept has tests of its own.
+fn nothing_kept() -> Options {
+    let mut options = Options::default();
+    options.retry = RetryPolicy { retries: 2, backoff: Duration::from_millis(1) };
+    options.keep = Keep::Nothing;
+    options
+}
+
 /// By the browser's own hand.
 async fn sha256(bytes: &[u8]) -> String {
     let code = "return crypto.subtle.digest('SHA-256', bytes).then(hash => \
@@ -145,7 +154,7 @@ async fn an_altered_file_is_refused() {
         let fetch = Fetch::answering(answer);
         let digests = BTreeMap::from([("f".to_owned(), digest.clone())]);
         let spec = Spec::Url { url: "https://h/m".to_owned(), token: None, digests };
-        let source = browser::open(spec, &Options::default(), |notice| panic!("{notice:?}")).await.unwrap();
+        let source = browser::open(spec, &nothing_kept(), |notice| panic!("{notice:?}")).await.unwrap();
         let mut stream = source.stream("f", 100_000..200_000);
         assert!(stream.next(1000).await.unwrap().unwrap() == &data()[100_000..101_000]);
         let result = stream.finish().await;

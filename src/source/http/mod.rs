@@ -256,6 +256,12 @@ impl Http {
         Ok(out)
     }
 
+    /// The SHA-256 that a file must have, if that is known.
+    #[cfg(target_arch = "wasm32")]
+    pub(super) fn digest(&self, name: &str) -> Option<String> {
+        self.digests.get(name).map(digest::hex)
+    }
+
     pub(super) fn verified(&self) -> u64 {
         self.verified.load(Ordering::Relaxed)
     }
@@ -301,6 +307,24 @@ impl Facts {
     /// Refuses a range that does not lie within the file.
     pub(super) fn check(&self, name: &str, range: &Range<u64>) -> Result<(), SourceError> {
         check_range(name, self.size, range)
+    }
+
+    /// What tells its version.
+    #[cfg(target_arch = "wasm32")]
+    pub(super) fn version(&self) -> &Version {
+        &self.version
+    }
+
+    /// How much of the file's beginning is known.
+    #[cfg(target_arch = "wasm32")]
+    pub(super) fn head_size(&self) -> u64 {
+        self.head.len() as u64
+    }
+
+    /// Whether that is how the file begins.
+    #[cfg(target_arch = "wasm32")]
+    pub(super) fn begins(&self, head: &[u8]) -> bool {
+        self.head == head
     }
 
     /// Whether reading on is better than asking anew at another place: always, where only whole files are given.

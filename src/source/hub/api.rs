@@ -11,13 +11,15 @@ use crate::source::http::transfer::Link;
 use crate::source::http::{Failure, Follow};
 use crate::source::url::{Url, encode};
 use serde_json::Value;
+#[cfg(target_arch = "wasm32")]
+use std::collections::BTreeMap;
 
 /// The largest listing that is read: thousands of files.
 const MAX_LISTING: usize = 32 << 20;
 
 /// A revision as the Hub has it now.
 #[derive(Debug)]
-pub(super) struct Revision {
+pub(in crate::source) struct Revision {
     pub commit: String,
     pub files: Listing,
     /// Whether its terms must be accepted before it can be read.
@@ -47,6 +49,14 @@ pub(super) enum Hash {
     GitBlob,
     /// Of another kind of server: only the size is checked.
     Unknown,
+}
+
+#[cfg(target_arch = "wasm32")]
+impl Revision {
+    /// As an earlier visit found it.
+    pub fn of(commit: String, files: BTreeMap<String, Listed>) -> Self {
+        Self { commit, files: Listing::new(files), gated: false }
+    }
 }
 
 impl Hub {

@@ -1,11 +1,11 @@
 //! Which files of a repository are fetched: those that the engine reads.
 
 use crate::source::check_name;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-pub(super) const CONFIG: &str = "config.json";
-pub(super) const SINGLE: &str = "model.safetensors";
-pub(super) const INDEX: &str = "model.safetensors.index.json";
+pub(in crate::source) const CONFIG: &str = "config.json";
+pub(in crate::source) const SINGLE: &str = "model.safetensors";
+pub(in crate::source) const INDEX: &str = "model.safetensors.index.json";
 
 /// Fetched where they are; that they are not is kept in mind, so that a commit is only asked for once.
 #[cfg(not(target_arch = "wasm32"))]
@@ -22,10 +22,10 @@ pub(super) const OPTIONAL: [&str; 8] = [
 
 /// What a repository offers, of the names that could be files at all.
 #[derive(Debug)]
-pub(super) struct Listing(BTreeMap<String, Listed>);
+pub(in crate::source) struct Listing(BTreeMap<String, Listed>);
 
 /// What the Hub says of a file, where it was asked to.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(in crate::source) struct Listed {
     pub size: Option<u64>,
     /// Of a large file.
@@ -36,7 +36,7 @@ pub(in crate::source) struct Listed {
 
 /// Where the weights are.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum WeightFiles {
+pub(in crate::source) enum WeightFiles {
     Single,
     /// In the shards that the index names.
     Sharded,
@@ -54,6 +54,11 @@ impl Listing {
 
     pub fn has(&self, name: &str) -> bool {
         self.0.contains_key(name)
+    }
+
+    #[cfg(target_arch = "wasm32")]
+    pub fn all(&self) -> &BTreeMap<String, Listed> {
+        &self.0
     }
 
     pub fn names(&self) -> impl Iterator<Item = String> {
@@ -94,11 +99,10 @@ impl Listing {
 
 /// The shards that an index names, or why it names none. Names with a path in them are refused, as they are when the index is
 /// read.
-#[cfg(not(target_arch = "wasm32"))]
-pub(super) fn shards(index: &[u8]) -> Result<Vec<String>, String> {
+pub(in crate::source) fn shards(index: &[u8]) -> Result<Vec<String>, String> {
     let json: serde_json::Value = serde_json::from_slice(index).map_err(|error| error.to_string())?;
     let map = json.get("weight_map").and_then(serde_json::Value::as_object).ok_or("it has no weight_map")?;
-    let mut names = std::collections::BTreeSet::new();
+    let mut names = BTreeSet::new();
     for file in map.values() {
         let name = file.as_str().ok_or("its weight_map has what is no name")?;
         if name.contains('/') || check_name(name).is_err() {

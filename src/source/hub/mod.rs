@@ -22,11 +22,27 @@ pub use snapshot::DownloadProgress;
 use super::http::client::Client;
 use super::{Http, HttpOptions};
 use crate::error::SourceError;
+#[cfg(not(target_arch = "wasm32"))]
 use api::Revision;
-use choose::{CONFIG, WeightFiles};
+#[cfg(target_arch = "wasm32")]
+pub(super) use api::Revision;
+#[cfg(not(target_arch = "wasm32"))]
+use choose::CONFIG;
+use choose::WeightFiles;
+#[cfg(target_arch = "wasm32")]
+pub(super) use choose::{CONFIG, INDEX, Listed, SINGLE, shards};
 
 /// The branch that is meant where none is named.
-const MAIN: &str = "main";
+pub(super) const MAIN: &str = "main";
+
+/// An error that says nothing of the model: what is kept may answer instead.
+pub(super) fn is_passing(error: &SourceError) -> bool {
+    match error {
+        SourceError::Unreachable { .. } | SourceError::RateLimited { .. } | SourceError::HubAnswer { .. } => true,
+        SourceError::Status { status, .. } => *status >= 500,
+        _ => false,
+    }
+}
 
 /// The Hub, and natively the cache folder.
 #[derive(Debug)]
@@ -55,7 +71,7 @@ impl Hub {
     }
 
     /// The files of a commit at their addresses, with the digests that the Hub told.
-    fn folder(&self, repo: &RepoId, now: &Revision) -> Result<Http, SourceError> {
+    pub(super) fn folder(&self, repo: &RepoId, now: &Revision) -> Result<Http, SourceError> {
         let mut options = HttpOptions::default();
         (options.token, options.retry) = (self.options.token.clone(), self.options.retry);
         #[cfg(target_arch = "wasm32")]
@@ -79,17 +95,26 @@ impl Hub {
     /// [`SourceError::RevisionNotFound`], [`SourceError::EntryNotFound`], [`SourceError::NoSafetensors`] for what the Hub does
     /// not have; [`SourceError::HubAnswer`]; and those of the network.
     pub async fn look(&self, repo: &RepoId, revision: Option<&str>) -> Result<super::Source, SourceError> {
-        let revision = revision.unwrap_or(MAIN);
-        repo::check_revision(revision)?;
-        let now = self.revision(repo, revision, true).await?;
-        self.require(repo, revision, &now)?;
+        let now = self.listing(repo, revision.unwrap_or(MAIN)).await?;
         let http = self.folder(repo, &now)?;
         self.check_access(repo, &now, &http).await?;
         Ok(super::Source::Http(http))
     }
 
+    /// What a revision has, if it can be opened at all.
+    pub(super) async fn listing(&self, repo: &RepoId, revision: &str) -> Result<Revision, SourceError> {
+        repo::check_revision(revision)?;
+        let now = self.revision(repo, revision, true).await?;
+        self.require(repo, revision, &now)?;
+        Ok(now)
+    }
+
+    pub(super) fn endpoint(&self) -> &str {
+        &self.options.endpoint
+    }
+
     /// Anyone may see the files of a gated repository listed, and not read them.
-    async fn check_access(&self, repo: &RepoId, now: &Revision, http: &Http) -> Result<(), SourceError> {
+    pub(super) async fn check_access(&self, repo: &RepoId, now: &Revision, http: &Http) -> Result<(), SourceError> {
         match http.facts(CONFIG).await {
             Err(SourceError::Refused { .. }) if now.gated => {
                 Err(SourceError::Gated { repo: repo.to_string(), endpoint: self.options.endpoint.clone() })

@@ -4,7 +4,7 @@ use super::api::{Entry, Revision};
 use super::cache::Cache;
 use super::choose::{CONFIG, INDEX, OPTIONAL, SINGLE, WeightFiles};
 use super::repo::{self, RepoId, is_commit};
-use super::{Hub, MAIN};
+use super::{Hub, MAIN, is_passing};
 use crate::error::SourceError;
 use crate::source::{Folder, Source};
 
@@ -167,13 +167,4 @@ enum Found {
     Cached(String),
     /// This, of which the cache may have some.
     OnHub(Revision),
-}
-
-/// An error that says nothing of the model: the cache may answer instead.
-fn is_passing(error: &SourceError) -> bool {
-    match error {
-        SourceError::Unreachable { .. } | SourceError::RateLimited { .. } | SourceError::HubAnswer { .. } => true,
-        SourceError::Status { status, .. } => *status >= 500,
-        _ => false,
-    }
 }

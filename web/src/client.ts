@@ -79,13 +79,17 @@ export class Client {
     } catch (error) {
       throw new WorkerError(`the worker could not be made: ${toTyped(error).message}`, { cause: error });
     }
+    await client.init(options.wasmUrl === undefined ? undefined : absolute(options.wasmUrl).href, signal);
+    return client;
+  }
+
+  /** Loads the wasm; ends the worker where that fails. */
+  async init(wasmUrl?: string, signal?: AbortSignal): Promise<void> {
     try {
-      const wasmUrl = options.wasmUrl === undefined ? undefined : absolute(options.wasmUrl).href;
-      await client.call("init", { wasmUrl }, { signal });
-      client.#started = true;
-      return client;
+      await this.call("init", { wasmUrl }, { signal });
+      this.#started = true;
     } catch (error) {
-      client.terminate(toTyped(error));
+      this.terminate(toTyped(error));
       throw error;
     }
   }

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { AbortError, DeviceLostError, DisposedError, InvalidRequestError, type EngineEvents } from "../../dist/index.js";
+import { AbortError, DeviceLostError, DisposedError, InternalError, InvalidRequestError, type EngineEvents } from "../../dist/index.js";
 import { Script, engineOf, named } from "./scripted.js";
 
 const input = (max_new_tokens: number) => ({ prompt: "x", options: { max_new_tokens } });
@@ -219,4 +219,16 @@ test("listeners can leave, and their mistakes end nothing", async () => {
   await engine.generate(input(1));
   assert.equal(heard, 1);
   assert.equal(mistakes.length, 2);
+});
+
+test("a worker that breaks ends every call, and can still be disposed of", async () => {
+  const { engine, port, ended } = await engineOf();
+  const calls = [engine.generate(input(1_000_000)), engine.generate(input(1))];
+  const rejected = Promise.all(calls.map((call) => assert.rejects(call, InternalError)));
+  // as browsers tell of a trap in the wasm that no call waits for
+  port.dispatchEvent(Object.assign(new Event("error", { cancelable: true }), { message: "RuntimeError: unreachable" }));
+  await rejected;
+  await assert.rejects(engine.memory(), /unreachable/);
+  assert.ok(ended());
+  assert.equal(await engine.dispose(), null);
 });

@@ -156,7 +156,7 @@ const ports: MessagePort[] = [];
 after(() => ports.forEach((port) => port.close()));
 
 /** A client at one end of a channel, and the host with `script` at the other. */
-export async function connect(script: Script): Promise<{ client: Client; ended: () => boolean }> {
+export async function connect(script: Script): Promise<{ client: Client; ended: () => boolean; port: MessagePort }> {
   const { port1, port2 } = new MessageChannel();
   ports.push(port1, port2);
   new Host(port2 as never, async () => script.facade);
@@ -170,14 +170,14 @@ export async function connect(script: Script): Promise<{ client: Client; ended: 
   port1.start();
   port2.start();
   const client = new Client(worker as never);
-  await client.call("init", {});
-  return { client, ended: () => ended };
+  await client.init();
+  return { client, ended: () => ended, port: port1 };
 }
 
 /** An engine over `script`. */
 export async function engineOf(script = new Script()) {
-  const { client, ended } = await connect(script);
+  const { client, ended, port } = await connect(script);
   const opened = await client.call<Opened>("open", { spec: { kind: "url", url: "https://host/m" }, options: {} });
   const listeners = new Listeners();
-  return { engine: new Engine("some/model", client, opened, listeners), script, client, ended };
+  return { engine: new Engine("some/model", client, opened, listeners), script, client, ended, port };
 }

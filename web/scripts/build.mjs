@@ -6,7 +6,7 @@
 import { execFileSync } from "node:child_process";
 import { cpSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync } from "node:fs";
 import { delimiter, join } from "node:path";
-import { fileURLToPath } from "node:url";
+import { fileURLToPath, pathToFileURL } from "node:url";
 import { parseArgs } from "node:util";
 import { brotliCompressSync } from "node:zlib";
 import { parse } from "smol-toml";
@@ -39,12 +39,13 @@ const hints = {
 };
 
 function buildWasm() {
-  const profile = args.dev ? "dev" : settings.profile;
+  const profile = args.dev ? ["--dev"] : ["--profile", settings.profile];
   const features = settings.features.length > 0 ? ["--", "--features", settings.features.join(",")] : [];
   // wasm-pack would download wasm-bindgen and wasm-opt: both are taken from PATH instead
-  const flags = ["--mode", "no-install", "--no-opt", "--no-pack", "--target", settings.target, "--profile", profile];
+  const flags = ["--mode", "no-install", "--no-opt", "--no-pack", "--target", settings.target, ...profile];
   run("wasm-pack", ["build", root, ...flags, "--out-dir", pkg, "--out-name", settings.out_name, ...features], root);
   if (args.dev) return;
+  // binaryen of package.json: Debian's 108 mixes up tables, and the module traps when it starts
   const optimized = `${wasm}.optimized`;
   run("wasm-opt", [...settings.wasm_opt, wasm, "-o", optimized], root);
   renameSync(optimized, wasm);
@@ -59,8 +60,11 @@ function buildTypeScript() {
   for (const name of ["LICENSE-MIT", "LICENSE-APACHE"]) cpSync(join(root, name), join(web, name));
 }
 
-function checkSize() {
+/** The module starts (without a GPU it can do no more here), and is small enough. */
+async function checkWasm() {
   const bytes = readFileSync(wasm);
+  const glue = await import(pathToFileURL(join(web, "dist", `${settings.out_name}.js`)));
+  glue.initSync({ module: bytes });
   const compressed = brotliCompressSync(bytes).length;
   const limit = settings.brotli_limit;
   console.log(`${settings.out_name}_bg.wasm: ${bytes.length} bytes, ${compressed} with brotli (limit ${limit})`);
@@ -71,7 +75,7 @@ try {
   if (!args["skip-wasm"]) buildWasm();
   if (!existsSync(wasm)) throw new Error(`there is no ${wasm}: build without --skip-wasm`);
   buildTypeScript();
-  checkSize();
+  await checkWasm();
 } catch (error) {
   console.error(`error: ${error.message}`);
   process.exit(1);

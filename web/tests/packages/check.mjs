@@ -14,7 +14,8 @@ const web = fileURLToPath(new URL("../..", import.meta.url));
 const root = join(web, "..");
 const apps = join(root, "target/package-apps");
 const shell = process.platform === "win32";
-const EXPECTED = "Once upon a time, there was a funny bird named Max.";
+// what native-runner gives, too
+const EXPECTED = "Once upon a time, there was a funny bird named Max. He lived";
 const STRICT = {
   "content-security-policy": "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'; connect-src 'self' http:",
 };
@@ -71,7 +72,7 @@ async function runPage(url, parameters) {
       await sleep(100);
     }
     const { generated_text, left, error } = await page.evaluate("globalThis.result");
-    if (error !== undefined || !generated_text?.startsWith(EXPECTED.slice(0, 40)) || left !== 0) {
+    if (error !== undefined || generated_text !== EXPECTED || left !== 0) {
       throw new Error(`${error ?? `generated ${JSON.stringify(generated_text)}, ${left} bytes left`}\n${said.join("\n")}`);
     }
     const refused = said.filter((text) => /Content.Security.Policy/i.test(text));

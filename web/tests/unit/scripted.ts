@@ -146,7 +146,7 @@ export const info: ModelInfo = {
     features: { shader_f16: false, subgroups: false, timestamps: false },
     limits: { max_buffer: 1, max_binding: 1 },
   },
-  load: { ms: 1, bytes: 1, verified_bytes: 0, from: "network" },
+  load: { ms: 1, weights_ms: 1, bytes: 1, verified_bytes: 0, from: "network" },
   generation_defaults: {},
   wasm_memory: 1,
 };

@@ -63,6 +63,14 @@ export interface ModelInfo {
     vocab_size: number;
     /** Positions that the model was made for. */
     context: number;
+    /** How positions are told apart, in words. */
+    positions: string;
+    /** Sliding windows: the width, and how many layers have it. */
+    windows: Record<string, number>;
+    /** Whether the output head is the embedding. */
+    tied: boolean;
+    /** Elements of embedding and output head. */
+    embedding_parameters: number;
   };
   /** Number of weights. */
   parameters: number;

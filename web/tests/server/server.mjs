@@ -10,9 +10,10 @@ export const POLICIES = {
   strict:
     "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'; " +
     "connect-src 'self' http://127.0.0.1:*; style-src 'self'; img-src 'self' data:",
-  // of a page that takes its worker from another origin: browsers start such a worker only through a blob
+  // of a page that takes its worker from another origin: browsers start such a worker only through a blob, and what that imports
+  // counts as a worker's script, too
   cdn:
-    "default-src 'self'; script-src 'self' 'wasm-unsafe-eval' http://127.0.0.1:*; worker-src 'self' blob:; " +
+    "default-src 'self'; script-src 'self' 'wasm-unsafe-eval' http://127.0.0.1:*; worker-src 'self' blob: http://127.0.0.1:*; " +
     "connect-src 'self' http://127.0.0.1:*; style-src 'self'; img-src 'self' data:",
 };
 

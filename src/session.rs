@@ -71,6 +71,7 @@ pub struct Session {
     extra: Vec<String>,
     weights: Vec<(String, Weight)>,
     parameters: u64,
+    files: Vec<String>,
     place: String,
 }
 
@@ -141,6 +142,7 @@ impl Session {
             extra,
             weights: made,
             parameters: used,
+            files: checkpoint.files().to_vec(),
             place,
         })
     }
@@ -196,6 +198,12 @@ impl Session {
     #[must_use]
     pub fn extra_tensors(&self) -> &[String] {
         &self.extra
+    }
+
+    /// The files that the weights were read from.
+    #[must_use]
+    pub fn files(&self) -> &[String] {
+        &self.files
     }
 
     /// The weights as a file that [`LoadOptions::weights_file`] takes, at the same dtype: converted already, so that q4 is a quarter

@@ -24,6 +24,9 @@ use crate::generate::{FinishReason, Piece, Timing};
 use crate::managers::{self, Dtype};
 use crate::preprocess::{ChatOptions, Message};
 use crate::session::{LoadOptions, Session};
+use crate::source::Source;
+use crate::source::browser::Keep;
+use crate::source::store::Store;
 use convert::{from_js, to_js};
 use errors::{Failed, invalid};
 
@@ -113,17 +116,27 @@ impl Model {
         };
         let device = Device::open(&options.device()).await?;
         let source = source::open(spec, &options.source, Some(on_event)).await?;
-        let mut files = source::Files::new(&source, &tell);
-        files.announce_small().await?;
-        let (mut bytes, mut began) = (0, None);
-        let session = Session::open(&device, &source, &load, |at| {
-            began.get_or_insert_with(web_time::Instant::now);
-            bytes = at.total;
-            files.progress(&at);
-        });
-        let session = session.await?;
-        let weights_ms = began.map_or(0.0, |began| began.elapsed().as_secs_f64() * 1e3);
-        let from = files.finish();
+        let quantized = load.dtype == Dtype::Q4;
+        let mut loaded = None;
+        if quantized && source.size(PACKED).await?.is_some() {
+            let load = LoadOptions { weights_file: Some(PACKED.to_owned()), ..load.clone() };
+            loaded = match Loaded::open(&device, &source, &load, &tell).await {
+                // damaged, or of another version of this engine: read and kept anew
+                Err(Error::Source(_) | Error::Checkpoint(_) | Error::Weights(_)) => None,
+                opened => Some(opened?),
+            };
+        }
+        let Loaded { session, bytes, weights_ms, from } = match loaded {
+            Some(loaded) => loaded,
+            None => {
+                let loaded = Loaded::open(&device, &source, &load, &tell).await?;
+                if quantized && options.source.keep()? == Keep::Quantized {
+                    tell(json!({ "type": "stage", "stage": "keep" }));
+                    loaded.keep(&source, &tell).await?;
+                }
+                loaded
+            }
+        };
         tell(json!({ "type": "stage", "stage": "ready" }));
         let precision = session.precision();
         let info = json!({
@@ -247,6 +260,52 @@ impl Model {
 
     fn unavailable(&self) -> Failed {
         if self.closed.get() { errors::closed() } else { errors::busy() }
+    }
+}
+
+/// The file of weights as they lie on the GPU, beside the files of a model that is kept.
+const PACKED: &str = "webweft-q4.safetensors";
+
+/// An opened session, and what opening it took.
+struct Loaded {
+    session: Session,
+    bytes: u64,
+    weights_ms: f64,
+    from: &'static str,
+}
+
+impl Loaded {
+    async fn open(device: &Device, source: &Source, load: &LoadOptions, tell: &dyn Fn(Value)) -> Result<Self, Error> {
+        let mut files = source::Files::new(source, tell);
+        files.announce_small().await?;
+        let (mut bytes, mut began) = (0, None);
+        let session = Session::open(device, source, load, |at| {
+            began.get_or_insert_with(web_time::Instant::now);
+            bytes = at.total;
+            files.progress(&at);
+        });
+        let session = session.await?;
+        let weights_ms = began.map_or(0.0, |began| began.elapsed().as_secs_f64() * 1e3);
+        Ok(Self { session, bytes, weights_ms, from: files.finish() })
+    }
+
+    /// Keeps the weights as they lie on the GPU. Where that fails, the next visit reads them as this one did.
+    async fn keep(&self, source: &Source, tell: &dyn Fn(Value)) -> Result<(), Failed> {
+        let keeper = match source.keeper(PACKED, self.session.files()).await {
+            Ok(Some(keeper)) => keeper,
+            Ok(None) => return Ok(()),
+            Err(error) => {
+                tell(json!({ "type": "notice", "code": "cache_unavailable", "message": error.to_string() }));
+                return Ok(());
+            }
+        };
+        let (mut keeper, mut image) = (keeper, self.session.image());
+        while let Some(bytes) = image.next().await? {
+            keeper.append(&bytes);
+        }
+        // what went wrong was told as a notice
+        keeper.finish().await;
+        Ok(())
     }
 }
 
@@ -380,7 +439,7 @@ pub async fn inspect(spec: JsValue, options: JsValue, signal: AbortSignal) -> Re
     let work = async {
         let options: OpenOptions = from_js(&options, "options")?;
         let adapter = find_adapter(&options.device()).await?;
-        let source = source::open(&spec, &options.source.without_cache(), None).await?;
+        let source = source::open(&spec, &options.source.keeping_nothing_new(), None).await?;
         let seen = managers::inspect_weights(&source, Some(&adapter), options.memory_limit).await?;
         let mut seen = serde_json::to_value(seen).unwrap_or_default();
         seen["adapter"] = report(&adapter);
@@ -397,6 +456,43 @@ pub async fn inspect(spec: JsValue, options: JsValue, signal: AbortSignal) -> Re
 pub async fn adapter() -> Result<JsValue, JsValue> {
     let adapter = find_adapter(&DeviceOptions::default()).await;
     adapter.map(|adapter| to_js(&report(&adapter))).map_err(|error| Failed::from(error).into())
+}
+
+/// `CacheEntry`s: the models that are kept, the one that was used last first.
+///
+/// # Errors
+/// `StorageError` where the page may keep nothing.
+#[wasm_bindgen]
+pub async fn cache_list() -> Result<JsValue, JsValue> {
+    let entries = async { Store::open(None).await?.list().await }.await;
+    let entries = entries.map_err(Failed::from)?.into_iter().map(|entry| {
+        json!({
+            "key": entry.key, "kind": entry.kind, "name": entry.name, "revision": entry.revision, "commit": entry.commit,
+            "bytes": entry.bytes, "files": entry.files, "complete": entry.complete, "created": entry.created,
+            "last_used": entry.last_used,
+        })
+    });
+    Ok(to_js(&entries.collect::<Vec<_>>()))
+}
+
+/// Deletes a model that is kept; whether there was one.
+///
+/// # Errors
+/// As [`cache_list`].
+#[wasm_bindgen]
+pub async fn cache_delete(key: String) -> Result<bool, JsValue> {
+    let deleted = async { Store::open(None).await?.delete(&key).await }.await;
+    Ok(deleted.map_err(Failed::from)?)
+}
+
+/// Deletes all that is kept.
+///
+/// # Errors
+/// As [`cache_list`].
+#[wasm_bindgen]
+pub async fn cache_clear() -> Result<(), JsValue> {
+    let cleared = async { Store::open(None).await?.clear().await }.await;
+    Ok(cleared.map_err(Failed::from)?)
 }
 
 fn report(adapter: &AdapterInfo) -> Value {

@@ -102,6 +102,7 @@ fn name(error: &Error) -> &'static str {
             S::RepoNotFound { .. } | S::RevisionNotFound { .. } | S::EntryNotFound { .. } => "ModelNotFoundError",
             S::NoSafetensors { .. } => "UnsupportedModelError",
             S::Corrupt { .. } => "ChecksumError",
+            S::Storage { .. } => "StorageError",
             S::BadUrl { .. } | S::BadDigest { .. } | S::BadRepo { .. } | S::BadRevision { .. } | S::BadName { .. } => {
                 "InvalidRequestError"
             }

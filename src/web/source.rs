@@ -11,8 +11,9 @@ use web_sys::Blob;
 
 use super::convert::{from_js, to_js};
 use super::errors::{Failed, invalid};
-use crate::source::browser::{self, Notice};
-use crate::source::{Source, Token};
+use crate::error::SourceError;
+use crate::source::browser::{self, Keep, Notice};
+use crate::source::{Origin, Source, Token};
 use crate::weights::Progress;
 
 /// How files are read: part of `OpenOptions`.
@@ -26,12 +27,24 @@ pub struct Options {
 }
 
 impl Options {
-    pub fn without_cache(&self) -> Self {
-        Self { cache: Some("none".to_owned()), ..self.clone() }
+    /// A look keeps nothing. What is kept is read.
+    pub fn keeping_nothing_new(&self) -> Self {
+        let cache = if self.cache.as_deref() == Some("none") { "none" } else { "quantized" };
+        Self { cache: Some(cache.to_owned()), ..self.clone() }
+    }
+
+    /// What is kept of models that are opened.
+    pub fn keep(&self) -> Result<Keep, Failed> {
+        match self.cache.as_deref() {
+            None | Some("stored") => Ok(Keep::Stored),
+            Some("quantized") => Ok(Keep::Quantized),
+            Some("none") => Ok(Keep::Nothing),
+            Some(other) => Err(invalid("cache", &format!("{other:?} is none of stored, quantized, none"))),
+        }
     }
 
     fn read(&self) -> Result<browser::Options, Failed> {
-        let mut options = browser::Options::default();
+        let mut options = browser::Options { keep: self.keep()?, ..browser::Options::default() };
         if let Some(retries) = self.retries {
             options.retry.retries = retries;
         }
@@ -119,18 +132,20 @@ pub struct Files<'a> {
     tell: &'a dyn Fn(Value),
     small: Vec<&'static str>,
     current: Option<(String, u64)>,
+    /// where the first weights came from
+    from: Option<Origin>,
 }
 
 impl<'a> Files<'a> {
     pub fn new(source: &'a Source, tell: &'a dyn Fn(Value)) -> Self {
-        Self { source, tell, small: Vec::new(), current: None }
+        Self { source, tell, small: Vec::new(), current: None, from: None }
     }
 
     /// Those that are read whole, before the weights.
-    pub async fn announce_small(&mut self) -> Result<(), Failed> {
+    pub async fn announce_small(&mut self) -> Result<(), SourceError> {
         for name in ["config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"] {
             if let Some(size) = self.source.size(name).await? {
-                (self.tell)(json!({ "type": "file", "file": name, "size": size, "from": "network" }));
+                self.begin(name, size);
                 self.small.push(name);
             }
         }
@@ -144,13 +159,19 @@ impl<'a> Files<'a> {
         }
         if self.current.as_ref().is_none_or(|(name, _)| name != at.file) {
             self.end_current();
-            (self.tell)(json!({ "type": "file", "file": at.file, "size": at.size, "from": "network" }));
+            self.begin(at.file, at.size);
+            self.from.get_or_insert(self.source.origin(at.file));
             self.current = Some((at.file.to_owned(), at.size));
         }
         (self.tell)(json!({
             "type": "progress", "file": at.file, "loaded": at.position, "size": at.size,
             "total_loaded": at.loaded, "total": at.total,
         }));
+    }
+
+    fn begin(&self, name: &str, size: u64) {
+        let from = self.source.origin(name).as_str();
+        (self.tell)(json!({ "type": "file", "file": name, "size": size, "from": from }));
     }
 
     fn end_current(&mut self) {
@@ -162,6 +183,6 @@ impl<'a> Files<'a> {
     /// Where the weights came from.
     pub fn finish(mut self) -> &'static str {
         self.end_current();
-        "network"
+        self.from.unwrap_or(Origin::Local).as_str()
     }
 }

@@ -4,7 +4,10 @@ use super::{Fetch, data_of, sha256};
 use js_sys::{Function, Promise, Reflect, global};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
 use std::rc::Rc;
+use std::task::Poll;
 use wasm_bindgen::JsValue;
 use wasm_bindgen_futures::JsFuture;
 use wasm_bindgen_test::wasm_bindgen_test;
@@ -358,6 +361,40 @@ async fn what_is_damaged_or_gone_is_fetched() {
     assert!(matches!(result, Ok(()) | Err(SourceError::Changed { .. })));
     drop(stream);
     Visit::url("damaged", Place::Opfs).await.loads(Origin::Cache, &[]).await;
+    store(Place::Opfs).await.clear().await.unwrap();
+}
+
+/// Whoever opens a model may go away while the browser opens a file.
+#[wasm_bindgen_test]
+async fn a_visit_that_is_given_up_locks_nothing() {
+    let _fetch = served();
+    let opened = Changed::new(
+        &["FileSystemFileHandle", "prototype"],
+        "createSyncAccessHandle",
+        "async function () {
+        const handle = await before.call(this);
+        await new Promise(done => setTimeout(done, 20));
+        return handle;
+    }",
+    );
+    for milliseconds in (0..200).step_by(25) {
+        let visit = Visit::url("left", Place::Opfs).await;
+        let mut stream = visit.source.stream(WEIGHTS, 0..SIZE.into());
+        let code = format!("return new Promise(done => setTimeout(done, {milliseconds}));");
+        let time = Function::new_no_args(&code).call0(&JsValue::UNDEFINED).unwrap();
+        let (mut next, mut late) = (Box::pin(stream.next(1000)), JsFuture::from(Promise::from(time)));
+        // whichever is first
+        poll_fn(|context| match (next.as_mut().poll(context), Pin::new(&mut late).poll(context)) {
+            (Poll::Pending, Poll::Pending) => Poll::Pending,
+            _ => Poll::Ready(()),
+        })
+        .await;
+    }
+    drop(opened);
+    run("await new Promise(done => setTimeout(done, 200));").await;
+    let visit = Visit::url("left", Place::Opfs).await;
+    visit.load().await.unwrap();
+    assert!(visit.told.borrow().is_empty() && entry(Place::Opfs, "left").await.unwrap().complete);
     store(Place::Opfs).await.clear().await.unwrap();
 }
 

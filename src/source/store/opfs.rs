@@ -4,6 +4,7 @@ use super::backend::find;
 use crate::source::http::client::sleep;
 use crate::source::js;
 use js_sys::{Promise, Reflect};
+use std::cell::RefCell;
 use std::time::Duration;
 use wasm_bindgen::{JsCast, JsValue};
 use web_sys::{
@@ -55,9 +56,16 @@ impl Opfs {
         options.set_create(true);
         let file = folder.get_file_handle_with_options(file, &options);
         let file: FileSystemFileHandle = js::wait(file).await?;
-        let handle: FileSystemSyncAccessHandle = unlocked(|| file.create_sync_access_handle()).await?;
-        // held from here on, so that it is closed whatever happens
+        let opening = RefCell::new(Opening(None));
+        let open = || {
+            let promise = file.create_sync_access_handle();
+            opening.borrow_mut().0 = Some(promise.clone());
+            promise
+        };
+        let handle: FileSystemSyncAccessHandle = unlocked(open).await?;
+        // closed by this from here on, whatever happens
         let mut writing = Writing { handle, prefix: 0 };
+        opening.borrow_mut().0 = None;
         if go_on {
             writing.prefix = writing.handle.get_size()? as u64;
         } else {
@@ -76,6 +84,21 @@ impl Opfs {
         options.set_recursive(true);
         let removed = unlocked::<JsValue>(|| self.root.remove_entry_with_options(folder, &options)).await;
         Ok(absent(removed)?.is_some())
+    }
+}
+
+/// A handle that was asked for. Whoever waits for it may go away: then it is closed as soon as it comes.
+struct Opening(Option<Promise>);
+
+impl Drop for Opening {
+    fn drop(&mut self) {
+        if let Some(promise) = self.0.take() {
+            wasm_bindgen_futures::spawn_local(async {
+                if let Ok(handle) = js::wait::<FileSystemSyncAccessHandle>(promise).await {
+                    handle.close();
+                }
+            });
+        }
     }
 }
 

@@ -22,6 +22,7 @@ fn slow(then: &str) -> Fetch {
             "self.now = (self.now ?? 0) + 1;
             self.most = Math.max(self.most ?? 0, self.now);
             self.signals = [...(self.signals ?? []), init.signal];
+            if (init.cache !== (n ? 'no-store' : 'no-cache')) throw new Error(init.cache);
             await new Promise(done => setTimeout(done, Math.max(1, 60 - 10 * n)));
             self.now -= 1;
             {then}"

@@ -9,7 +9,7 @@ use js_sys::{Array, Promise, Reflect, Uint8Array, global};
 use std::time::Duration;
 use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
-use web_sys::{AbortController, Headers, ReadableStreamDefaultReader, RequestInit};
+use web_sys::{AbortController, Headers, ReadableStreamDefaultReader, RequestCache, RequestInit};
 
 /// A connection that stays silent for so long is given up, as natively.
 const SILENCE: Duration = Duration::from_secs(30);
@@ -39,6 +39,10 @@ impl Client {
         init.set_method(if request.head { "HEAD" } else { "GET" });
         init.set_headers(&headers);
         init.set_signal(Some(&abort.0.signal()));
+        // The browser's own cache: a version that it remembers is asked for again, and of long ranges it keeps no copy. It would
+        // also let only one request at a time have an address.
+        let is_long = request.range.as_ref().is_some_and(|range| range.end.saturating_sub(range.start) > super::HEAD);
+        init.set_cache(if is_long { RequestCache::NoStore } else { RequestCache::NoCache });
         // Pages and workers both have it, as a property of what is global there.
         let fetch = function("fetch").map_err(odd)?;
         let answer = fetch.call2(&global(), &request.url.text().into(), &init).map_err(odd)?;

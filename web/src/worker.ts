@@ -11,7 +11,9 @@ async function load(wasmUrl: string | undefined): Promise<Facade> {
     open: (spec, options, onEvent, signal) => wasm.Model.open(spec, options, onEvent, signal),
     inspect: wasm.inspect,
     adapter: wasm.adapter,
-    ...(wasm as unknown as Pick<Facade, "cache_list" | "cache_delete" | "cache_clear">),
+    cache_list: wasm.cache_list,
+    cache_delete: wasm.cache_delete,
+    cache_clear: wasm.cache_clear,
   };
 }
 

@@ -172,7 +172,7 @@ export class Picker {
 
   #card(choice: Choice, verdict: Verdict): HTMLElement {
     const facts: [string, string][] = [];
-    if (verdict.download_bytes !== undefined) facts.push(["To fetch", verdict.download_bytes === 0 ? "nothing" : bytes(verdict.download_bytes)]);
+    if (verdict.download_bytes !== undefined) facts.push([typeof choice.model === "string" ? "To fetch" : "To read", verdict.download_bytes === 0 ? "nothing" : bytes(verdict.download_bytes)]);
     if (verdict.weights_bytes !== undefined) facts.push([`Weights${verdict.dtype ? ` as ${verdict.dtype}` : ""}`, bytes(verdict.weights_bytes)]);
     if (verdict.cache_bytes !== undefined) facts.push(["Cache", bytes(verdict.cache_bytes)]);
     if (verdict.context !== undefined) facts.push(["Context", `${verdict.context.toLocaleString("en")} tokens`]);

@@ -157,7 +157,7 @@ function adapt(page, { viewport, scheme }) {
     press: (key) => page.keyboard.press(key),
     reload: () => page.reload({ waitUntil: "load" }),
     close: () => page.close(),
-    /** Asks until `code` gives something true; gives that. */
+    /** Asks until `code` gives something true (no element: those do not cross); gives that. */
     async until(code, argument, timeout = 30_000) {
       const end = Date.now() + timeout;
       for (;;) {

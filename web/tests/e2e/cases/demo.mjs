@@ -87,7 +87,7 @@ test("demo: a model of the Hub, looked at first", { seconds: 240 }, async (t) =>
   await page.click(".model-button");
   await page.type("#model", "org/small");
   await page.press("Enter");
-  await page.until(() => document.querySelector(".verdict.is-yes"), null, 30_000);
+  await page.until(() => document.querySelector(".verdict.is-yes") !== null, null, 30_000);
   assert.match(await shown(page, ".verdict"), /runs here.*To fetch2\.4 MB.*512 tokens/s);
   assert.ok(models.requests(/^\/cdn\//).reduce((sum, { sent }) => sum + sent, 0) < 100_000);
   await page.click(".is-load");
@@ -98,11 +98,11 @@ test("demo: a model of the Hub, looked at first", { seconds: 240 }, async (t) =>
   await page.click(".model-button");
   await page.evaluate(() => (document.querySelector("#model").value = "org/gated"));
   await page.press("Enter");
-  await page.until(() => document.querySelector(".verdict.is-no"), null, 30_000);
+  await page.until(() => document.querySelector(".verdict.is-no") !== null, null, 30_000);
   assert.match(await shown(page, ".verdict"), /private|terms|token/);
   await page.type("#token", "hf_good");
   await page.evaluate(() => document.querySelector(".picker-form").requestSubmit());
-  await page.until(() => document.querySelector(".verdict.is-yes"), null, 30_000);
+  await page.until(() => document.querySelector(".verdict.is-yes") !== null, null, 30_000);
 });
 
 test("demo: a folder of files", { seconds: 240 }, async (t) => {
@@ -116,7 +116,7 @@ test("demo: a folder of files", { seconds: 240 }, async (t) => {
     input.files = given.files;
     input.dispatchEvent(new Event("change"));
   }, STORY_FILES);
-  await page.until(() => document.querySelector(".verdict.is-yes"), null, 30_000);
+  await page.until(() => document.querySelector(".verdict.is-yes") !== null, null, 30_000);
   await page.click(".is-load");
   await page.until(...state("loading"));
   await ready(page);
@@ -159,8 +159,8 @@ test("demo: the GPU process is killed in the middle of a story", { browsers: ["c
   await page.until(() => document.querySelector(".message.is-assistant .message-text")?.textContent.length > 20, null, 60_000);
   const before = await shown(page, ".message.is-assistant .message-text");
   t.browser.killGpuProcess();
-  await page.until(() => document.querySelector(".banner.is-warn"), null, 30_000);
-  await page.until(() => document.querySelector(".banner.is-good"), null, 60_000);
+  await page.until(() => document.querySelector(".banner.is-warn") !== null, null, 30_000);
+  await page.until(() => document.querySelector(".banner.is-good") !== null, null, 60_000);
   await ready(page);
   const after = await shown(page, ".message.is-assistant .message-text");
   assert.ok(after.startsWith(before) && after.length > before.length, "the story goes on");

@@ -82,7 +82,7 @@ test("the Hub: revision and token reach it, large files come by redirect", {}, a
   assert.ok(models.requests(new RegExp(`^/org/open/resolve/${COMMIT}/`)).length > 0, "files come from the commit, not from the branch");
   assert.ok(models.requests(/^\/cdn\//).length > 0);
   assert.ok(models.log.every(({ authorization }) => authorization === null));
-  assert.equal(info.load.verified_bytes, info.load.bytes, "the Hub's sha256 is checked");
+  assert.ok(info.load.verified_bytes >= info.load.bytes, `of ${info.load.bytes} bytes ${info.load.verified_bytes} were held against the Hub's sha256`);
 
   models.log.length = 0;
   await page.act("open", { name: "gated", model: "org/gated@main", options: { ...options, token: "hf_good" } });
@@ -113,13 +113,14 @@ test("wasm and worker from another origin", {}, async (t) => {
   assert.equal(server.requests(/webweft_bg\.wasm$/).length, 0);
 
   const page = await t.page(server, "?csp=cdn");
+  const own = server.requests(/worker\.js$/).length;
   const options = { ...F32, workerUrl: `${other.origin}/pkg/worker.js` };
   await page.act("open", { model, options });
   await generates(page);
   const left = await page.act("dispose");
   assert.equal(left.total, 0);
   assert.ok(other.requests(/worker\.js$/).length > 0);
-  assert.equal(server.requests(/worker\.js$/).length, 1, "only that of the first page");
+  assert.equal(server.requests(/worker\.js$/).length, own, "the page's own worker is not asked for");
 
   await strict.fails("open", { model, options: { ...F32, workerUrl: `${server.origin}/pkg/nothing.js` } }, "WorkerError");
   await strict.fails("open", { model, options: { ...F32, wasmUrl: `${server.origin}/pkg/nothing.wasm` } }, "WorkerError", "InternalError", "NetworkError");

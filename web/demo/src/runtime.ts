@@ -86,16 +86,7 @@ export async function answer(
 
 export async function kept(): Promise<Kept[]> {
   const entries = await cache.list();
-  return entries.map((entry) => ({ key: entry.key, bytes: entry.bytes, name: nameOf(entry) }));
-}
-
-/** What to call a kept model: a name where the entry has one, else the end of its key. */
-function nameOf(entry: { key: string; [field: string]: unknown }): string {
-  for (const field of ["name", "repo", "url"]) {
-    const value = entry[field];
-    if (typeof value === "string" && value) return value.replace(/^https?:\/\//, "").replace(/\/$/, "");
-  }
-  return entry.key;
+  return entries.map(({ key, bytes, name }) => ({ key, bytes, name: name.replace(/^https?:\/\//, "").replace(/\/$/, "") }));
 }
 
 export const forget = (key: string) => cache.delete(key);

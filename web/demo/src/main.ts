@@ -7,7 +7,7 @@ import { count } from "./format.ts";
 import { LoadingCard } from "./loading.ts";
 import { builtInUrl } from "./models.ts";
 import { Panel } from "./panel.ts";
-import { Picker, type Choice } from "./picker.ts";
+import { Picker, shortName, type Choice } from "./picker.ts";
 import { problem, type Way } from "./problem.ts";
 import * as runtime from "./runtime.ts";
 import { SettingsDialog } from "./settings.ts";
@@ -330,4 +330,5 @@ addEventListener("drop", (event) => {
   if (entries.length > 0) picker.entries(entries);
 });
 
-void open(query.get("model") ? { model: query.get("model")!, name: query.get("model")!, ...(query.get("host") ? { host: query.get("host")! } : {}) } : builtIn());
+const [wanted, host] = [query.get("model"), query.get("host")];
+void open(wanted ? { model: wanted, name: shortName(wanted), ...(host ? { host } : {}) } : builtIn());

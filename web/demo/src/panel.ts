@@ -42,7 +42,7 @@ export class Panel {
   readonly element: HTMLElement;
   #device = h("section", { className: "card", "aria-label": "Device" }, h("div", { className: "card-head" }, h("h2", {}, "Device")), h("p", { className: "card-note" }, "No model is loaded."));
   #model = h("section", { className: "card", "aria-label": "Model", hidden: true });
-  #kept = h("section", { className: "card", "aria-label": "Kept models" });
+  #kept = h("section", { className: "card", "aria-label": "Kept models", hidden: true });
 
   constructor(close: () => void) {
     this.element = h(
@@ -77,7 +77,7 @@ export class Panel {
 
   adapter(adapter: Adapter): void {
     const limits = adapter.limits;
-    const rows: [string, string][] = [["Kind", adapter.kind], ["Backend", adapter.backend]];
+    const rows: [string, string][] = [["Kind", adapter.kind], ["Backend", adapter.backend === "BrowserWebGpu" ? "WebGPU" : adapter.backend]];
     if (adapter.driver) rows.push(["Driver", adapter.driver]);
     if (limits.max_buffer) rows.push(["Largest buffer", bytes(limits.max_buffer)]);
     if (limits.max_binding) rows.push(["Largest binding", bytes(limits.max_binding)]);
@@ -96,6 +96,7 @@ export class Panel {
   }
 
   kept(list: Kept[], remove: (key: string) => void, clear: () => void): void {
+    this.#kept.hidden = false;
     const total = list.reduce((sum, entry) => sum + entry.bytes, 0);
     this.#kept.replaceChildren(
       h("div", { className: "card-head" }, h("h2", {}, "Kept on this device"), h("span", { className: "figure" }, list.length > 0 ? bytes(total) : "")),

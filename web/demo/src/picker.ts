@@ -38,6 +38,9 @@ export interface PickerEvents {
   builtIn(): Choice;
 }
 
+/** What to call a model: of an address, its path. */
+export const shortName = (model: string) => model.replace(/^https?:\/\/[^/]+\//, "").replace(/\/$/, "") || model;
+
 export class Picker {
   readonly element: HTMLDialogElement;
   #events: PickerEvents;
@@ -154,7 +157,7 @@ export class Picker {
   }
 
   #choice(text: string): Choice {
-    const choice: Choice = { model: text, name: text.replace(/^https?:\/\/[^/]+\//, "").replace(/\/$/, "") || text };
+    const choice: Choice = { model: text, name: shortName(text) };
     if (this.#revision.value.trim()) choice.revision = this.#revision.value.trim();
     if (this.#token.value.trim()) choice.token = this.#token.value.trim();
     if (this.#host.value.trim()) choice.host = this.#host.value.trim();

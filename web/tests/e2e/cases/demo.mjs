@@ -40,7 +40,8 @@ test("demo: the second visit reads from this device; what is kept can be deleted
   server.log.length = 0;
   await page.reload();
   await ready(page);
-  assert.equal(server.requests(/model\.safetensors$/).reduce((sum, { sent }) => sum + sent, 0), 0);
+  // the header is asked for, to see whether the file is still the same
+  assert.ok(server.requests(/model\.safetensors$/).reduce((sum, { sent }) => sum + sent, 0) < 100_000);
   assert.match(await shown(page, "[aria-label=Model]"), /from this device/);
   await page.until(() => document.querySelectorAll(".kept li").length === 1, null, 15_000);
   await page.evaluate(() => document.querySelector(".kept .icon-button").click());

@@ -25,6 +25,7 @@ test("1 GB: speed beside a plain fetch, host memory, second load with the server
     const page = await t.page(server);
     const model = `${models.origin}/large/`;
     const urls = readdirSync(folder).filter((name) => name.endsWith(".safetensors")).map((name) => model + name);
+    const wrong = []; // told at the end, so that one number that is off does not hide the others
     const notes = [`${(made.bytes / MIB).toFixed(0)} MiB in ${made.files} files`];
     for (const dtype of ["f16", "q4"]) {
       const speeds = { fetch: [], load: [] };
@@ -43,8 +44,8 @@ test("1 GB: speed beside a plain fetch, host memory, second load with the server
       const ratio = median(speeds.load) / median(speeds.fetch);
       const list = (values) => values.map((value) => value.toFixed(0)).join(" ");
       console.log(`       ${dtype}: load ${list(speeds.load)} MB/s, fetch ${list(speeds.fetch)} MB/s, ratio ${ratio.toFixed(2)}; wasm memory ${(most / MIB).toFixed(1)} MiB`);
-      assert.ok(most <= WASM_LIMIT, `wasm memory is ${(most / MIB).toFixed(1)} MiB`);
-      assert.ok(ratio >= SPEED[dtype], `${dtype}: ${ratio.toFixed(2)} of a plain fetch's speed`);
+      if (most > WASM_LIMIT) wrong.push(`${dtype}: wasm memory is ${(most / MIB).toFixed(1)} MiB`);
+      if (ratio < SPEED[dtype]) wrong.push(`${dtype}: ${ratio.toFixed(2)} of a plain fetch's speed, ${SPEED[dtype]} is the least`);
       notes.push(`${dtype} ${ratio.toFixed(2)} of fetch, ${(most / MIB).toFixed(0)} MiB wasm`);
     }
     for (const cache of [true, "quantized"]) {
@@ -57,13 +58,14 @@ test("1 GB: speed beside a plain fetch, host memory, second load with the server
       const info = await page.act("open", { model, options });
       assert.equal(info.load.from, "cache");
       const { wasm } = await page.act("memory");
-      assert.ok(wasm <= WASM_LIMIT, `wasm memory is ${(wasm / MIB).toFixed(1)} MiB`);
+      if (wasm > WASM_LIMIT) wrong.push(`from the cache: wasm memory is ${(wasm / MIB).toFixed(1)} MiB`);
       assert.deepEqual((await page.act("generate", { input: short })).ids, first.ids);
       await page.act("dispose");
       await page.act("cacheClear");
       await models.up();
       notes.push(`cache ${cache === true ? "as stored" : cache}: ${(entry.bytes / MIB).toFixed(0)} MiB, ${(info.load.ms / 1000).toFixed(1)} s`);
     }
+    assert.deepEqual(wrong, [], notes.join("; "));
     return notes.join("; ");
   } finally {
     rmSync(folder, { recursive: true, force: true });

@@ -55,6 +55,7 @@ impl<E: Into<Error>> From<E> for Failed {
         let mut this = Self::new(name(&error), &code(&error), &error.to_string());
         match &error {
             Error::Source(error) => this.of_source(error),
+            Error::Config(ConfigError::Missing { place }) => this.url = Some(place.clone()),
             Error::Generate(GenerateError::Setting { name, .. }) => this.param = Some((*name).to_owned()),
             _ => {}
         }

@@ -25,8 +25,8 @@ pub struct LoadOptions {
     pub context: Option<u32>,
     /// The most tokens of a prompt in one step. `None`: by [`managers::prefill_chunk`], 512 for small models, fewer for large.
     pub prefill_chunk: Option<u32>,
-    /// Compile the kernels of short prompts and of decoding before the weights are read. In a browser that goes on while bytes
-    /// arrive; elsewhere it only moves the wait from the first answer to loading.
+    /// Compile the kernels of short prompts and of decoding as soon as the GPU waits for bytes, and not with the first prompt. Where
+    /// bytes come faster than they are converted, the first prompt still does.
     pub warm_up: bool,
     /// The safetensors file that has the weights, in place of `model.safetensors`: one that was made of
     /// [`Session::image`], say.
@@ -123,11 +123,9 @@ impl Session {
         let context = options.context.unwrap_or_else(|| cache.default_context(device.max_binding()));
         let chunk = options.prefill_chunk.unwrap_or_else(|| managers::prefill_chunk(used));
         let mut engine = Engine::new(device, model, config, precision, context, chunk)?;
-        if options.warm_up {
-            weights.check()?;
-            engine.warm_up()?;
-        }
-        weights.stream(source, progress).await?;
+        let mut cold = options.warm_up;
+        let warm_up = || if std::mem::take(&mut cold) { engine.warm_up() } else { Ok(()) };
+        weights.stream(source, progress, warm_up).await?;
         Ok(Self {
             engine,
             tokenizer,

@@ -43,7 +43,7 @@ pub enum Spec {
 pub struct Options {
     /// When failed requests are made again.
     pub retry: RetryPolicy,
-    /// How many requests for parts of a long file are on their way at once; each takes up to 4 MiB of memory.
+    /// How many requests for parts of a long file are on their way at once; each takes up to 16 MiB of memory.
     pub concurrency: usize,
     /// What is kept for the next visit.
     pub keep: Keep,

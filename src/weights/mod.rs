@@ -312,20 +312,26 @@ impl<'a> Weights<'a> {
         Err(WeightsError::Mismatch { missing, misshaped, dtypes })
     }
 
-    /// Reads everything that was asked for, in byte order, and puts it into place. A plan's weights are left as they are.
+    /// Reads everything that was asked for, in byte order, and puts it into place. A plan's weights are left as they are. `idle` is
+    /// called whenever the GPU has nothing to do but to wait for bytes.
     ///
     /// # Errors
     /// [`WeightsError::Mismatch`] before anything is read; [`SourceError::Corrupt`](crate::error::SourceError::Corrupt) for a
     /// file that is not what its digest says; [`WeightsError::NotFinite`], [`WeightsError::Overflow`] for what the
     /// tensors hold; those of the source and the device.
-    pub async fn stream(mut self, source: &Source, mut progress: impl FnMut(Progress<'_>)) -> Result<(), Error> {
+    pub async fn stream(
+        mut self,
+        source: &Source,
+        mut progress: impl FnMut(Progress<'_>),
+        mut idle: impl FnMut() -> Result<(), Error>,
+    ) -> Result<(), Error> {
         self.check()?;
         let Memory::Device(device) = self.memory else { return Ok(()) };
         self.requests.sort_by_key(|(info, _)| (info.file, info.range.start));
         let total = self.requests.iter().map(|(i, _)| i.range.end - i.range.start).sum();
         let mut loaded = 0;
         let status = device.storage_with("load status", Category::Staging, &[u32::MAX; 2])?;
-        let mut uploader = Uploader::new(device, &status)?;
+        let mut uploader = Uploader::new(device, &status, total)?;
         // One stream per file, from the first tensor that is wanted to the last: from an address, one long answer.
         let mut stream: Option<(usize, u64, Stream<'_>)> = None;
         for (number, (info, request)) in self.requests.iter().enumerate() {
@@ -359,6 +365,9 @@ impl<'a> Weights<'a> {
                 let rest = request.lines() - first;
                 let count = if fits >= rest { rest } else { fits / together * together };
                 let size = u64::from(count) * line_bytes;
+                if uploader.is_idle() {
+                    idle()?;
+                }
                 let bytes =
                     open.1.next(size as usize).await.expect("the stream goes to the end of its file's last tensor")?;
                 uploader.push(bytes, info.dtype, request, number as u32, first..first + count)?;

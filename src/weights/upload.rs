@@ -190,7 +190,8 @@ struct Conversion {
 }
 
 impl<'a> Uploader<'a> {
-    pub fn new(device: &'a Device, status: &'a Buffer) -> Result<Self, DeviceError> {
+    /// For `total` bytes.
+    pub fn new(device: &'a Device, status: &'a Buffer, total: u64) -> Result<Self, DeviceError> {
         let slot = params_slot(device) as u64;
         let uniform = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
         let chunk = |_| {
@@ -204,7 +205,9 @@ impl<'a> Uploader<'a> {
                 copies: Vec::new(),
             })
         };
-        let chunks = (0..UPLOADS).map(chunk).collect::<Result<_, DeviceError>>()?;
+        // a small model does not fill them all
+        let count = total.div_ceil(CHUNK).saturating_add(1).min(UPLOADS as u64);
+        let chunks = (0..count).map(chunk).collect::<Result<_, DeviceError>>()?;
         Ok(Self { device, status, chunks, current: 0 })
     }
 
@@ -214,10 +217,16 @@ impl<'a> Uploader<'a> {
         // a tensor may fall into as many parts as there are bindings for it; leave room for them
         if chunk.used + needed > CHUNK || chunk.conversions.len() + MAX_DISPATCHES / 4 > MAX_DISPATCHES {
             self.flush()?;
-            self.current = (self.current + 1) % UPLOADS;
+            self.current = (self.current + 1) % self.chunks.len();
             self.chunks[self.current].wait(self.device).await?;
         }
         Ok(CHUNK - self.chunks[self.current].used)
+    }
+
+    /// Whether everything that was submitted so far is done, and something was.
+    pub fn is_idle(&self) -> bool {
+        let mut under_way = self.chunks.iter().filter(|chunk| chunk.in_flight).peekable();
+        under_way.peek().is_some() && under_way.all(|chunk| chunk.fence.ready(self.device))
     }
 
     /// Adds the rows (of a transposed tensor: columns) `lines` of a tensor to the current chunk.

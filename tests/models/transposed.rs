@@ -46,7 +46,7 @@ async fn columns_become_what_rows_become() {
                 weights.matrix(&[block], dim, column_group, storage).unwrap()
             };
             let (by_rows, by_columns) = (ask("rows", false), ask("columns", true));
-            weights.stream(&source, |_| ()).await.unwrap();
+            weights.stream(&source, |_| (), || Ok(())).await.unwrap();
             for (a, b) in by_rows.parts.iter().zip(&by_columns.parts) {
                 let pairs = [(Some(&a.data), Some(&b.data)), (a.scales.as_ref(), b.scales.as_ref())];
                 for (a, b) in pairs.into_iter().filter_map(|(a, b)| a.zip(b)) {

@@ -14,8 +14,9 @@ use std::pin::Pin;
 use std::rc::{Rc, Weak};
 use std::task::{Poll, Waker};
 
-/// Bytes of a segment: what is in memory at most, times the segments at once.
-pub(super) const SEGMENT: u64 = 4 << 20;
+/// Bytes of a segment: what is in memory at most, times the segments at once. Each request costs a browser some 15 ms of its
+/// processes' time (Chromium), so they are not small.
+pub(super) const SEGMENT: u64 = 16 << 20;
 /// Handed over at a time.
 const PIECE: usize = 1 << 20;
 

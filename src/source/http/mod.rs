@@ -50,7 +50,7 @@ pub struct HttpOptions {
     pub retry: RetryPolicy,
     /// SHA-256 of files by their names, in hexadecimal digits: such a file is checked, and an altered one refused.
     pub digests: BTreeMap<String, String>,
-    /// How many requests for parts of a long file are on their way at once, in a browser; each takes up to 4 MiB of memory. Natively
+    /// How many requests for parts of a long file are on their way at once, in a browser; each takes up to 16 MiB of memory. Natively
     /// there is one, and a thread that reads ahead.
     pub concurrency: usize,
 }
@@ -58,7 +58,7 @@ pub struct HttpOptions {
 impl Default for HttpOptions {
     /// Four requests at once, the usual tries, no token, no digests.
     fn default() -> Self {
-        Self { token: None, retry: RetryPolicy::default(), digests: BTreeMap::new(), concurrency: 4 }
+        Self { token: None, retry: RetryPolicy::default(), digests: BTreeMap::new(), concurrency: 3 }
     }
 }
 

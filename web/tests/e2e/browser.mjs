@@ -106,6 +106,10 @@ async function chromium(executablePath, profile, env) {
       const page = await context.newPage();
       page.setDefaultTimeout(30_000);
       return adapt(page, {
+        async quota(origin, bytes) {
+          const session = await context.newCDPSession(page);
+          await session.send("Storage.overrideQuotaForOrigin", { origin, quotaSize: bytes });
+        },
         viewport: (width, height) => page.setViewportSize({ width, height }),
         scheme: (scheme) => page.emulateMedia({ colorScheme: scheme }),
       });
@@ -139,7 +143,7 @@ async function firefox(executablePath, profile, env) {
 }
 
 /** What Playwright's and Puppeteer's pages have in common, under one set of names. */
-function adapt(page, { viewport, scheme }) {
+function adapt(page, { viewport, scheme, quota }) {
   /** What went wrong on the page: uncaught errors, and errors on the console (a policy that was violated is one). */
   const problems = [];
   page.on("pageerror", (error) => problems.push(`uncaught: ${error.stack ?? error.message ?? error}`));
@@ -148,6 +152,8 @@ function adapt(page, { viewport, scheme }) {
     problems,
     viewport,
     scheme,
+    /** How many bytes an origin may store. Chromium only. */
+    quota,
     goto: (url) => page.goto(url, { waitUntil: "load" }),
     /** Runs a function on the page with one argument, and gives its (awaited) result. */
     evaluate: (code, argument) => page.evaluate(code, argument),

@@ -111,3 +111,51 @@ test("the file on the server changed: what is kept is not mixed with it", {}, as
   if (!outcome.error) sameIds(await generated(page), native("f32"), { tokens: 8 });
   else assert.ok(["NetworkError", "CheckpointError"].includes(outcome.error.name), outcome.error.name);
 });
+
+test("no room on the disk: it runs without the cache", { browsers: ["chromium"] }, async (t) => {
+  const server = await t.server();
+  const page = await t.page(server);
+  await page.quota(server.origin, 1_000_000);
+  const given = { model: `${server.origin}/models/stories/`, options: { ...quick, dtype: "f32", cache: true } };
+  for (let visit = 0; visit < 2; visit++) {
+    const info = await page.act("open", given);
+    assert.equal(info.load.from, "network");
+    sameIds(await generated(page), native("f32"), { tokens: 8 });
+    await page.act("dispose");
+  }
+  assert.ok((await page.events("notice")).some((event) => event.code === "cache_unavailable"), "the page hears why");
+  assert.ok((await page.act("cacheList")).every((entry) => !entry.complete), "nothing counts as whole");
+});
+
+test("the browser took the storage back: it is fetched again", {}, async (t) => {
+  const server = await t.server();
+  const page = await t.page(server);
+  const given = { model: `${server.origin}/models/stories/`, options: { ...quick, dtype: "f32", cache: true } };
+  await page.act("open", given);
+  await page.act("dispose");
+  assert.ok((await page.act("spoil", { how: "evict" })) > 0);
+  const later = await t.page(server);
+  assert.equal((await later.act("open", given)).load.from, "network");
+  sameIds(await generated(later), native("f32"), { tokens: 8 });
+});
+
+for (const [kind, options] of [["as stored", { dtype: "f32", cache: true }], ["quantized", { dtype: "q4", cache: "quantized" }]]) {
+  test(`a kept file (${kind}) that was cut in half is never taken as whole`, {}, async (t) => {
+    const server = await t.server();
+    const models = await t.modelServer();
+    const page = await t.page(server);
+    const given = { model: `${models.origin}/models/stories/`, options: { ...quick, ...options } };
+    await page.act("open", given);
+    const ids = await generated(page);
+    await page.act("dispose");
+    await page.act("spoil", { how: "truncate" });
+    const later = await t.page(server);
+    await later.act("open", given);
+    assert.deepEqual(await generated(later), ids);
+    await later.act("dispose");
+    // where nothing can be fetched, it says so
+    await later.act("spoil", { how: "truncate" });
+    await models.down();
+    await (await t.page(server)).fails("open", given, "NetworkError", "CheckpointError", "ChecksumError");
+  });
+}

@@ -13,10 +13,10 @@ async function generates(page, name = "a") {
   sameIds(ids, native, { tokens: 8 });
 }
 
-test("File objects, a list of them, and bytes", {}, async (t) => {
+test("File objects, a list of them, bytes, and a folder", {}, async (t) => {
   const server = await t.server();
   const page = await t.page(server);
-  for (const as of ["files", "list", "bytes"]) {
+  for (const as of ["files", "list", "bytes", "handle"]) {
     const info = await page.act("open", { name: as, files: { base: "/models/stories/", names: STORY_FILES, as }, options: F32 });
     assert.equal(info.load.from, "local");
     assert.ok(info.has_chat_template);

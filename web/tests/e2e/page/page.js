@@ -39,7 +39,26 @@ async function fetchFiles(base, names, as) {
     const blob = await (await fetch(base + name)).blob();
     files.push([name, as === "bytes" ? new Uint8Array(await blob.arrayBuffer()) : new File([blob], name)]);
   }
+  if (as === "handle") {
+    // a folder of the browser's own storage is one like those that visitors choose
+    const root = await navigator.storage.getDirectory();
+    const folder = await root.getDirectoryHandle("given", { create: true });
+    for (const [name, file] of files) {
+      const out = await (await folder.getFileHandle(name, { create: true })).createWritable();
+      await out.write(file);
+      await out.close();
+    }
+    return folder;
+  }
   return as === "list" ? files.map(([, file]) => file) : Object.fromEntries(files);
+}
+
+/** Every file of the browser's storage for this origin, with the folder that it is in. */
+async function* stored(folder) {
+  for await (const [name, handle] of folder.entries()) {
+    if (handle.kind === "directory") yield* stored(handle);
+    else yield { folder, name, handle };
+  }
 }
 
 /** A signal that the test can abort by name. */
@@ -141,6 +160,25 @@ const actions = {
   cacheDelete: ({ key }) => webweft.cache.delete(key),
   cacheClear: () => webweft.cache.clear(),
   encode: async ({ name = "a", text }) => [...(await engines.get(name).tokenizer.encode(text))],
+  /** What the browser does to its storage: `evict` takes all of it, `truncate` half of the largest file. */
+  async spoil({ how }) {
+    const root = await navigator.storage.getDirectory();
+    if (how === "evict") {
+      const names = [];
+      for await (const name of root.keys()) names.push(name);
+      for (const name of names) await root.removeEntry(name, { recursive: true });
+      return names.length;
+    }
+    let largest = null;
+    for await (const { handle } of stored(root)) {
+      const { size } = await handle.getFile();
+      if (!largest || size > largest.size) largest = { handle, size };
+    }
+    const out = await largest.handle.createWritable({ keepExistingData: true });
+    await out.truncate(Math.floor(largest.size / 2));
+    await out.close();
+    return largest.size;
+  },
   workers: () => workers.size,
   /** Reads addresses to the end; milliseconds and bytes. */
   async fetchAll({ urls }) {

@@ -2,8 +2,9 @@
 
 import { cache, canRun, createEngine, type Engine, type LoadOptions, type ModelSource } from "webweft";
 import type { Message } from "./chat.ts";
+import { builtInUrl } from "./models.ts";
 import type { Kept } from "./panel.ts";
-import type { Choice, Verdict } from "./picker.ts";
+import { shortName, type Choice, type Verdict } from "./picker.ts";
 import type { Settings } from "./store.ts";
 
 export interface LoadListener {
@@ -86,7 +87,8 @@ export async function answer(
 
 export async function kept(): Promise<Kept[]> {
   const entries = await cache.list();
-  return entries.map(({ key, bytes, name }) => ({ key, bytes, name: name.replace(/^https?:\/\//, "").replace(/\/$/, "") }));
+  const own = builtInUrl().replace(/\/$/, "");
+  return entries.map(({ key, bytes, name }) => ({ key, bytes, name: name.replace(/\/$/, "") === own ? "Stories" : shortName(name) }));
 }
 
 export const forget = (key: string) => cache.delete(key);

@@ -31,6 +31,7 @@ test("demo: a story at a click, with speed and memory", { seconds: 240 }, async 
   assert.equal(areas, 4);
   assert.match(await shown(page, "[aria-label=Device]"), /Backend.*subgroups/s);
   await page.until(() => document.querySelectorAll(".kept li").length === 1, null, 15_000);
+  assert.equal(await shown(page, ".kept-name"), "Stories");
   assert.deepEqual(page.problems, [], "nothing violates the strict policy");
 });
 

@@ -62,8 +62,27 @@ function processes() {
   return [...all.values()].filter(ours);
 }
 
-/** Ends whatever is left of this run's browsers. */
+const folders = new Set();
+
+/** A new temporary folder, which goes with the run at the latest. */
+export function temporary(name) {
+  const folder = mkdtempSync(join(tmpdir(), `webweft-${name}-`));
+  folders.add(folder);
+  return folder;
+}
+
+export function remove(folder) {
+  rmSync(folder, { recursive: true, force: true, maxRetries: 5 });
+  folders.delete(folder);
+}
+
+/** Ends whatever is left of this run's browsers, and removes temporary folders. Nothing of the run may be under way any more. */
 export function endAll() {
+  endBrowsers();
+  for (const folder of folders) remove(folder);
+}
+
+function endBrowsers() {
   for (const { pid } of processes()) {
     try {
       process.kill(pid, "SIGKILL");
@@ -77,13 +96,13 @@ export function endAll() {
 export async function launch(name) {
   const path = findBrowser(name);
   if (!path) throw new Error(`there is no ${name} here`);
-  const profile = mkdtempSync(join(tmpdir(), `webweft-${name}-`));
+  const profile = temporary(name);
   const env = { ...process.env, [MARK]: run };
   const browser = name === "chromium" ? await chromium(path, profile, env) : await firefox(path, profile, env);
   const close = async () => {
     await Promise.race([browser.close().catch(() => undefined), new Promise((done) => setTimeout(done, 5000).unref())]);
-    endAll();
-    rmSync(profile, { recursive: true, force: true, maxRetries: 5 });
+    endBrowsers();
+    remove(profile);
   };
   return { name, version: browser.version, newPage: browser.newPage, close, killGpuProcess };
 }

@@ -1,10 +1,9 @@
 // What takes minutes: a checkpoint of 1 GB, and many rounds. Only with --long.
 
 import assert from "node:assert/strict";
-import { mkdtempSync, readdirSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { readdirSync } from "node:fs";
 import { makeCheckpoint } from "../../tools/make-checkpoint.mjs";
+import { remove, temporary } from "../browser.mjs";
 import { expected, greedy, sameIds, test } from "../harness.mjs";
 
 const MIB = 1 << 20;
@@ -17,7 +16,7 @@ const median = (list) => [...list].sort((a, b) => a - b)[Math.floor(list.length 
 const short = { prompt: "Once upon a time", options: greedy(2) };
 
 test("1 GB: speed beside a plain fetch, host memory, second load with the server down", { browsers: ["chromium"], long: true, fresh: true, seconds: 3000 }, async (t) => {
-  const folder = mkdtempSync(join(tmpdir(), "webweft-1gb-"));
+  const folder = temporary("1gb");
   try {
     const made = makeCheckpoint(folder, { bytes: 1 << 30, shards: 4 });
     const server = await t.server();
@@ -68,7 +67,7 @@ test("1 GB: speed beside a plain fetch, host memory, second load with the server
     assert.deepEqual(wrong, [], notes.join("; "));
     return notes.join("; ");
   } finally {
-    rmSync(folder, { recursive: true, force: true });
+    remove(folder);
   }
 });
 

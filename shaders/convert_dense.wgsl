@@ -39,7 +39,7 @@ struct Eight {
 @if(d_q4) @group(0) @binding(4) var<storage, read_write> scales: array<u32>;
 
 // Units that an invocation makes, 64 apart, so that neighbours read neighbouring bytes.
-const PER: u32 = 8u;
+const PER: u32 = 32u;
 
 @if(s_f32)
 fn eight(i: u32) -> Eight {

@@ -55,6 +55,9 @@ impl<'n> Rows<'n> {
     }
 }
 
+/// So many times in a row the GPU must have been found waiting for bytes, to be held for idle.
+const WAITS: u32 = 8;
+
 /// How far loading is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Progress<'a> {
@@ -313,7 +316,7 @@ impl<'a> Weights<'a> {
     }
 
     /// Reads everything that was asked for, in byte order, and puts it into place. A plan's weights are left as they are. `idle` is
-    /// called whenever the GPU has nothing to do but to wait for bytes.
+    /// called when the GPU does little but wait for bytes.
     ///
     /// # Errors
     /// [`WeightsError::Mismatch`] before anything is read; [`SourceError::Corrupt`](crate::error::SourceError::Corrupt) for a
@@ -329,7 +332,7 @@ impl<'a> Weights<'a> {
         let Memory::Device(device) = self.memory else { return Ok(()) };
         self.requests.sort_by_key(|(info, _)| (info.file, info.range.start));
         let total = self.requests.iter().map(|(i, _)| i.range.end - i.range.start).sum();
-        let mut loaded = 0;
+        let (mut loaded, mut waited) = (0, 0);
         let status = device.storage_with("load status", Category::Staging, &[u32::MAX; 2])?;
         let mut uploader = Uploader::new(device, &status, total)?;
         // One stream per file, from the first tensor that is wanted to the last: from an address, one long answer.
@@ -365,7 +368,8 @@ impl<'a> Weights<'a> {
                 let rest = request.lines() - first;
                 let count = if fits >= rest { rest } else { fits / together * together };
                 let size = u64::from(count) * line_bytes;
-                if uploader.is_idle() {
+                waited = if uploader.is_idle() { waited + 1 } else { 0 };
+                if waited == WAITS {
                     idle()?;
                 }
                 let bytes =

@@ -121,7 +121,7 @@ impl Request {
 const UNIT: u32 = 64;
 
 /// Units that a workgroup of `convert_dense` makes.
-const DENSE_UNITS: u64 = 512;
+const DENSE_UNITS: u64 = 2048;
 
 /// Bytes from one conversion's parameters to the next.
 fn params_slot(device: &Device) -> usize {

@@ -139,7 +139,7 @@ fn record_by(bench: &mut Bench, setup: &Setup<'_>, status: [u32; 2], dense: Opti
                     let mut operands: Vec<Operand<'_>> = vec![(&chunk).into(), (&reported).into(), (&data).into()];
                     operands.extend(scales.as_ref().map(Operand::from));
                     let kernel = shaders::CONVERT_DENSE.variant(&[flag, dest]);
-                    let groups = u64::from(params.units).div_ceil(512);
+                    let groups = u64::from(params.units).div_ceil(2048);
                     case.g.dispatch(kernel, &[], &params, &operands, groups).expect("it compiles");
                     continue;
                 }

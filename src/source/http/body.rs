@@ -2,7 +2,7 @@
 
 use super::Facts;
 #[cfg(target_arch = "wasm32")]
-use super::lanes::{Lanes, SEGMENT, Stop};
+use super::lanes::{LEAST, Lanes, Stop};
 use super::transfer::{Link, Transfer};
 use crate::error::SourceError;
 use std::ops::Range;
@@ -19,7 +19,7 @@ impl Body {
     /// The range lies within the file. Nothing is asked yet.
     pub fn new(link: Link, range: Range<u64>, facts: &Facts, concurrency: usize) -> Self {
         #[cfg(target_arch = "wasm32")]
-        if facts.ranges && concurrency > 1 && range.end - range.start > SEGMENT {
+        if facts.ranges && concurrency > 1 && range.end - range.start > LEAST {
             return Self::Several(Box::new(Lanes::new(link, range, facts.version.clone(), concurrency)));
         }
         // Natively a thread reads ahead, which keeps one connection full.

@@ -116,9 +116,10 @@ impl Response {
             {
                 let count = (current.length() - self.taken).min(u32::try_from(most).unwrap_or(u32::MAX));
                 let part = current.subarray(self.taken, self.taken + count);
-                let before = out.len();
-                out.resize(before + count as usize, 0);
-                part.copy_to(&mut out[before..]);
+                out.reserve(count as usize);
+                part.copy_to_uninit(&mut out.spare_capacity_mut()[..count as usize]);
+                // SAFETY: there is room for `count` more bytes, and they were just written.
+                unsafe { out.set_len(out.len() + count as usize) };
                 self.taken += count;
                 return Ok(count as usize);
             }

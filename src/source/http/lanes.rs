@@ -14,9 +14,11 @@ use std::pin::Pin;
 use std::rc::{Rc, Weak};
 use std::task::{Poll, Waker};
 
-/// Bytes of a segment: what is in memory at most, times the segments at once. Each request costs a browser some 15 ms of its
-/// processes' time (Chromium), so they are not small.
-pub(super) const SEGMENT: u64 = 16 << 20;
+/// Bytes of a segment: a sixteenth of the range, within these bounds. The upper one, times the segments at once, is what is in memory
+/// at most; below the lower one a range is one request. Each request costs a browser some 15 ms of its processes' time (Chromium).
+const SEGMENTS: u64 = 16;
+pub(super) const LEAST: u64 = 4 << 20;
+const MOST: u64 = 16 << 20;
 /// Handed over at a time.
 const PIECE: usize = 1 << 20;
 
@@ -26,6 +28,7 @@ pub(in crate::source) struct Lanes {
     link: Link,
     version: Version,
     most: usize,
+    segment: u64,
     /// What was not taken yet.
     left: Range<u64>,
     /// What no request was made for yet.
@@ -48,7 +51,8 @@ impl Lanes {
     /// `version`: of the file, which is known.
     pub fn new(link: Link, range: Range<u64>, version: Version, most: usize) -> Self {
         let (left, lanes) = (range.clone(), VecDeque::new());
-        Self { link, version, most, left, rest: range, lanes, current: Vec::new(), taken: 0 }
+        let segment = ((range.end - range.start) / SEGMENTS).clamp(LEAST, MOST);
+        Self { link, version, most, segment, left, rest: range, lanes, current: Vec::new(), taken: 0 }
     }
 
     /// What is left, as one answer.
@@ -76,7 +80,7 @@ impl Lanes {
     async fn ready(&mut self) -> Result<usize, Stop> {
         while self.taken == self.current.len() {
             while self.lanes.len() < self.most && self.rest.start < self.rest.end {
-                let stop = self.rest.end.min(self.rest.start + SEGMENT);
+                let stop = self.rest.end.min(self.rest.start + self.segment);
                 let range = self.rest.start..stop;
                 self.rest.start = stop;
                 let length = stop - range.start;

@@ -13,7 +13,7 @@ use crate::error::{ConfigError, Error};
 use crate::models::{Decoder, DecoderConfig, ModelConfig, RopeConfig, RopeScaling};
 use crate::preprocess::{ChatTemplate, Tokenizer};
 use crate::source::Source;
-use crate::weights::{UPLOAD, Weights};
+use crate::weights::{Weights, upload_bytes};
 
 /// Largest `config.json` that is read.
 const MAX_CONFIG: u64 = 4 << 20;
@@ -299,16 +299,16 @@ impl OnGpu {
     ) -> Result<(Self, u64), Error> {
         let (parameters, stored_f32) = checkpoint.parameters();
         let precision = resolve(dtype, parameters, stored_f32);
-        let load = |plan: &Plan| -> Result<u64, Error> {
+        let load = |plan: &Plan| -> Result<(u64, u64), Error> {
             let mut weights = Weights::planned(plan, checkpoint);
             let asked = Decoder::load(&mut weights, config, precision.weights);
             weights.check()?;
             // what was asked for leaves the ledger here; its peak stays
-            asked.map(|_| weights.parameters())
+            asked.map(|_| (weights.parameters(), weights.stored_bytes()))
         };
         // without limits: the files may be wrong; within those of the adapter: it may not do
         let (all, here) = (Plan::new(None), Plan::new(adapter));
-        let used = load(&all)?;
+        let (used, stored) = load(&all)?;
         let refused = load(&here).err();
 
         let weights = all.ledger().snapshot().peak[Category::Weights as usize];
@@ -330,14 +330,14 @@ impl OnGpu {
             this.fits = false;
             this.note = Some(error.to_string());
         } else if let Some(budget) = budget {
-            this.hold_to(budget, &cache, max_binding);
+            this.hold_to(budget, upload_bytes(stored), &cache, max_binding);
         }
         Ok((this, used))
     }
 
     /// Compares with what may be used. Activations come on top of what is counted here: some MiB.
-    fn hold_to(&mut self, budget: u64, cache: &CacheShape, max_binding: u64) {
-        let least = UPLOAD.max(cache.bytes(LEAST_CONTEXT.min(self.context)));
+    fn hold_to(&mut self, budget: u64, upload: u64, cache: &CacheShape, max_binding: u64) {
+        let least = upload.max(cache.bytes(LEAST_CONTEXT.min(self.context)));
         let left = budget.saturating_sub(self.weights);
         self.fits = left >= least;
         let longest = cache.longest(left, max_binding);

@@ -14,7 +14,7 @@ use crate::error::{Error, WeightsError};
 use crate::source::{Source, Stream};
 use crate::tensor::{Part, Storage, Weight, vec4s};
 pub use packed::Image;
-pub use upload::UPLOAD;
+pub use upload::upload_bytes;
 use upload::{CHUNK, Request, Uploader, source_flag};
 
 /// A tensor of the checkpoint as rows of a weight.
@@ -296,6 +296,12 @@ impl<'a> Weights<'a> {
         self.requests.iter().map(|(_, request)| request.parameters()).sum()
     }
 
+    /// Bytes of the tensors that were asked for, as they are stored.
+    #[must_use]
+    pub fn stored_bytes(&self) -> u64 {
+        self.requests.iter().map(|(info, _)| info.range.end - info.range.start).sum()
+    }
+
     /// Tensors of the checkpoint that nobody asked for: of no use here, and worth a word.
     #[must_use]
     pub fn extra(&self) -> Vec<String> {
@@ -331,7 +337,7 @@ impl<'a> Weights<'a> {
         self.check()?;
         let Memory::Device(device) = self.memory else { return Ok(()) };
         self.requests.sort_by_key(|(info, _)| (info.file, info.range.start));
-        let total = self.requests.iter().map(|(i, _)| i.range.end - i.range.start).sum();
+        let total = self.stored_bytes();
         let (mut loaded, mut waited) = (0, 0);
         let status = device.storage_with("load status", Category::Staging, &[u32::MAX; 2])?;
         let mut uploader = Uploader::new(device, &status, total)?;

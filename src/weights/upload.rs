@@ -10,8 +10,13 @@ use crate::tensor::{Part, Storage, Weight};
 
 /// Bytes uploaded at once. Several chunks are under way, each in a buffer here and natively in one of wgpu's.
 pub(super) const CHUNK: u64 = 4 << 20;
-/// What the chunks take on the GPU while a model is loaded.
-pub const UPLOAD: u64 = CHUNK * UPLOADS as u64;
+
+/// What the chunks take on the GPU while a model of `total` stored bytes is loaded: a small one does not need them all.
+#[must_use]
+pub fn upload_bytes(total: u64) -> u64 {
+    CHUNK * total.div_ceil(CHUNK).saturating_add(1).min(UPLOADS as u64)
+}
+
 /// Conversions in one submit: bounds the buffer of their parameters.
 const MAX_DISPATCHES: usize = 256;
 
@@ -205,9 +210,7 @@ impl<'a> Uploader<'a> {
                 copies: Vec::new(),
             })
         };
-        // a small model does not fill them all
-        let count = total.div_ceil(CHUNK).saturating_add(1).min(UPLOADS as u64);
-        let chunks = (0..count).map(chunk).collect::<Result<_, DeviceError>>()?;
+        let chunks = (0..upload_bytes(total) / CHUNK).map(chunk).collect::<Result<_, DeviceError>>()?;
         Ok(Self { device, status, chunks, current: 0 })
     }
 

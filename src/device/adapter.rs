@@ -130,7 +130,11 @@ async fn adapters(backend: Option<Backend>) -> Vec<wgpu::Adapter> {
 
 /// Every adapter, in the order that an index of [`DeviceOptions::adapter`] counts in.
 pub async fn list_adapters(backend: Option<Backend>) -> Vec<AdapterInfo> {
-    adapters(backend).await.iter().map(AdapterInfo::of).collect()
+    let mut all = Vec::new();
+    for adapter in adapters(backend).await {
+        all.push(info(&adapter).await);
+    }
+    all
 }
 
 /// The adapter that [`Device::open`](super::Device::open) would open, with the limits that it would have.

@@ -130,11 +130,7 @@ async fn adapters(backend: Option<Backend>) -> Vec<wgpu::Adapter> {
 
 /// Every adapter, in the order that an index of [`DeviceOptions::adapter`] counts in.
 pub async fn list_adapters(backend: Option<Backend>) -> Vec<AdapterInfo> {
-    let mut all = Vec::new();
-    for adapter in adapters(backend).await {
-        all.push(info(&adapter).await);
-    }
-    all
+    infos(&adapters(backend).await).await
 }
 
 /// The adapter that [`Device::open`](super::Device::open) would open, with the limits that it would have.
@@ -142,7 +138,7 @@ pub async fn list_adapters(backend: Option<Backend>) -> Vec<AdapterInfo> {
 /// # Errors
 /// As [`Device::open`](super::Device::open).
 pub async fn find_adapter(options: &DeviceOptions) -> Result<AdapterInfo, DeviceError> {
-    let mut info = info(&choose(options).await?).await;
+    let (_, mut info) = choose(options).await?;
     if options.portable {
         let limits = wgpu::Limits::default();
         info.max_binding = limits.max_storage_buffer_binding_size;
@@ -151,16 +147,24 @@ pub async fn find_adapter(options: &DeviceOptions) -> Result<AdapterInfo, Device
     Ok(info)
 }
 
+async fn infos(adapters: &[wgpu::Adapter]) -> Vec<AdapterInfo> {
+    let mut all = Vec::new();
+    for adapter in adapters {
+        all.push(info(adapter).await);
+    }
+    all
+}
+
 /// What is known of an adapter.
 #[cfg(not(target_arch = "wasm32"))]
-pub(super) async fn info(adapter: &wgpu::Adapter) -> AdapterInfo {
+async fn info(adapter: &wgpu::Adapter) -> AdapterInfo {
     AdapterInfo::of(adapter)
 }
 
 /// What is known of an adapter. Browsers mostly leave its description empty, and wgpu asks for nothing else: vendor and
 /// architecture (`nvidia ampere`, `apple metal-3`) stand in for it.
 #[cfg(target_arch = "wasm32")]
-pub(super) async fn info(adapter: &wgpu::Adapter) -> AdapterInfo {
+async fn info(adapter: &wgpu::Adapter) -> AdapterInfo {
     let mut info = AdapterInfo::of(adapter);
     if adapter.get_info().name.is_empty()
         && let Some(name) = web_name().await
@@ -186,9 +190,9 @@ async fn web_name() -> Option<String> {
     (!words.is_empty()).then(|| words.join(" "))
 }
 
-pub(super) async fn choose(options: &DeviceOptions) -> Result<wgpu::Adapter, DeviceError> {
+pub(super) async fn choose(options: &DeviceOptions) -> Result<(wgpu::Adapter, AdapterInfo), DeviceError> {
     let mut all = adapters(options.backend).await;
-    let infos: Vec<_> = all.iter().map(AdapterInfo::of).collect();
+    let mut infos = infos(&all).await;
     if infos.is_empty() {
         return Err(DeviceError::NoAdapter { backend: options.backend });
     }
@@ -200,7 +204,7 @@ pub(super) async fn choose(options: &DeviceOptions) -> Result<wgpu::Adapter, Dev
         },
     };
     match chosen {
-        Some(index) => Ok(all.swap_remove(index)),
+        Some(index) => Ok((all.swap_remove(index), infos.swap_remove(index))),
         None => Err(DeviceError::AdapterNotFound {
             wanted: options.adapter.clone().unwrap_or_default(),
             available: infos.iter().enumerate().map(|(i, a)| format!("{i}: {a}")).collect(),

@@ -81,8 +81,7 @@ impl Device {
     /// [`DeviceError::NoAdapter`] when there is none, with what to install; [`DeviceError::AdapterNotFound`] when the choice
     /// names none, with the list; [`DeviceError::Open`] when the driver refuses.
     pub async fn open(options: &DeviceOptions) -> Result<Self, DeviceError> {
-        let adapter = adapter::choose(options).await?;
-        let info = adapter::info(&adapter).await;
+        let (adapter, info) = adapter::choose(options).await?;
         let has = adapter.features();
         let wanted = if options.portable {
             wgpu::Features::empty()

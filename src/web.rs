@@ -2,8 +2,11 @@
 //! values of JavaScript become those of Rust, and back.
 #![cfg(target_arch = "wasm32")]
 
+mod cache;
 mod convert;
 mod errors;
+mod generate;
+mod load;
 mod source;
 
 use std::cell::{Cell, RefCell};
@@ -20,15 +23,14 @@ use web_sys::{AbortSignal, AddEventListenerOptions};
 
 use crate::device::{AdapterInfo, Category, Device, DeviceOptions, LedgerSnapshot, find_adapter};
 use crate::error::Error;
-use crate::generate::{FinishReason, Piece, Timing};
 use crate::managers::{self, Dtype};
-use crate::preprocess::{ChatOptions, Message};
+use crate::preprocess::Message;
 use crate::session::{LoadOptions, Session};
-use crate::source::Source;
 use crate::source::browser::Keep;
-use crate::source::store::Store;
 use convert::{from_js, to_js};
 use errors::{Failed, invalid};
+use generate::{Done, Request, chat_options};
+use load::Loaded;
 
 /// `OpenOptions` of `web/src/wasm.ts`.
 #[derive(Debug, Default, Deserialize)]
@@ -58,18 +60,6 @@ impl OpenOptions {
     fn device(&self) -> DeviceOptions {
         DeviceOptions { portable: self.portable, memory_limit: self.memory_limit, ..DeviceOptions::default() }
     }
-}
-
-/// `GenerateRequest` of `web/src/wasm.ts`.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct Request {
-    prompt: Option<String>,
-    ids: Option<Vec<u32>>,
-    messages: Option<Vec<Message>>,
-    chat: Map<String, Value>,
-    options: Map<String, Value>,
-    given: Vec<u32>,
 }
 
 /// A model on the GPU.
@@ -116,27 +106,8 @@ impl Model {
         };
         let device = Device::open(&options.device()).await?;
         let source = source::open(spec, &options.source, Some(on_event)).await?;
-        let quantized = load.dtype == Dtype::Q4;
-        let mut loaded = None;
-        if quantized && source.size(PACKED).await?.is_some() {
-            let load = LoadOptions { weights_file: Some(PACKED.to_owned()), ..load.clone() };
-            loaded = match Loaded::open(&device, &source, &load, &tell).await {
-                // damaged, or of another version of this engine: read and kept anew
-                Err(Error::Source(_) | Error::Checkpoint(_) | Error::Weights(_)) => None,
-                opened => Some(opened?),
-            };
-        }
-        let Loaded { session, bytes, weights_ms, from } = match loaded {
-            Some(loaded) => loaded,
-            None => {
-                let loaded = Loaded::open(&device, &source, &load, &tell).await?;
-                if quantized && options.source.keep()? == Keep::Quantized {
-                    tell(json!({ "type": "stage", "stage": "keep" }));
-                    loaded.keep(&source, &tell).await?;
-                }
-                loaded
-            }
-        };
+        let keep = options.source.keep()? == Keep::Quantized;
+        let Loaded { session, bytes, weights_ms, from } = Loaded::of(&device, &source, &load, keep, &tell).await?;
         tell(json!({ "type": "stage", "stage": "ready" }));
         let precision = session.precision();
         let info = json!({
@@ -212,7 +183,7 @@ impl Model {
         let request: Request = from_js(&request, "request")?;
         let mut taken = self.take()?;
         let mut done = Done::default();
-        let work = generate(taken.session(), &request, &on_piece, &mut done);
+        let work = generate::generate(taken.session(), &request, &on_piece, &mut done);
         match until_aborted(&signal, work).await {
             None => done.finish_reason = "abort",
             Some(result) => result?,
@@ -263,52 +234,6 @@ impl Model {
     }
 }
 
-/// The file of weights as they lie on the GPU, beside the files of a model that is kept.
-const PACKED: &str = "webweft-q4.safetensors";
-
-/// An opened session, and what opening it took.
-struct Loaded {
-    session: Session,
-    bytes: u64,
-    weights_ms: f64,
-    from: &'static str,
-}
-
-impl Loaded {
-    async fn open(device: &Device, source: &Source, load: &LoadOptions, tell: &dyn Fn(Value)) -> Result<Self, Error> {
-        let mut files = source::Files::new(source, tell);
-        files.announce_small().await?;
-        let (mut bytes, mut began) = (0, None);
-        let session = Session::open(device, source, load, |at| {
-            began.get_or_insert_with(web_time::Instant::now);
-            bytes = at.total;
-            files.progress(&at);
-        });
-        let session = session.await?;
-        let weights_ms = began.map_or(0.0, |began| began.elapsed().as_secs_f64() * 1e3);
-        Ok(Self { session, bytes, weights_ms, from: files.finish() })
-    }
-
-    /// Keeps the weights as they lie on the GPU. Where that fails, the next visit reads them as this one did.
-    async fn keep(&self, source: &Source, tell: &dyn Fn(Value)) -> Result<(), Failed> {
-        let keeper = match source.keeper(PACKED, self.session.files()).await {
-            Ok(Some(keeper)) => keeper,
-            Ok(None) => return Ok(()),
-            Err(error) => {
-                tell(json!({ "type": "notice", "code": "cache_unavailable", "message": error.to_string() }));
-                return Ok(());
-            }
-        };
-        let (mut keeper, mut image) = (keeper, self.session.image());
-        while let Some(bytes) = image.next().await? {
-            keeper.append(&bytes);
-        }
-        // what went wrong was told as a notice
-        keeper.finish().await;
-        Ok(())
-    }
-}
-
 /// A session that is in use; it goes home at the end, however that comes.
 struct Taken<'a> {
     home: &'a RefCell<Option<Session>>,
@@ -329,105 +254,6 @@ impl Drop for Taken<'_> {
     fn drop(&mut self) {
         *self.home.borrow_mut() = self.session.take();
     }
-}
-
-/// What a generation has given out so far.
-#[derive(Debug, Default)]
-struct Done {
-    text: String,
-    ids: Vec<u32>,
-    prompt_tokens: usize,
-    timing: Timing,
-    finish_reason: &'static str,
-}
-
-impl Done {
-    fn to_json(&self) -> Value {
-        let timing = self.timing;
-        let computed = timing.prefill_tokens;
-        json!({
-            "text": self.text,
-            "ids": self.ids,
-            "prompt_tokens": self.prompt_tokens,
-            "cached_tokens": self.prompt_tokens.saturating_sub(computed),
-            "finish_reason": self.finish_reason,
-            "timing": {
-                "prefill_tokens": computed,
-                "prefill_ms": timing.prefill_ms,
-                "decode_tokens": timing.decode_tokens,
-                "decode_ms": timing.decode_ms,
-            },
-        })
-    }
-}
-
-async fn generate(
-    session: &mut Session,
-    request: &Request,
-    on_piece: &Function,
-    done: &mut Done,
-) -> Result<(), Failed> {
-    let prompt = match (&request.prompt, &request.ids, &request.messages) {
-        (Some(text), None, None) => session.encode(text)?,
-        (None, Some(ids), None) => ids.clone(),
-        (None, None, Some(messages)) => session.chat_prompt(messages, &chat_options(request.chat.clone())?)?,
-        _ => return Err(invalid("prompt", "one of prompt, ids and messages is needed")),
-    };
-    let mut options = session.options(&request.options, request.messages.is_some())?;
-    if !request.options.contains_key("seed") {
-        options.seed = (js_sys::Math::random() * f64::from(u32::MAX)) as u64;
-    }
-    done.prompt_tokens = prompt.len();
-    let tokens = session.tokenizer().ok().cloned();
-    let mut text = session.resume_text(prompt.as_slice(), &request.given, options).await?;
-    while let Some(piece) = text.next().await? {
-        done.text += &piece.text;
-        done.ids.push(piece.id);
-        done.timing = text.timing();
-        // A listener that throws is the page's own affair.
-        let _ = on_piece.call1(&JsValue::NULL, &to_js(&of_piece(&piece, tokens.as_ref())));
-    }
-    done.finish_reason = text.finish_reason().map_or("stop", FinishReason::name);
-    done.timing = text.timing();
-    Ok(())
-}
-
-fn of_piece(piece: &Piece, tokenizer: Option<&crate::preprocess::Tokenizer>) -> Value {
-    let Some(logprobs) = &piece.logprobs else { return json!({ "id": piece.id, "text": piece.text }) };
-    let token = |id: u32| {
-        let text = tokenizer.and_then(|t| t.decode(&[id], false).ok()).unwrap_or_default();
-        let bytes = text.clone().into_bytes();
-        (text, bytes)
-    };
-    let top = logprobs.top.iter().map(|&(id, logprob)| {
-        let (text, bytes) = token(id);
-        json!({ "id": id, "text": text, "bytes": bytes, "logprob": logprob })
-    });
-    let (token, bytes) = token(piece.id);
-    json!({
-        "id": piece.id, "text": piece.text, "token": token, "bytes": bytes,
-        "logprob": logprobs.logprob, "top": top.collect::<Vec<_>>(),
-    })
-}
-
-/// The fields of `chat`: those of [`ChatOptions`], and variables for the template.
-fn chat_options(mut fields: Map<String, Value>) -> Result<ChatOptions, Failed> {
-    let mut options = ChatOptions::default();
-    let list = |name: &'static str, value: Option<Value>| match value {
-        None | Some(Value::Null) => Ok(Vec::new()),
-        Some(Value::Array(items)) => Ok(items),
-        Some(_) => Err(invalid(name, "a list is expected")),
-    };
-    match fields.remove("add_generation_prompt") {
-        None | Some(Value::Null) => {}
-        Some(Value::Bool(add)) => options.add_generation_prompt = add,
-        Some(_) => return Err(invalid("add_generation_prompt", "true or false is expected")),
-    }
-    options.tools = list("tools", fields.remove("tools"))?;
-    options.documents = list("documents", fields.remove("documents"))?;
-    options.template = fields.remove("chat_template").and_then(|name| name.as_str().map(str::to_owned));
-    options.variables = fields;
-    Ok(options)
 }
 
 /// `Inspection`: what a model is and takes, from its config and headers alone.
@@ -456,43 +282,6 @@ pub async fn inspect(spec: JsValue, options: JsValue, signal: AbortSignal) -> Re
 pub async fn adapter() -> Result<JsValue, JsValue> {
     let adapter = find_adapter(&DeviceOptions::default()).await;
     adapter.map(|adapter| to_js(&report(&adapter))).map_err(|error| Failed::from(error).into())
-}
-
-/// `CacheEntry`s: the models that are kept, the one that was used last first.
-///
-/// # Errors
-/// `StorageError` where the page may keep nothing.
-#[wasm_bindgen]
-pub async fn cache_list() -> Result<JsValue, JsValue> {
-    let entries = async { Store::open(None).await?.list().await }.await;
-    let entries = entries.map_err(Failed::from)?.into_iter().map(|entry| {
-        json!({
-            "key": entry.key, "kind": entry.kind, "name": entry.name, "revision": entry.revision, "commit": entry.commit,
-            "bytes": entry.bytes, "files": entry.files, "complete": entry.complete, "created": entry.created,
-            "last_used": entry.last_used,
-        })
-    });
-    Ok(to_js(&entries.collect::<Vec<_>>()))
-}
-
-/// Deletes a model that is kept; whether there was one.
-///
-/// # Errors
-/// As [`cache_list`].
-#[wasm_bindgen]
-pub async fn cache_delete(key: String) -> Result<bool, JsValue> {
-    let deleted = async { Store::open(None).await?.delete(&key).await }.await;
-    Ok(deleted.map_err(Failed::from)?)
-}
-
-/// Deletes all that is kept.
-///
-/// # Errors
-/// As [`cache_list`].
-#[wasm_bindgen]
-pub async fn cache_clear() -> Result<(), JsValue> {
-    let cleared = async { Store::open(None).await?.clear().await }.await;
-    Ok(cleared.map_err(Failed::from)?)
 }
 
 fn report(adapter: &AdapterInfo) -> Value {

@@ -3,7 +3,6 @@
 use std::io::{self, IsTerminal, Write};
 
 use serde::Serialize;
-use webweft::error::Error;
 use webweft::generate::{Logprobs, Piece};
 use webweft::preprocess::Tokenizer;
 
@@ -102,16 +101,16 @@ impl Output {
             Form::Ids => self.write(&format!(",{id}")),
             Form::Json => {
                 let logprob = logprobs.as_ref().map(|l| l.logprob);
-                let top_logprobs = logprobs.as_ref().map(|l| self.alternatives(l)).transpose()?;
+                let top_logprobs = logprobs.as_ref().map(|l| self.alternatives(l));
                 self.line(&Line::Token { id: *id, text, logprob, top_logprobs })
             }
         }
     }
 
-    fn alternatives(&self, logprobs: &Logprobs) -> Result<Vec<Alternative>, CliError> {
+    fn alternatives(&self, logprobs: &Logprobs) -> Vec<Alternative> {
         let named = |&(id, logprob): &(u32, f32)| {
-            let text = self.tokenizer.as_ref().map_or(Ok(String::new()), |t| t.decode(&[id], false));
-            Ok(Alternative { id, text: text.map_err(Error::from)?, logprob })
+            let bytes = self.tokenizer.as_ref().map(|tokenizer| tokenizer.token_bytes(id)).unwrap_or_default();
+            Alternative { id, text: String::from_utf8_lossy(&bytes).into_owned(), logprob }
         };
         logprobs.top.iter().map(named).collect()
     }

@@ -94,13 +94,13 @@ impl Tokenizer {
     /// How it splits: `byte-level BPE`, `BPE`, `Unigram`, `WordPiece`, `WordLevel`.
     #[must_use]
     pub fn kind(&self) -> &'static str {
-        use tokenizers::{DecoderWrapper, ModelWrapper};
-        match (self.inner.tokenizer.get_model(), self.inner.tokenizer.get_decoder()) {
-            (ModelWrapper::BPE(_), Some(DecoderWrapper::ByteLevel(_))) => "byte-level BPE",
-            (ModelWrapper::BPE(_), _) => "BPE",
-            (ModelWrapper::Unigram(_), _) => "Unigram",
-            (ModelWrapper::WordPiece(_), _) => "WordPiece",
-            (ModelWrapper::WordLevel(_), _) => "WordLevel",
+        use tokenizers::ModelWrapper;
+        match self.inner.tokenizer.get_model() {
+            ModelWrapper::BPE(_) if self.is_byte_level() => "byte-level BPE",
+            ModelWrapper::BPE(_) => "BPE",
+            ModelWrapper::Unigram(_) => "Unigram",
+            ModelWrapper::WordPiece(_) => "WordPiece",
+            ModelWrapper::WordLevel(_) => "WordLevel",
         }
     }
 
@@ -137,10 +137,48 @@ impl Tokenizer {
         self.inner.tokenizer.id_to_token(id)
     }
 
+    /// The bytes that the token stands for: with its leading space, which [`Tokenizer::decode`] drops at the start of a text, and of a
+    /// character that several tokens make, its part. The name of an added token; nothing for an id that the tokenizer does not know.
+    #[must_use]
+    pub fn token_bytes(&self, id: u32) -> Vec<u8> {
+        let Some(token) = self.id_to_token(id) else { return Vec::new() };
+        if self.inner.tokenizer.get_added_vocabulary().get_added_tokens_decoder().contains_key(&id) {
+            return token.into_bytes();
+        }
+        if self.is_byte_level() {
+            return token.chars().map(byte_of).collect::<Option<_>>().unwrap_or_else(|| token.into_bytes());
+        }
+        // as SentencePiece writes single bytes and spaces
+        let byte = token.strip_prefix("<0x").and_then(|rest| rest.strip_suffix('>')).filter(|digits| digits.len() == 2);
+        match byte.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+            Some(byte) => vec![byte],
+            None => token.replace('\u{2581}', " ").into_bytes(),
+        }
+    }
+
+    fn is_byte_level(&self) -> bool {
+        use tokenizers::DecoderWrapper::{ByteLevel, Sequence};
+        match self.inner.tokenizer.get_decoder() {
+            Some(ByteLevel(_)) => true,
+            Some(Sequence(all)) => all.get_decoders().iter().any(|decoder| matches!(decoder, ByteLevel(_))),
+            _ => false,
+        }
+    }
+
     /// Whether [`Tokenizer::decode`] takes the id into account at all.
     pub(super) fn is_decoded(&self, id: u32, skip_special_tokens: bool) -> bool {
         let special = |token: &str| self.inner.tokenizer.get_added_vocabulary().is_special_token(token);
         self.id_to_token(id).is_some_and(|token| !skip_special_tokens || !special(&token))
+    }
+}
+
+/// The byte that a character of a byte-level vocabulary stands for: printable ones of Latin-1 for themselves, the others, in order, for
+/// those from U+0100 on (GPT-2's `bytes_to_unicode`).
+fn byte_of(c: char) -> Option<u8> {
+    let is_printable = |byte: &u8| matches!(byte, b'!'..=b'~' | 0xa1..=0xac | 0xae..=0xff);
+    match u8::try_from(u32::from(c)) {
+        Ok(byte) => Some(byte).filter(is_printable),
+        Err(_) => (0..=u8::MAX).filter(|byte| !is_printable(byte)).nth(c as usize - 0x100),
     }
 }
 

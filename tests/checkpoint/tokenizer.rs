@@ -163,6 +163,35 @@ fn bytes_as_ids(text: &str) -> Vec<u32> {
     text.bytes().map(|byte| u32::from(byte) + 10).collect()
 }
 
+/// The tokens' bytes, joined, are the text's, but for a space at its beginning; a single token has its own.
+#[test]
+fn bytes_of_tokens_make_the_text() {
+    let tokenizer = llama_like();
+    let bytes = |id| tokenizer.token_bytes(id);
+    assert_eq!((bytes(3), bytes(4), bytes(1), bytes(7)), (b" a".to_vec(), b"b".to_vec(), b"<s>".to_vec(), vec![]));
+    assert_eq!(bytes_as_ids("é").into_iter().map(bytes).collect::<Vec<_>>(), [[0xc3], [0xa9]]);
+
+    let Some(fixtures) = shared("fixtures") else { return };
+    let mut folders = 0;
+    for entry in fs::read_dir(fixtures).expect("is listed") {
+        let path = entry.expect("is listed").path();
+        let Some(cases) = json_file(&path.join("tokenizer_cases.json")) else { continue };
+        // what other kinds drop between words cannot be had back
+        let Some(tokenizer) = load(&path).filter(|t| t.kind().ends_with("BPE") || t.kind() == "Unigram") else {
+            continue;
+        };
+        folders += 1;
+        for case in cases["cases"].as_array().into_iter().flatten() {
+            let all = ids(&case["ids_no_special"]);
+            let bytes: Vec<u8> = all.iter().flat_map(|&id| tokenizer.token_bytes(id)).collect();
+            let (joined, decoded) = (String::from_utf8_lossy(&bytes), tokenizer.decode(&all, false).expect("decodes"));
+            let trim = |text: &str| text.trim_start_matches(' ').to_owned();
+            assert_eq!(trim(&joined), trim(&decoded), "{}", path.display());
+        }
+    }
+    assert!(folders > 0);
+}
+
 #[test]
 fn vocabulary_and_its_bound() {
     let tokenizer = llama_like();

@@ -153,7 +153,6 @@ impl Shelf {
 
     async fn try_begin(&self, marker: &Marker, go_on: bool) -> Result<Writer, JsValue> {
         if !self.exists.replace(true) {
-            persist();
             let record = self.record();
             write(&self.backend, &self.folder, RECORD, &record).await?;
         }
@@ -189,20 +188,6 @@ impl Shelf {
         self.full.set(name != "NoModificationAllowedError");
         self.notice(NoticeCode::CacheUnavailable, &message);
     }
-}
-
-/// Asks that the browser does not throw away what is kept; a no changes nothing. Workers cannot ask, their page can.
-fn persist() {
-    let ask = || -> Result<(), JsValue> {
-        super::backend::find(&["navigator", "storage", "persist"])?;
-        let storage = super::backend::find(&["navigator", "storage"])?;
-        let asked = wasm_bindgen::JsCast::unchecked_into::<web_sys::StorageManager>(storage).persist()?;
-        wasm_bindgen_futures::spawn_local(async {
-            let _ = js::wait::<JsValue>(asked).await;
-        });
-        Ok(())
-    };
-    let _ = ask();
 }
 
 /// A file that is being kept. Dropped, it stays begun.

@@ -275,9 +275,7 @@ impl<'a> Uploader<'a> {
             if part.first >= high || part.first + part.rows <= low {
                 continue;
             }
-            let size = (bytes.len() as u64).next_multiple_of(4);
-            let (offset, part_of) = (chunk.used, part.clone());
-            if let Some(unit) = request.dense(dtype) {
+            let (kernel, params, groups) = if let Some(unit) = request.dense(dtype) {
                 let per_row = request.columns / unit;
                 let params = ConvertDenseParams {
                     units: (rows.end - rows.start) * per_row,
@@ -285,43 +283,39 @@ impl<'a> Uploader<'a> {
                     limit: part.rows * per_row,
                     tensor,
                 };
-                chunk.conversions.push(Conversion {
-                    kernel: shaders::CONVERT_DENSE.variant(&flags),
-                    params: bytemuck::bytes_of(&params).to_vec(),
-                    offset,
-                    size,
-                    part: part_of,
-                    groups: u64::from(params.units).div_ceil(DENSE_UNITS),
-                });
-                continue;
-            }
-            let params = ConvertParams {
-                rows: rows.end - rows.start,
-                first: rows.start,
-                columns: request.columns,
-                first_column: columns.start,
-                row_stride: if request.transposed { 1 } else { request.columns },
-                column_stride: if request.transposed { request.rows } else { 1 },
-                units,
-                first_unit,
-                row_group: request.row_group,
-                row_padded: request.row_padded,
-                base: request.base,
-                column_group: request.column_group,
-                column_padded: request.column_padded,
-                low: part.first,
-                high: part.first + part.rows,
-                stride4: to.storage.stride4(to.dim),
-                scale_stride: to.storage.scale_stride(to.dim),
-                tensor,
+                let groups = u64::from(params.units).div_ceil(DENSE_UNITS);
+                (&shaders::CONVERT_DENSE, bytemuck::bytes_of(&params).to_vec(), groups)
+            } else {
+                let params = ConvertParams {
+                    rows: rows.end - rows.start,
+                    first: rows.start,
+                    columns: request.columns,
+                    first_column: columns.start,
+                    row_stride: if request.transposed { 1 } else { request.columns },
+                    column_stride: if request.transposed { request.rows } else { 1 },
+                    units,
+                    first_unit,
+                    row_group: request.row_group,
+                    row_padded: request.row_padded,
+                    base: request.base,
+                    column_group: request.column_group,
+                    column_padded: request.column_padded,
+                    low: part.first,
+                    high: part.first + part.rows,
+                    stride4: to.storage.stride4(to.dim),
+                    scale_stride: to.storage.scale_stride(to.dim),
+                    tensor,
+                };
+                let groups = (u64::from(params.rows) * u64::from(units)).div_ceil(64);
+                (&shaders::CONVERT, bytemuck::bytes_of(&params).to_vec(), groups)
             };
             chunk.conversions.push(Conversion {
-                kernel: shaders::CONVERT.variant(&flags),
-                params: bytemuck::bytes_of(&params).to_vec(),
-                offset,
-                size,
-                part: part_of,
-                groups: (u64::from(params.rows) * u64::from(units)).div_ceil(64),
+                kernel: kernel.variant(&flags),
+                params,
+                offset: chunk.used,
+                size: (bytes.len() as u64).next_multiple_of(4),
+                part: part.clone(),
+                groups,
             });
         }
         chunk.used += bytes.len() as u64;

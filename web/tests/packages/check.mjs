@@ -47,6 +47,7 @@ function freshApp(name, tarball) {
   rmSync(app, { recursive: true, force: true });
   mkdirSync(app, { recursive: true });
   cpSync(join(web, "tests/packages", name), app, { recursive: true });
+  if (!existsSync(join(app, "main.js"))) cpSync(join(web, "tests/packages/app.js"), join(app, "main.js"));
   writeFileSync(join(app, "package.json"), JSON.stringify({ name: `app-${name}`, private: true, type: "module" }));
   npm(["install", "--offline", "--no-audit", "--no-fund", tarball], app);
   return app;

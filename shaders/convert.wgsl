@@ -49,8 +49,8 @@ struct Status {
 @group(0) @binding(2) var<storage, read_write> status: Status;
 @if(d_f32) @group(0) @binding(3) var<storage, read_write> weight: array<vec4<f32>>;
 @if(d_f16) @group(0) @binding(3) var<storage, read_write> weight: array<vec2<u32>>;
-@if(d_q4) @group(0) @binding(3) var<storage, read_write> weight: array<vec4<u32>>;
-@if(d_q4) @group(0) @binding(4) var<storage, read_write> scales: array<u32>;
+@if(d_blocks) @group(0) @binding(3) var<storage, read_write> weight: array<vec4<u32>>;
+@if(d_blocks) @group(0) @binding(4) var<storage, read_write> scales: array<u32>;
 
 const EXPONENT: u32 = 0x7f800000u;
 
@@ -105,7 +105,7 @@ fn half2(v: vec2<f32>) -> u32 {
 
 // One block of 32: the scale that takes its largest magnitude (of equals a negative one) to -8 or 8 exactly, as ggml's Q4_0 does, in
 // f16.
-@if(d_q4)
+@if(d_blocks)
 fn encode(r: u32, c: u32, at: u32) -> u32 {
     var block: array<vec4<f32>, 8>;
     // a magnitude with its sign below it
@@ -159,7 +159,7 @@ fn main(
         let v = value4(r, i * 4u);
         weight[to * params.stride4 + i] = vec2<u32>(half2(v.xy), half2(v.zw));
     }
-    @if(d_q4) {
+    @if(d_blocks) {
         let blocks = params.stride4 / 8u;
         let at = to * blocks + i * 2u;
         var pair = encode(r, i * 64u, at);

@@ -35,8 +35,8 @@ struct Eight {
 @group(0) @binding(2) var<storage, read_write> status: Status;
 @if(d_f32) @group(0) @binding(3) var<storage, read_write> weight: array<vec4<u32>>;
 @if(d_f16) @group(0) @binding(3) var<storage, read_write> weight: array<vec4<u32>>;
-@if(d_q4) @group(0) @binding(3) var<storage, read_write> weight: array<vec4<u32>>;
-@if(d_q4) @group(0) @binding(4) var<storage, read_write> scales: array<u32>;
+@if(d_blocks) @group(0) @binding(3) var<storage, read_write> weight: array<vec4<u32>>;
+@if(d_blocks) @group(0) @binding(4) var<storage, read_write> scales: array<u32>;
 
 // Units that an invocation makes, 64 apart, so that neighbours read neighbouring bytes.
 const PER: u32 = 32u;
@@ -70,7 +70,7 @@ const NOT_FINITE: u32 = 0x7f800000u;
 const OVERFLOW: u32 = 0xffffffffu;
 @if(d_f16)
 const OVERFLOW: u32 = 0x477ff000u;
-@if(d_q4)
+@if(d_blocks)
 const OVERFLOW: u32 = 0x48fff000u;
 
 // The greatest of eight.
@@ -124,13 +124,13 @@ fn convert(i: u32, to: u32) -> u32 {
     return select(0u, NOT_FINITE, most >= 0x7c00u);
 }
 
-@if(d_q4)
+@if(d_blocks)
 fn nibbles(v: vec4<u32>, inverse: f32) -> vec4<f32> {
     return floor(clamp(bitcast<vec4<f32>>(v) * inverse + 8.5, vec4<f32>(0.0), vec4<f32>(15.5)));
 }
 
 // Eight nibbles, put together as numbers, which are exact below 2^24: cheaper than shifts on adapters that are CPUs.
-@if(d_q4)
+@if(d_blocks)
 fn word(v: Eight, inverse: f32) -> u32 {
     let pairs = nibbles(v.even, inverse) + nibbles(v.odd, inverse) * 16.0;
     let low = (pairs.x + 8388608.0) + pairs.y * 256.0;
@@ -140,7 +140,7 @@ fn word(v: Eight, inverse: f32) -> u32 {
 
 // One block of 32: the scale that takes its largest magnitude (of equals a negative one) to -8 or 8 exactly, in f16. Without loops:
 // arrays that a variable indexes are memory, on adapters that are CPUs at half the speed.
-@if(d_q4)
+@if(d_blocks)
 fn encode(i: u32, at: u32) -> u32 {
     let a = eight(i);
     let b = eight(i + 1u);
@@ -163,10 +163,10 @@ fn encode(i: u32, at: u32) -> u32 {
     return scale_bits;
 }
 
-@if(d_q4)
+@if(d_blocks)
 var<private> worst: u32;
 
-@if(d_q4)
+@if(d_blocks)
 fn convert(i: u32, to: u32) -> u32 {
     let low = encode(i * 8u, to * 2u);
     let high = encode(i * 8u + 4u, to * 2u + 1u);

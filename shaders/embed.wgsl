@@ -3,11 +3,17 @@
 // table: [V, D] (this part: rows first .. first + count); ids: [T]; y: [T, D] f32
 @if(w_f32) import package::shared::elem_f32::{Elem4 as W4, unpack4 as unpack_w};
 @if(w_f16) import package::shared::elem_f16::{Elem4 as W4, unpack4 as unpack_w};
-@if(w_q4) import package::shared::dequantize::{q4_unpack4, q4_scale, Q4_BLOCK4};
+@if(w_blocks) import package::shared::dequantize::{
+    code_word, fill_table, F32_ZERO, is_table, scale_and_zero, scale_word, values4,
+};
 import package::shared::step::Step;
 import package::shared::group::flat_group;
 
 override POSITIONS: bool = false;
+// As in `matmul_few`.
+@if(w_blocks) override CODES: u32 = 0u;
+@if(w_blocks) override SCALES: u32 = 0u;
+@if(w_blocks) override GROUP4: u32 = 8u;
 
 struct Params {
     // D in vec4s
@@ -15,7 +21,7 @@ struct Params {
     // the part of the table that is bound: its first row and its number of rows
     first: u32,
     count: u32,
-    // vec4s in a stored row of the table, and its scale words (q4)
+    // vec4s in a stored row of the table, and its scale words (blocks)
     stride4: u32,
     scale_stride: u32,
     // multiplies every embedding (Gemma); 1 elsewhere
@@ -28,18 +34,24 @@ struct Params {
 @group(0) @binding(1) var<storage, read> step: Step;
 @group(0) @binding(2) var<storage, read> ids: array<u32>;
 @group(0) @binding(3) var<storage, read_write> y: array<vec4<f32>>;
-@if(w_q4) @group(0) @binding(4) var<storage, read> table: array<u32>;
-@if(!w_q4) @group(0) @binding(4) var<storage, read> table: array<W4>;
-@if(w_q4) @group(0) @binding(5) var<storage, read> scales: array<u32>;
+@if(w_blocks) @group(0) @binding(4) var<storage, read> table: array<u32>;
+@if(!w_blocks) @group(0) @binding(4) var<storage, read> table: array<W4>;
+@if(w_blocks) @group(0) @binding(5) var<storage, read> scales: array<u32>;
 
-@if(w_q4)
+@if(w_blocks)
 fn table4(row: u32, i: u32) -> vec4<f32> {
-    let block = i / Q4_BLOCK4;
-    let word = table[(row * params.stride4 + i) / 2u];
-    return q4_unpack4(word, (i & 1u) * 16u, q4_scale(scales[row * params.scale_stride + block / 2u], block));
+    let group = i / GROUP4;
+    let at = row * params.scale_stride + scale_word(SCALES, group);
+    var next = 0u;
+    if SCALES == F32_ZERO {
+        next = scales[at + 1u];
+    }
+    let scale = scale_and_zero(CODES, SCALES, group, scales[at], next);
+    let word = table[row * code_word(CODES, params.stride4) + code_word(CODES, i)];
+    return (values4(CODES, word, i) - scale.y) * scale.x;
 }
 
-@if(!w_q4)
+@if(!w_blocks)
 fn table4(row: u32, i: u32) -> vec4<f32> {
     return unpack_w(table[row * params.stride4 + i]);
 }
@@ -50,6 +62,12 @@ fn main(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
+    @if(w_blocks) {
+        if is_table(CODES) {
+            fill_table(CODES, lane);
+            workgroupBarrier();
+        }
+    }
     let index = flat_group(group, groups) * 64u + lane;
     let t = index / params.dim4;
     let i = index % params.dim4;

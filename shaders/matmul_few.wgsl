@@ -6,7 +6,9 @@
 @if(y_f16) import package::shared::elem_f16::{Elem4 as Y4, unpack4 as unpack_y, pack4 as pack_y};
 @if(w_f32) import package::shared::elem_f32::{Elem4 as W4, unpack4 as unpack_w};
 @if(w_f16) import package::shared::elem_f16::{Elem4 as W4, unpack4 as unpack_w};
-@if(w_q4) import package::shared::dequantize::{q4_unpack4, q4_scale, Q4_BLOCK4};
+@if(w_blocks) import package::shared::dequantize::{
+    code_word, fill_table, F32_ZERO, is_table, scale_and_zero, scale_word, values4, vec4s_in_words,
+};
 import package::shared::step::Step;
 import package::shared::matmul::MatmulParams;
 import package::shared::group::flat_group;
@@ -19,15 +21,50 @@ override BIAS: bool = false;
 override ACCUMULATE: bool = false;
 // One row only: rows of `step` beyond it do not count.
 override ONE_ROW: bool = false;
+// Weights in few bits: what their codes and scales are, how many vec4s a scale is for, and whether rows have an order of their own.
+@if(w_blocks) override CODES: u32 = 0u;
+@if(w_blocks) override SCALES: u32 = 0u;
+@if(w_blocks) override GROUP4: u32 = 8u;
+@if(w_blocks) override ORDER: bool = false;
 
 @group(0) @binding(0) var<uniform> params: MatmulParams;
 @group(0) @binding(1) var<storage, read> step: Step;
 @group(0) @binding(2) var<storage, read> x: array<X4>;
 @group(0) @binding(3) var<storage, read> bias: array<vec4<f32>>;
 @group(0) @binding(4) var<storage, read_write> y: array<Y4>;
-@if(w_q4) @group(0) @binding(5) var<storage, read> w: array<vec4<u32>>;
-@if(!w_q4) @group(0) @binding(5) var<storage, read> w: array<W4>;
-@if(w_q4) @group(0) @binding(6) var<storage, read> scales: array<u32>;
+@if(w_blocks) @group(0) @binding(5) var<storage, read> w: array<vec4<u32>>;
+@if(!w_blocks) @group(0) @binding(5) var<storage, read> w: array<W4>;
+@if(w_blocks) @group(0) @binding(6) var<storage, read> scales: array<u32>;
+// the input that each element of a row of w belongs to
+@if(w_blocks) @group(0) @binding(7) var<storage, read> order: array<vec4<u32>>;
+
+@if(w_blocks)
+fn x1(t: u32, i: u32) -> f32 {
+    if i >= params.x_stride4 * 4u {
+        return 0.0;
+    }
+    return unpack_x(x[t * params.x_stride4 + i / 4u])[i & 3u];
+}
+
+// What vec4 k of a row of w is multiplied by.
+@if(w_blocks)
+fn x4(t: u32, k: u32) -> vec4<f32> {
+    if ORDER {
+        let i = order[k];
+        return vec4<f32>(x1(t, i.x), x1(t, i.y), x1(t, i.z), x1(t, i.w));
+    }
+    return unpack_x(x[t * params.x_stride4 + k]);
+}
+
+@if(w_blocks)
+fn scale_of(n: u32, group: u32) -> vec2<f32> {
+    let at = n * params.scale_stride + scale_word(SCALES, group);
+    var next = 0u;
+    if SCALES == F32_ZERO {
+        next = scales[at + 1u];
+    }
+    return scale_and_zero(CODES, SCALES, group, scales[at], next);
+}
 
 @compute @workgroup_size(64)
 fn main(
@@ -50,33 +87,45 @@ fn main(
     let last = rows - 1u;
     var acc: array<vec4<f32>, 4>;
 
-    @if(w_q4) {
-        let blocks = (params.k4 + Q4_BLOCK4 - 1u) / Q4_BLOCK4;
-        for (var b = lane; b < blocks; b += LANES) {
+    @if(w_blocks) {
+        if is_table(CODES) {
+            fill_table(CODES, lane);
+            workgroupBarrier();
+        }
+        // an invocation takes 16 bytes of each column's codes at a time
+        let per = vec4s_in_words(CODES);
+        let units = (params.k4 + per - 1u) / per;
+        for (var u = lane; u < units; u += LANES) {
             var words: array<vec4<u32>, 4>;
-            var scale: array<f32, 4>;
+            var scale: array<vec2<f32>, 4>;
             for (var j = 0u; j < 4u; j++) {
                 let n = column4 * 4u + j;
-                words[j] = w[n * (params.w_stride4 / Q4_BLOCK4) + b];
-                scale[j] = q4_scale(scales[n * params.scale_stride + b / 2u], b);
+                words[j] = w[n * (params.w_stride4 / per) + u];
+                scale[j] = scale_of(n, u * per / GROUP4);
             }
-            for (var i = 0u; i < Q4_BLOCK4; i++) {
-                let k = b * Q4_BLOCK4 + i;
+            for (var i = 0u; i < per; i++) {
+                let k = u * per + i;
                 if k < params.k4 {
-                    let shift = (i & 1u) * 16u;
-                    let w0 = q4_unpack4(words[0][i / 2u], shift, scale[0]);
-                    let w1 = q4_unpack4(words[1][i / 2u], shift, scale[1]);
-                    let w2 = q4_unpack4(words[2][i / 2u], shift, scale[2]);
-                    let w3 = q4_unpack4(words[3][i / 2u], shift, scale[3]);
+                    // groups that do not end with the 16 bytes
+                    if GROUP4 % per != 0u {
+                        for (var j = 0u; j < 4u; j++) {
+                            scale[j] = scale_of(column4 * 4u + j, k / GROUP4);
+                        }
+                    }
+                    let word = code_word(CODES, i);
+                    let w0 = (values4(CODES, words[0][word], i) - scale[0].y) * scale[0].x;
+                    let w1 = (values4(CODES, words[1][word], i) - scale[1].y) * scale[1].x;
+                    let w2 = (values4(CODES, words[2][word], i) - scale[2].y) * scale[2].x;
+                    let w3 = (values4(CODES, words[3][word], i) - scale[3].y) * scale[3].x;
                     for (var r = 0u; r < ROWS; r++) {
-                        let v = unpack_x(x[min(t0 + r, last) * params.k4 + k]);
+                        let v = x4(min(t0 + r, last), k);
                         acc[r] += vec4<f32>(dot(v, w0), dot(v, w1), dot(v, w2), dot(v, w3));
                     }
                 }
             }
         }
     }
-    @if(!w_q4) {
+    @if(!w_blocks) {
         let row = column4 * 4u * params.w_stride4;
         for (var k = lane; k < params.k4; k += LANES) {
             let w0 = unpack_w(w[row + k]);
@@ -84,7 +133,7 @@ fn main(
             let w2 = unpack_w(w[row + 2u * params.w_stride4 + k]);
             let w3 = unpack_w(w[row + 3u * params.w_stride4 + k]);
             for (var r = 0u; r < ROWS; r++) {
-                let v = unpack_x(x[min(t0 + r, last) * params.k4 + k]);
+                let v = unpack_x(x[min(t0 + r, last) * params.x_stride4 + k]);
                 acc[r] += vec4<f32>(dot(v, w0), dot(v, w1), dot(v, w2), dot(v, w3));
             }
         }

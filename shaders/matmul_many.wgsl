@@ -6,7 +6,9 @@
 @if(y_f16) import package::shared::elem_f16::{Elem4 as Y4, unpack4 as unpack_y, pack4 as pack_y};
 @if(w_f32) import package::shared::elem_f32::{Elem4 as W4, unpack4 as unpack_w};
 @if(w_f16) import package::shared::elem_f16::{Elem4 as W4, unpack4 as unpack_w};
-@if(w_q4) import package::shared::dequantize::{q4_unpack4, q4_scale, Q4_BLOCK4};
+@if(w_blocks) import package::shared::dequantize::{
+    code_word, fill_table, F32_ZERO, is_table, scale_and_zero, scale_word, values4,
+};
 import package::shared::step::Step;
 import package::shared::matmul::MatmulParams;
 import package::shared::group::flat_group;
@@ -19,30 +21,64 @@ const PITCH: u32 = 5u;
 override BIAS: bool = false;
 // Add to what y holds: the residual stream.
 override ACCUMULATE: bool = false;
+// As in `matmul_few`.
+@if(w_blocks) override CODES: u32 = 0u;
+@if(w_blocks) override SCALES: u32 = 0u;
+@if(w_blocks) override GROUP4: u32 = 8u;
+@if(w_blocks) override ORDER: bool = false;
 
 @group(0) @binding(0) var<uniform> params: MatmulParams;
 @group(0) @binding(1) var<storage, read> step: Step;
 @group(0) @binding(2) var<storage, read> x: array<X4>;
 @group(0) @binding(3) var<storage, read> bias: array<vec4<f32>>;
 @group(0) @binding(4) var<storage, read_write> y: array<Y4>;
-@if(w_q4) @group(0) @binding(5) var<storage, read> w: array<u32>;
-@if(!w_q4) @group(0) @binding(5) var<storage, read> w: array<W4>;
-@if(w_q4) @group(0) @binding(6) var<storage, read> scales: array<u32>;
+@if(w_blocks) @group(0) @binding(5) var<storage, read> w: array<u32>;
+@if(!w_blocks) @group(0) @binding(5) var<storage, read> w: array<W4>;
+@if(w_blocks) @group(0) @binding(6) var<storage, read> scales: array<u32>;
+@if(w_blocks) @group(0) @binding(7) var<storage, read> order: array<vec4<u32>>;
 
 var<workgroup> x_tile: array<vec4<f32>, 320>;
 // column c of the tile stands in row (c % 4) * 16 + c / 4: an invocation's four columns are then 16 rows apart
 var<workgroup> w_tile: array<vec4<f32>, 320>;
 
-@if(w_q4)
+@if(w_blocks)
 fn weight4(n: u32, k: u32) -> vec4<f32> {
-    let block = k / Q4_BLOCK4;
-    let scale = q4_scale(scales[n * params.scale_stride + block / 2u], block);
-    return q4_unpack4(w[(n * params.w_stride4 + k) / 2u], (k & 1u) * 16u, scale);
+    let word = w[n * code_word(CODES, params.w_stride4) + code_word(CODES, k)];
+    let group = k / GROUP4;
+    let at = n * params.scale_stride + scale_word(SCALES, group);
+    var next = 0u;
+    if SCALES == F32_ZERO {
+        next = scales[at + 1u];
+    }
+    let scale = scale_and_zero(CODES, SCALES, group, scales[at], next);
+    return (values4(CODES, word, k) - scale.y) * scale.x;
 }
 
-@if(!w_q4)
+@if(w_blocks)
+fn x1(t: u32, i: u32) -> f32 {
+    if i >= params.x_stride4 * 4u {
+        return 0.0;
+    }
+    return unpack_x(x[t * params.x_stride4 + i / 4u])[i & 3u];
+}
+
+@if(w_blocks)
+fn x4(t: u32, k: u32) -> vec4<f32> {
+    if ORDER {
+        let i = order[k];
+        return vec4<f32>(x1(t, i.x), x1(t, i.y), x1(t, i.z), x1(t, i.w));
+    }
+    return unpack_x(x[t * params.x_stride4 + k]);
+}
+
+@if(!w_blocks)
 fn weight4(n: u32, k: u32) -> vec4<f32> {
     return unpack_w(w[n * params.w_stride4 + k]);
+}
+
+@if(!w_blocks)
+fn x4(t: u32, k: u32) -> vec4<f32> {
+    return unpack_x(x[t * params.x_stride4 + k]);
 }
 
 @compute @workgroup_size(256)
@@ -57,6 +93,12 @@ fn main(
     let t0 = (flat / n_tiles) * TILE;
     if t0 >= step.rows {
         return;
+    }
+    @if(w_blocks) {
+        if is_table(CODES) {
+            fill_table(CODES, lane);
+            workgroupBarrier();
+        }
     }
     let tx = lane % 16u;
     let ty = lane / 16u;
@@ -73,7 +115,7 @@ fn main(
         var xv = vec4<f32>(0.0);
         var wv = vec4<f32>(0.0);
         if k < params.k4 {
-            xv = unpack_x(x[x_row * params.k4 + k]);
+            xv = x4(x_row, k);
             wv = weight4(w_row, k);
         }
         workgroupBarrier();

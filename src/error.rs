@@ -2,10 +2,12 @@
 
 mod checkpoint;
 mod preprocess;
+mod quant;
 mod source;
 
 pub use checkpoint::CheckpointError;
 pub use preprocess::{ChatError, TokenizerError};
+pub use quant::QuantError;
 pub use source::SourceError;
 
 use thiserror::Error;
@@ -40,6 +42,9 @@ pub enum Error {
     /// The weights do not fit the architecture.
     #[error(transparent)]
     Weights(#[from] WeightsError),
+    /// Quantized weights are not what they should be.
+    #[error(transparent)]
+    Quant(#[from] QuantError),
     /// A request that cannot be served.
     #[error(transparent)]
     Generate(#[from] GenerateError),

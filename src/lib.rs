@@ -48,6 +48,7 @@ pub mod models;
 pub mod nn;
 pub mod ops;
 pub mod preprocess;
+pub mod quant;
 pub mod reference;
 pub mod session;
 pub mod shaders;

@@ -9,6 +9,7 @@ use crate::generate::{Engine, GenerateOptions, Generation, Hidden, TextGeneratio
 use crate::managers::{self, Architecture, CacheShape, Dtype, Precision, Traffic};
 use crate::models::{Decoder, ModelConfig};
 use crate::preprocess::{ChatOptions, ChatTemplate, Message, Tokenizer};
+use crate::quant::{Quantization, Side};
 use crate::source::Source;
 use crate::tensor::Weight;
 use crate::weights::{Image, Progress, Weights};
@@ -109,9 +110,10 @@ impl Session {
             Some(file) => Checkpoint::open_file(source, file).await?,
             None => Checkpoint::open(source).await?,
         };
-        let (parameters, stored_f32) = checkpoint.parameters();
-        let precision = managers::resolve(options.dtype, parameters, stored_f32);
-        let mut weights = Weights::new(device, &checkpoint);
+        let quantization = Quantization::read(source, &json).await?;
+        let side = Side::read(source, &checkpoint, &quantization).await?;
+        let precision = managers::choose(options.dtype, &config, &checkpoint, &quantization)?;
+        let mut weights = Weights::new(device, &checkpoint).quantized_by(&quantization, Some(&side));
         let model = Decoder::load(&mut weights, &config, precision.weights)?;
         let extra = weights.extra();
         let (bytes, used, made) = (weights.bytes(), weights.parameters(), weights.made());

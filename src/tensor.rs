@@ -1,6 +1,7 @@
 //! Shapes, element types and where the elements are. No maths.
 
 use crate::device::Buffer;
+use crate::quant::Blocks;
 
 /// How an activation's elements are stored. Arithmetic is in f32 whatever this says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -73,18 +74,31 @@ pub enum Storage {
     F32,
     /// 16 bits.
     F16,
-    /// 4 bits, symmetric, in blocks of 32 along the input with one f16 scale each: 4.5 bits.
-    Q4,
+    /// Few bits, in groups along the input.
+    Blocks(Blocks),
 }
 
 impl Storage {
-    /// `f32`, `f16`, `q4`.
+    /// [`Blocks::Q4`].
+    pub const Q4: Self = Self::Blocks(Blocks::Q4);
+
+    /// Its name: `f32`, `f16`, or that of its blocks (`int4-f16-32`).
     #[must_use]
-    pub const fn name(self) -> &'static str {
+    pub fn name(self) -> String {
         match self {
-            Self::F32 => "f32",
-            Self::F16 => "f16",
-            Self::Q4 => "q4",
+            Self::F32 => "f32".to_owned(),
+            Self::F16 => "f16".to_owned(),
+            Self::Blocks(blocks) => blocks.name(),
+        }
+    }
+
+    /// The storage of that name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        match name {
+            "f32" => Some(Self::F32),
+            "f16" => Some(Self::F16),
+            _ => Blocks::from_name(name).map(Self::Blocks),
         }
     }
 
@@ -93,53 +107,75 @@ impl Storage {
     pub const fn stride4(self, dim: u32) -> u32 {
         match self {
             Self::F32 | Self::F16 => vec4s(dim),
-            Self::Q4 => dim.div_ceil(32) * 8,
+            Self::Blocks(blocks) => blocks.padded(dim) / 4,
         }
     }
 
-    /// Words of scales of a stored row: two blocks to a word.
+    /// Words of scales of a stored row.
     #[must_use]
     pub const fn scale_stride(self, dim: u32) -> u32 {
         match self {
             Self::F32 | Self::F16 => 0,
-            Self::Q4 => dim.div_ceil(32).div_ceil(2),
+            Self::Blocks(blocks) => blocks.scale_words(dim),
         }
     }
 
     /// Bytes of a stored row, scales apart.
     #[must_use]
     pub const fn row_bytes(self, dim: u32) -> u64 {
-        let per_vec4 = match self {
-            Self::F32 => 16,
-            Self::F16 => 8,
-            Self::Q4 => 2,
-        };
-        self.stride4(dim) as u64 * per_vec4
+        match self {
+            Self::F32 => vec4s(dim) as u64 * 16,
+            Self::F16 => vec4s(dim) as u64 * 8,
+            Self::Blocks(blocks) => blocks.words(dim) as u64 * 4,
+        }
     }
 }
 
-/// Rows `first .. first + rows` of a weight: as many as one binding shows.
+/// Rows `first .. first + rows` of a weight, in one format: as many as one binding shows.
 #[derive(Clone, Debug)]
 pub struct Part {
     /// First row.
     pub first: u32,
     /// Rows, a multiple of 4 in a weight that is multiplied by; what pads them is zero.
     pub rows: u32,
+    /// How the elements are stored.
+    pub storage: Storage,
     /// The elements.
     pub data: Buffer,
-    /// The scales of their blocks (q4).
+    /// The scales of their groups.
     pub scales: Option<Buffer>,
+    /// Where the elements of a row are in another order than the inputs that they belong to.
+    pub order: Option<Order>,
 }
 
-/// A weight `[rows, dim]` on the GPU, split by rows where it is longer than one binding.
+/// An order of a row's elements: that of their groups, say, where a group's are not neighbours (GPTQ's `desc_act`).
+#[derive(Clone, Debug)]
+pub struct Order {
+    /// Elements of a stored row.
+    pub len: u32,
+    /// For each the input (an element of a row of activations, padding counted) that it belongs to; [`NO_INPUT`]: none. Filled to whole
+    /// blocks.
+    pub inputs: Buffer,
+}
+
+/// An element of a stored row that belongs to no input.
+pub const NO_INPUT: u32 = u32::MAX;
+
+impl Part {
+    /// Elements of a stored row, of a weight with `dim` inputs.
+    #[must_use]
+    pub fn row_len(&self, dim: u32) -> u32 {
+        self.order.as_ref().map_or(dim, |order| order.len)
+    }
+}
+
+/// A weight `[rows, dim]` on the GPU, split by rows where it is longer than one binding, or where its rows are stored in several ways.
 #[derive(Clone, Debug)]
 pub struct Weight {
     /// Rows: outputs of a matrix, entries of a table.
     pub rows: u32,
     /// Elements of a row: inputs.
     pub dim: u32,
-    /// How they are stored.
-    pub storage: Storage,
     /// The parts, in order.
     pub parts: Vec<Part>,
 }

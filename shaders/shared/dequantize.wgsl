@@ -1,16 +1,90 @@
-// q4: blocks of 32 weights along the input, one f16 scale each, symmetric: weight = scale * (nibble - 8).
-// `quants` holds four words to a block, nibble i of word j being weight 8 j + i; `scales` two blocks to a word,
-// each row beginning a new word.
-const Q4_BLOCK4: u32 = 8u; // vec4s in a block
+// Weights in few bits (`src/quant/blocks.rs`): weight = scale * (value(code) - zero), scale and zero shared by a group along the input.
+// What codes and scales are comes as pipeline constants, so that what is chosen here is chosen while compiling.
 
-// Four weights from the nibbles at bits `shift` .. `shift + 16` of a word.
-fn q4_unpack4(word: u32, shift: u32, scale: f32) -> vec4<f32> {
-    let n = (vec4<u32>(word) >> (vec4<u32>(0u, 4u, 8u, 12u) + shift)) & vec4<u32>(15u);
-    return (vec4<f32>(n) - 8.0) * scale;
+// Codes: 4 bits 0 to 15, 8 bits -128 to 127, two tables of 16, an 8-bit float.
+const INT4: u32 = 0u;
+const INT8: u32 = 1u;
+const NF4: u32 = 2u;
+const FP4: u32 = 3u;
+const E4M3: u32 = 4u;
+
+// Scales: f16, two to a word; f16 with a zero above it; f32; f32 with a zero in the next word.
+const F16: u32 = 0u;
+const F16_ZERO: u32 = 1u;
+const F32: u32 = 2u;
+const F32_ZERO: u32 = 3u;
+
+fn is_wide(codes: u32) -> bool {
+    return codes == INT8 || codes == E4M3;
 }
 
-// The scale of block `block` of a row, from the word that holds it.
-fn q4_scale(word: u32, block: u32) -> f32 {
-    let pair = unpack2x16float(word);
-    return select(pair.x, pair.y, (block & 1u) == 1u);
+fn is_table(codes: u32) -> bool {
+    return codes == NF4 || codes == FP4;
+}
+
+// The 16 values of NF4 or FP4, in memory that a variable may index.
+var<workgroup> table: array<f32, 16>;
+
+// Fills it. In uniform control flow, by at least 16 invocations, and followed by a barrier.
+fn fill_table(codes: u32, lane: u32) {
+    if lane < 16u {
+        var nf4 = array<f32, 16>(
+            -1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635,
+            -0.18477343022823334, -0.09105003625154495, 0.0, 0.07958029955625534, 0.16093020141124725,
+            0.24611230194568634, 0.33791524171829224, 0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1.0,
+        );
+        var fp4 = array<f32, 8>(0.0, 0.005208333333, 0.6666666667, 1.0, 0.3333333333, 0.5, 0.1666666667, 0.25);
+        table[lane] = select(nf4[lane], select(fp4[lane & 7u], -fp4[lane & 7u], lane >= 8u), codes == FP4);
+    }
+}
+
+// vec4s of codes in a vec4 of words.
+fn vec4s_in_words(codes: u32) -> u32 {
+    return select(8u, 4u, is_wide(codes));
+}
+
+// The values of vec4 i of a row's codes, less the zero where no other is stored, from the word that holds them.
+fn values4(codes: u32, word: u32, i: u32) -> vec4<f32> {
+    if codes == INT8 {
+        return vec4<f32>(bitcast<vec4<i32>>(vec4<u32>(word) << vec4<u32>(24u, 16u, 8u, 0u)) >> vec4<u32>(24u));
+    }
+    if codes == E4M3 {
+        let byte = (vec4<u32>(word) >> vec4<u32>(0u, 8u, 16u, 24u)) & vec4<u32>(255u);
+        let magnitude = byte & vec4<u32>(127u);
+        let v = bitcast<vec4<f32>>((magnitude << vec4<u32>(20u)) + vec4<u32>(120u << 23u));
+        // subnormals: what an exponent of 0 was taken for, less its one, twice
+        let fixed = select(v, v * 2.0 - 0.015625, magnitude < vec4<u32>(8u));
+        return select(fixed, -fixed, byte >= vec4<u32>(128u));
+    }
+    let n = (vec4<u32>(word) >> (vec4<u32>(0u, 4u, 8u, 12u) + (i & 1u) * 16u)) & vec4<u32>(15u);
+    if is_table(codes) {
+        return vec4<f32>(table[n.x], table[n.y], table[n.z], table[n.w]);
+    }
+    return vec4<f32>(n);
+}
+
+// The word, of a row's words, that holds vec4 i of its codes.
+fn code_word(codes: u32, i: u32) -> u32 {
+    return select(i / 2u, i, is_wide(codes));
+}
+
+// The word, of a row's scales, that holds that of a group; the zero of F32_ZERO is in the next.
+fn scale_word(scales: u32, group: u32) -> u32 {
+    return select(select(group, group / 2u, scales == F16), group * 2u, scales == F32_ZERO);
+}
+
+// Scale and zero of a group, from its word and the next one.
+fn scale_and_zero(codes: u32, scales: u32, group: u32, word: u32, next: u32) -> vec2<f32> {
+    let zero = select(0.0, 8.0, codes == INT4);
+    if scales == F16 {
+        let pair = unpack2x16float(word);
+        return vec2<f32>(select(pair.x, pair.y, (group & 1u) == 1u), zero);
+    }
+    if scales == F16_ZERO {
+        return unpack2x16float(word);
+    }
+    if scales == F32_ZERO {
+        return vec2<f32>(bitcast<f32>(word), bitcast<f32>(next));
+    }
+    return vec2<f32>(bitcast<f32>(word), zero);
 }

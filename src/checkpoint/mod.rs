@@ -55,6 +55,7 @@ pub struct Checkpoint {
     /// Sorted by file and start, which is the order in which they are best read.
     tensors: Vec<TensorInfo>,
     by_name: HashMap<String, usize>,
+    metadata: HashMap<String, String>,
 }
 
 impl Checkpoint {
@@ -117,13 +118,15 @@ impl Checkpoint {
     }
 
     fn empty() -> Self {
-        Self { files: Vec::new(), tensors: Vec::new(), by_name: HashMap::new() }
+        Self { files: Vec::new(), tensors: Vec::new(), by_name: HashMap::new(), metadata: HashMap::new() }
     }
 
     /// Adds the tensors of one file, which must not repeat a name of an earlier one.
     async fn add(&mut self, source: &Source, file: String) -> Result<(), CheckpointError> {
         let number = self.files.len();
-        for tensor in safetensors::read_header(source, &file, number).await? {
+        let (tensors, metadata) = safetensors::read_header(source, &file, number).await?;
+        self.metadata.extend(metadata);
+        for tensor in tensors {
             match self.by_name.entry(tensor.name.clone()) {
                 Entry::Vacant(slot) => {
                     slot.insert(self.tensors.len());
@@ -153,6 +156,12 @@ impl Checkpoint {
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&TensorInfo> {
         self.by_name.get(name).map(|at| &self.tensors[*at])
+    }
+
+    /// What a file's metadata says under `key`.
+    #[must_use]
+    pub fn metadata(&self, key: &str) -> Option<&str> {
+        self.metadata.get(key).map(String::as_str)
     }
 
     /// All names, in byte order.

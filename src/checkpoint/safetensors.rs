@@ -20,12 +20,15 @@ const LENGTH: u64 = 8;
 /// No tensor of a model has more dimensions; without a cap a header of ones takes four times its size in memory.
 const MAX_RANK: usize = 16;
 
-/// Reads, checks and returns the tensors of `file`, sorted by their start; `number` is what they carry as their file.
+/// What stands under `__metadata__`.
+type Metadata = BTreeMap<String, String>;
+
+/// Reads, checks and returns the tensors of `file`, sorted by their start, and its metadata; `number` is what they carry as their file.
 pub(super) async fn read_header(
     source: &Source,
     file: &str,
     number: usize,
-) -> Result<Vec<TensorInfo>, CheckpointError> {
+) -> Result<(Vec<TensorInfo>, Metadata), CheckpointError> {
     let size = source.size(file).await?.unwrap_or(0);
     let name = || file.to_owned();
     if size < LENGTH {
@@ -49,7 +52,7 @@ pub(super) async fn read_header(
         return Err(CheckpointError::HeaderBeyondFile { file: name(), len, size });
     };
     let header = source.read(file, LENGTH..data_start).await?;
-    let raw = parse(file, &header)?;
+    let (raw, metadata) = parse(file, &header)?;
 
     let mut tensors = Vec::with_capacity(raw.len());
     for (tensor, raw) in raw {
@@ -58,7 +61,7 @@ pub(super) async fn read_header(
     // An empty tensor may begin where a filled one does: by its end it comes first.
     tensors.sort_unstable_by_key(|tensor| (tensor.range.start, tensor.range.end));
     check_layout(file, data_start, data_len, &tensors)?;
-    Ok(tensors)
+    Ok((tensors, metadata))
 }
 
 /// A tensor's entry as the header has it.
@@ -69,8 +72,8 @@ struct Raw {
     data_offsets: (u64, u64),
 }
 
-/// The header as text, and its tensors in its own order.
-fn parse(file: &str, header: &[u8]) -> Result<Vec<(String, Raw)>, CheckpointError> {
+/// The header's tensors in its own order, and its metadata.
+fn parse(file: &str, header: &[u8]) -> Result<(Vec<(String, Raw)>, Metadata), CheckpointError> {
     let text = std::str::from_utf8(header)
         .map_err(|error| CheckpointError::HeaderNotUtf8 { file: file.to_owned(), at: error.valid_up_to() })?;
     let bad = |detail: String| CheckpointError::HeaderJson { file: file.to_owned(), detail };
@@ -82,13 +85,14 @@ fn parse(file: &str, header: &[u8]) -> Result<Vec<(String, Raw)>, CheckpointErro
     if let Some(tensor) = duplicate(entries.iter().map(|(name, _)| name.as_str())) {
         return Err(CheckpointError::DuplicateTensor { file: file.to_owned(), tensor: shorten(tensor) });
     }
-    Ok(entries
-        .into_iter()
-        .filter_map(|(name, value)| match value {
-            Value::Tensor(raw) => Some((name, raw)),
-            Value::Metadata => None,
-        })
-        .collect())
+    let (mut tensors, mut metadata) = (Vec::with_capacity(entries.len()), BTreeMap::new());
+    for (name, value) in entries {
+        match value {
+            Value::Tensor(raw) => tensors.push((name, raw)),
+            Value::Metadata(map) => metadata = map,
+        }
+    }
+    Ok((tensors, metadata))
 }
 
 /// Checks one tensor in itself: dtype, shape, offsets, and that they agree.
@@ -181,7 +185,7 @@ pub(super) fn duplicate<'a>(names: impl ExactSizeIterator<Item = &'a str>) -> Op
 /// A value of the header: a tensor, or what stands under `__metadata__`.
 enum Value {
     Tensor(Raw),
-    Metadata,
+    Metadata(Metadata),
 }
 
 /// How a value is read once its key is known.
@@ -193,9 +197,8 @@ pub(super) trait Keyed: Sized {
 impl Keyed for Value {
     fn next<'de, A: MapAccess<'de>>(key: &str, map: &mut A) -> Result<Self, A::Error> {
         if key == "__metadata__" {
-            // From string to string, says the format. Nothing in it is needed.
-            map.next_value::<BTreeMap<String, String>>()?;
-            return Ok(Self::Metadata);
+            // From string to string, says the format.
+            return map.next_value().map(Self::Metadata);
         }
         map.next_value().map(Self::Tensor)
     }

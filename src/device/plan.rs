@@ -60,6 +60,17 @@ impl Memory<'_> {
         }
     }
 
+    /// As [`Device::storage_with`].
+    ///
+    /// # Errors
+    /// As [`Device::buffer`].
+    pub fn storage_with(&self, label: &str, category: Category, words: &[u32]) -> Result<Buffer, DeviceError> {
+        match self {
+            Self::Device(device) => device.storage_with(label, category, words),
+            Self::Plan(_) => self.storage(label, category, 4 * words.len() as u64),
+        }
+    }
+
     /// As [`Device::max_binding`].
     #[must_use]
     pub fn max_binding(&self) -> u64 {

@@ -6,12 +6,13 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{CacheShape, Dtype, resolve};
+use super::{CacheShape, Dtype, choose, resolve};
 use crate::checkpoint::{self, Checkpoint};
 use crate::device::{AdapterInfo, Category, Plan};
 use crate::error::{ConfigError, Error};
 use crate::models::{Decoder, DecoderConfig, ModelConfig, RopeConfig, RopeScaling};
 use crate::preprocess::{ChatTemplate, Tokenizer};
+use crate::quant::Quantization;
 use crate::source::Source;
 use crate::weights::{Weights, upload_bytes};
 
@@ -45,6 +46,8 @@ pub struct Inspection {
     pub tokenizer: Option<TokenizerFacts>,
     /// Names of its chat templates.
     pub chat_templates: Vec<String>,
+    /// How another tool quantized it: `gptq`, `awq`, ...
+    pub quantization: Option<&'static str>,
     /// What `--dtype auto` becomes.
     pub auto: Option<&'static str>,
     /// What it takes on the GPU at each dtype.
@@ -161,6 +164,8 @@ pub async fn inspect_weights(
     let mut problems = Vec::new();
     let config = ModelConfig::from_json(&json).map_err(|error| problems.push(error.to_string())).ok();
     let checkpoint = Checkpoint::open(source).await.map_err(|error| problems.push(error.to_string())).ok();
+    let quantization = Quantization::read(source, &json).await;
+    let quantization = quantization.map_err(|error| problems.push(error.to_string())).unwrap_or_default();
     let chat = ChatTemplate::load(source).await?;
 
     let names = json["architectures"].as_array().into_iter().flatten();
@@ -176,6 +181,7 @@ pub async fn inspect_weights(
         stored: Vec::new(),
         tokenizer: None,
         chat_templates: chat.names().map(str::to_owned).collect(),
+        quantization: quantization.name(),
         auto: None,
         on_gpu: Vec::new(),
     };
@@ -185,10 +191,9 @@ pub async fn inspect_weights(
         this.stored = stored(checkpoint);
     }
     if let (Some(ModelConfig::Decoder(config)), Some(checkpoint)) = (&config, &checkpoint) {
-        let (parameters, stored_f32) = checkpoint.parameters();
-        this.auto = Some(resolve(Dtype::Auto, parameters, stored_f32).dtype.name());
+        this.auto = choose(Dtype::Auto, config, checkpoint, &quantization).ok().map(|auto| auto.dtype.name());
         for dtype in [Dtype::F32, Dtype::F16, Dtype::Q4] {
-            match OnGpu::of(config, checkpoint, dtype, adapter, budget) {
+            match OnGpu::of(config, (checkpoint, &quantization), dtype, adapter, budget) {
                 Ok((size, parameters)) => {
                     this.on_gpu.push(size);
                     this.parameters = parameters;
@@ -292,7 +297,7 @@ impl OnGpu {
     /// And the number of weights.
     fn of(
         config: &DecoderConfig,
-        checkpoint: &Checkpoint,
+        (checkpoint, quantization): (&Checkpoint, &Quantization),
         dtype: Dtype,
         adapter: Option<&AdapterInfo>,
         budget: Option<u64>,
@@ -300,7 +305,7 @@ impl OnGpu {
         let (parameters, stored_f32) = checkpoint.parameters();
         let precision = resolve(dtype, parameters, stored_f32);
         let load = |plan: &Plan| -> Result<(u64, u64), Error> {
-            let mut weights = Weights::planned(plan, checkpoint);
+            let mut weights = Weights::planned(plan, checkpoint).quantized_by(quantization, None);
             let asked = Decoder::load(&mut weights, config, precision.weights);
             weights.check()?;
             // what was asked for leaves the ledger here; its peak stays

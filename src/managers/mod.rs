@@ -9,5 +9,5 @@ mod roofline;
 pub use context::CacheShape;
 pub use inspect::{Architecture, Inspection, OnGpu, Stored, StoredFile, TokenizerFacts, inspect, inspect_weights};
 pub use prefill::prefill_chunk;
-pub use quantization::{Dtype, Precision, resolve};
+pub use quantization::{Dtype, Precision, choose, resolve};
 pub use roofline::{Roofline, Traffic};

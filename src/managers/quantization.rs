@@ -1,7 +1,13 @@
 //! Which types weights and activations take.
 
+use crate::checkpoint::Checkpoint;
+use crate::device::Plan;
+use crate::error::Error;
+use crate::models::{Decoder, DecoderConfig};
 use crate::nn::WeightTypes;
+use crate::quant::Quantization;
 use crate::tensor::{Elem, Storage};
+use crate::weights::Weights;
 
 /// `--dtype`: how weights are stored on the GPU.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -50,6 +56,30 @@ pub fn resolve(dtype: Dtype, parameters: u64, stored_f32: bool) -> Precision {
         Dtype::Q4 | Dtype::Auto => (Storage::Q4, Storage::F16, Elem::F16),
     };
     Precision { dtype, weights: WeightTypes { linear, embedding }, activations }
+}
+
+/// As [`resolve`], of a checkpoint as it lies there. Layers that another tool quantized keep their bits whatever the dtype says; `auto`
+/// then asks for f32 around them where all weights in f32 would take at most 1 GiB, so that small models are exact, and for f16
+/// elsewhere.
+///
+/// # Errors
+/// What is wrong with quantized tensors; wrong names and shapes are told when the weights are loaded.
+pub fn choose(
+    dtype: Dtype,
+    config: &DecoderConfig,
+    checkpoint: &Checkpoint,
+    quantization: &Quantization,
+) -> Result<Precision, Error> {
+    let (parameters, stored_f32) = checkpoint.parameters();
+    if dtype != Dtype::Auto || *quantization == Quantization::None {
+        return Ok(resolve(dtype, parameters, stored_f32));
+    }
+    // a word of a quantized tensor holds several weights
+    let plan = Plan::new(None);
+    let mut weights = Weights::planned(&plan, checkpoint).quantized_by(quantization, None);
+    Decoder::load(&mut weights, config, resolve(Dtype::F16, parameters, false).weights)?;
+    let small = weights.parameters().saturating_mul(4) <= KEEP_F32;
+    Ok(resolve(if small { Dtype::F32 } else { Dtype::F16 }, parameters, stored_f32))
 }
 
 impl Dtype {

@@ -47,11 +47,6 @@ impl ModelConfig {
             Value::Null => return Err(ConfigError::FieldMissing { field: "model_type" }),
             other => return Err(bad("model_type", other, "a name")),
         };
-        if let Some(method) = json.get("quantization_config").filter(|q| !q.is_null()) {
-            let got = method["quant_method"].as_str().unwrap_or("(unknown method)").to_owned();
-            let supported = "checkpoints in f32, f16 or bf16, which are quantized while loading (--dtype q4)".into();
-            return Err(ConfigError::Unsupported { field: "quantization_config", got, supported });
-        }
         let config = match model_type {
             "llama" | "mistral" | "phi3" | "qwen2" | "qwen3" | "smollm3" => llama::config(json, model_type)?,
             "gemma" | "gemma2" | "gemma3" | "gemma3_text" => gemma::config(json, model_type)?,

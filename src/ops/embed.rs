@@ -1,4 +1,4 @@
-use super::{Result, expect, weight_flag};
+use super::{Result, block_constants, expect, weight_flag};
 use crate::graph::{Graph, Operand};
 use crate::shaders::{self, EmbedParams};
 use crate::step::Step;
@@ -36,15 +36,17 @@ fn dispatch(
     offset: u32,
     step: &Step,
 ) -> Result<()> {
-    let kernel = shaders::EMBED.variant(&[weight_flag(table.storage)]);
-    let constants = [("POSITIONS", f64::from(u8::from(positions)))];
     for part in &table.parts {
+        expect("embed.table", part.order.is_none(), || "rows without an order".into(), &[table.rows, table.dim])?;
+        let kernel = shaders::EMBED.variant(&[weight_flag(part.storage)]);
+        let mut constants = vec![("POSITIONS", f64::from(u8::from(positions)))];
+        constants.extend(block_constants(part.storage));
         let params = EmbedParams {
             dim4: y.dim4(),
             first: part.first,
             count: part.rows,
-            stride4: table.storage.stride4(table.dim),
-            scale_stride: table.storage.scale_stride(table.dim),
+            stride4: part.storage.stride4(table.dim),
+            scale_stride: part.storage.scale_stride(table.dim),
             scale,
             offset,
         };

@@ -1,4 +1,4 @@
-use super::{Result, Rows, expect, flag, weight_flag};
+use super::{Result, Rows, block_constants, expect, flag, weight_flag};
 use crate::device::Buffer;
 use crate::graph::{Graph, Operand};
 use crate::shaders::{self, MatmulParams};
@@ -44,35 +44,45 @@ pub fn matmul(
     }
     let few = x.rows <= FEW;
     let subgroups = if g.device().capabilities().subgroups { "sg_on" } else { "sg_off" };
-    let (x_flag, y_flag, w_flag) = (flag('x', x.elem), flag('y', y.elem), weight_flag(w.storage));
-    let kernel = if few {
-        shaders::MATMUL_FEW.variant(&[x_flag, y_flag, w_flag, subgroups])
-    } else {
-        shaders::MATMUL_MANY.variant(&[x_flag, y_flag, w_flag])
-    };
+    let (x_flag, y_flag) = (flag('x', x.elem), flag('y', y.elem));
     let per_group = x.rows.min(4);
-    let mut constants = vec![
-        ("BIAS", f64::from(u8::from(bias.is_some()))),
-        ("ACCUMULATE", f64::from(u8::from(matches!(out, Out::AddTo(_))))),
-    ];
-    if few {
-        constants.push(("ROWS", f64::from(per_group)));
-        constants.push(("ONE_ROW", f64::from(u8::from(rows == Rows::Last))));
-    }
     for part in &w.parts {
+        let w_flag = weight_flag(part.storage);
+        let kernel = if few {
+            shaders::MATMUL_FEW.variant(&[x_flag, y_flag, w_flag, subgroups])
+        } else {
+            shaders::MATMUL_MANY.variant(&[x_flag, y_flag, w_flag])
+        };
+        let mut constants = vec![
+            ("BIAS", f64::from(u8::from(bias.is_some()))),
+            ("ACCUMULATE", f64::from(u8::from(matches!(out, Out::AddTo(_))))),
+        ];
+        if few {
+            constants.push(("ROWS", f64::from(per_group)));
+            constants.push(("ONE_ROW", f64::from(u8::from(rows == Rows::Last))));
+        }
+        constants.extend(block_constants(part.storage));
+        if part.order.is_some() {
+            constants.push(("ORDER", 1.0));
+        }
+        let len = part.row_len(w.dim);
         let params = MatmulParams {
-            k4: x.dim4(),
+            k4: vec4s(len),
+            x_stride4: x.dim4(),
             n: part.rows,
             first: part.first,
-            w_stride4: w.storage.stride4(w.dim),
-            scale_stride: w.storage.scale_stride(w.dim),
+            w_stride4: part.storage.stride4(len),
+            scale_stride: part.storage.scale_stride(len),
             y_stride4: y.dim4(),
         };
-        // without a bias its binding shows the step state, unread
+        // what there is none of is shown as the step state, unread
         let bias = bias.unwrap_or(&step.state);
         let mut operands: Vec<Operand<'_>> =
             vec![(&step.state).into(), x.into(), bias.into(), (&y).into(), (&part.data).into()];
-        operands.extend(part.scales.as_ref().map(Operand::from));
+        if let Some(scales) = &part.scales {
+            let order = part.order.as_ref().map_or(&step.state, |order| &order.inputs);
+            operands.extend([Operand::from(scales), order.into()]);
+        }
         let groups = if few {
             u64::from(part.rows / 4) * u64::from(x.rows.div_ceil(per_group))
         } else {

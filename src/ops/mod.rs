@@ -80,8 +80,16 @@ fn weight_flag(storage: Storage) -> &'static str {
     match storage {
         Storage::F32 => "w_f32",
         Storage::F16 => "w_f16",
-        Storage::Q4 => "w_q4",
+        Storage::Blocks(_) => "w_blocks",
     }
+}
+
+/// What kernels are told of weights in few bits.
+fn block_constants(storage: Storage) -> Vec<(&'static str, f64)> {
+    let Storage::Blocks(blocks) = storage else { return Vec::new() };
+    [("CODES", blocks.codes.number()), ("SCALES", blocks.scales.number()), ("GROUP4", blocks.group / 4)]
+        .map(|(name, number)| (name, f64::from(number)))
+        .to_vec()
 }
 
 fn expect(op: &'static str, holds: bool, expected: impl FnOnce() -> String, got: &[u32]) -> Result<(), OpError> {

@@ -1,4 +1,4 @@
-//! Rows of a checkpoint's tensor to rows of a weight as kernels read it: f32, f16 or q4.
+//! Rows of a checkpoint's tensor to rows of a weight as kernels read it: f32 or f16; few bits are `quant::encode`'s.
 
 use half::{bf16, f16};
 
@@ -65,64 +65,4 @@ pub fn from_bf16(bytes: &[u8]) -> Vec<f32> {
 #[must_use]
 pub fn to_f16(values: &[f32]) -> Vec<u16> {
     values.iter().map(|&v| f16::from_f32(v).to_bits()).collect()
-}
-
-/// Weights in a block.
-pub const Q4_BLOCK: usize = 32;
-
-/// A weight in q4: symmetric blocks of 32 along a row, `value = scale * (nibble - 8)`, as ggml's Q4_0 quantizes them.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Q4 {
-    /// Four to a block, nibble i of word j being weight 8 j + i.
-    pub words: Vec<u32>,
-    /// f16 scales, two blocks to a word; each row begins a new word.
-    pub scales: Vec<u32>,
-}
-
-/// Quantizes `weight`, `[rows, dim]`; a last short block of a row is filled with zeros.
-#[must_use]
-pub fn to_q4(weight: &[f32], dim: usize) -> Q4 {
-    let mut q4 = Q4 { words: Vec::new(), scales: Vec::new() };
-    for row in weight.chunks_exact(dim) {
-        for pair in row.chunks(2 * Q4_BLOCK) {
-            let mut word = 0;
-            for (i, block) in pair.chunks(Q4_BLOCK).enumerate() {
-                let (scale, words) = quantize(block);
-                word |= u32::from(scale.to_bits()) << (16 * i);
-                q4.words.extend(words);
-            }
-            q4.scales.push(word);
-        }
-    }
-    q4
-}
-
-/// The scale that takes the block's largest magnitude (of equals a negative one) to -8 or 8, and the nibbles.
-fn quantize(block: &[f32]) -> (f16, [u32; 4]) {
-    // a magnitude with its sign below it
-    let extreme = block.iter().map(|v| v.to_bits().rotate_left(1)).max().unwrap_or(0);
-    let extreme = f32::from_bits(extreme.rotate_right(1));
-    let scale = f16::from_f32(extreme * -0.125);
-    let inverse = if scale == f16::ZERO { 0.0 } else { 1.0 / scale.to_f32() };
-    let mut words = [0; 4];
-    for i in 0..Q4_BLOCK {
-        let v = block.get(i).copied().unwrap_or(0.0);
-        let nibble = (v * inverse + 8.5).floor().clamp(0.0, 15.0) as u32;
-        words[i / 8] |= nibble << (i % 8 * 4);
-    }
-    (scale, words)
-}
-
-/// The values that `q4` stands for: `[rows, dim]`.
-#[must_use]
-pub fn from_q4(q4: &Q4, rows: usize, dim: usize) -> Vec<f32> {
-    let blocks = dim.div_ceil(Q4_BLOCK);
-    let value = |r: usize, c: usize| {
-        let block = c / Q4_BLOCK;
-        let pair = q4.scales[r * blocks.div_ceil(2) + block / 2];
-        let scale = f16::from_bits((pair >> (16 * (block % 2))) as u16).to_f32();
-        let nibble = q4.words[(r * blocks + block) * 4 + c % Q4_BLOCK / 8] >> (c % 8 * 4) & 15;
-        (nibble as f32 - 8.0) * scale
-    };
-    (0..rows).flat_map(|r| (0..dim).map(move |c| (r, c))).map(|(r, c)| value(r, c)).collect()
 }

@@ -114,7 +114,9 @@ fn name(error: &Error) -> &'static str {
             "UnsupportedModelError"
         }
         Error::Config(ConfigError::Missing { .. }) => "ModelNotFoundError",
-        Error::Config(_) | Error::Checkpoint(_) | Error::Weights(_) | Error::Tokenizer(_) => "CheckpointError",
+        Error::Config(_) | Error::Checkpoint(_) | Error::Weights(_) | Error::Quant(_) | Error::Tokenizer(_) => {
+            "CheckpointError"
+        }
         Error::Chat(_) => "ChatTemplateError",
         Error::Device(error) => match error {
             DeviceError::NoAdapter { .. } | DeviceError::AdapterNotFound { .. } | DeviceError::Open { .. } => {

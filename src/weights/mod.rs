@@ -6,16 +6,22 @@
 //! the chunks, whatever the model's size.
 
 mod packed;
+mod request;
 mod upload;
+
+use std::collections::HashSet;
+use std::rc::Rc;
 
 use crate::checkpoint::{Checkpoint, TensorInfo};
 use crate::device::{Buffer, Category, Device, Memory, Plan};
-use crate::error::{Error, WeightsError};
+use crate::error::{Error, QuantError, WeightsError};
+use crate::quant::{BLOCK, GroupOrder, Lookup, NO_COLUMN, Quantization, Reading, ScaleLayout, Side};
 use crate::source::{Source, Stream};
-use crate::tensor::{Part, Storage, Weight, vec4s};
+use crate::tensor::{NO_INPUT, Order, Part, Storage, Weight, vec4s};
 pub use packed::Image;
+use request::{Elements, Request, RowMap, Target, What, source_flag};
 pub use upload::upload_bytes;
-use upload::{CHUNK, Request, Uploader, source_flag};
+use upload::{CHUNK, Uploader};
 
 /// A tensor of the checkpoint as rows of a weight.
 #[derive(Clone, Copy, Debug)]
@@ -53,6 +59,81 @@ impl<'n> Rows<'n> {
     const fn padded(&self) -> u32 {
         self.rows / self.group * (vec4s(self.group) * 4)
     }
+
+    /// Where they go, the first to row `base`.
+    const fn map(&self, base: u32) -> RowMap {
+        RowMap { rows: self.rows, group: self.group, padded: vec4s(self.group) * 4, base }
+    }
+}
+
+/// Columns of a matrix: groups of them, each padded.
+#[derive(Clone, Copy, Debug)]
+struct Columns {
+    count: u32,
+    group: u32,
+    padded: u32,
+}
+
+impl Columns {
+    /// Where column `c` is once groups are padded.
+    const fn padded_column(self, c: u32) -> u32 {
+        c / self.group * self.padded + c % self.group
+    }
+
+    /// How many that are: padding at the end of a row does not count.
+    const fn padded_count(self) -> u32 {
+        if self.group == self.count { self.count } else { self.count / self.group * self.padded }
+    }
+}
+
+/// Rows of a weight that are stored in one way, and where they come from.
+#[derive(Debug)]
+struct Run<'a> {
+    /// Of the first tensor.
+    name: String,
+    storage: Storage,
+    /// Elements of a stored row.
+    len: u32,
+    /// Whether they are in an order of their own.
+    has_order: bool,
+    /// For each its input; empty where the checkpoint has that.
+    inputs: Vec<u32>,
+    /// First row, and how many.
+    first: u32,
+    rows: u32,
+    /// Whether all tensors were found.
+    is_whole: bool,
+    requests: Vec<(&'a TensorInfo, RowMap, What)>,
+}
+
+impl<'a> Run<'a> {
+    fn new(name: String, storage: Storage, len: u32, first: u32) -> Self {
+        Self {
+            name,
+            storage,
+            len,
+            has_order: false,
+            inputs: Vec::new(),
+            first,
+            rows: 0,
+            is_whole: true,
+            requests: Vec::new(),
+        }
+    }
+
+    /// Whether `next` can be stored with it.
+    fn goes_on_with(&self, next: &Self) -> bool {
+        // an order in the checkpoint is not known yet
+        let same_order = self.inputs == next.inputs && self.has_order == next.has_order;
+        let known = !self.has_order || !self.inputs.is_empty();
+        self.storage == next.storage && self.len == next.len && same_order && known
+    }
+
+    fn append(&mut self, next: Self) {
+        self.rows += next.rows;
+        self.is_whole &= next.is_whole;
+        self.requests.extend(next.requests);
+    }
 }
 
 /// So many times in a row the GPU must have been found waiting for bytes, to be held for idle.
@@ -78,7 +159,11 @@ pub struct Progress<'a> {
 pub struct Weights<'a> {
     memory: Memory<'a>,
     checkpoint: &'a Checkpoint,
+    quantization: Quantization,
+    side: Option<&'a Side>,
     scope: String,
+    /// tensors that were read before, or that say nothing
+    known: HashSet<String>,
     /// by tensor, in the order of `checkpoint.in_byte_order()`
     requests: Vec<(&'a TensorInfo, Request)>,
     /// bytes of memory asked for
@@ -107,7 +192,10 @@ impl<'a> Weights<'a> {
         Self {
             memory,
             checkpoint,
+            quantization: Quantization::None,
+            side: None,
             scope: String::new(),
+            known: HashSet::new(),
             requests: Vec::new(),
             bytes: 0,
             made: Vec::new(),
@@ -115,6 +203,12 @@ impl<'a> Weights<'a> {
             misshaped: Vec::new(),
             dtypes: Vec::new(),
         }
+    }
+
+    /// Of a checkpoint that is quantized so. `side`: the tensors that are read before; `None` where a model is only planned.
+    #[must_use]
+    pub fn quantized_by(self, quantization: &Quantization, side: Option<&'a Side>) -> Self {
+        Self { quantization: quantization.clone(), side, ..self }
     }
 
     /// Runs `load` with `name.` before every name; with nothing before them where `name` is empty.
@@ -142,10 +236,11 @@ impl<'a> Weights<'a> {
 
     /// A matrix `[sum of rows, dim]` of the tensors `NAME.weight`, `[rows, dim]` each, stacked on one another. Columns belong
     /// together in groups of `column_group` (the heads of an attention's output, or `dim`), each of which is padded to a
-    /// multiple of 4.
+    /// multiple of 4. Tensors that another tool quantized stay in the bits that it gave them; others become `storage`.
     ///
     /// # Errors
-    /// As [`Device::buffer`]; wrong names and shapes are told by [`Weights::stream`], all at once.
+    /// As [`Device::buffer`]; what is wrong with quantized tensors; other wrong names and shapes are told by [`Weights::stream`], all
+    /// at once.
     pub fn matrix(
         &mut self,
         rows: &[Rows<'_>],
@@ -153,34 +248,47 @@ impl<'a> Weights<'a> {
         column_group: u32,
         storage: Storage,
     ) -> Result<Weight, Error> {
-        let column_padded = vec4s(column_group) * 4;
-        let to_dim = if column_group == dim { dim } else { dim / column_group * column_padded };
-        let padded = rows.iter().map(Rows::padded).sum();
-        if let Some(packed) = self.packed(&rows[0], "weight", padded, to_dim, storage) {
-            return packed.map(|to| plain(rows, to));
-        }
-        let shape = |r: &Rows<'_>| if r.transposed { [dim, r.rows] } else { [r.rows, dim] };
-        let found: Vec<_> = rows.iter().map(|r| self.find(r.name, "weight", &shape(r))).collect();
-        let to = self.allocate(rows[0].name, "weight", found.contains(&None), padded, to_dim, storage)?;
-        let to = plain(rows, to);
+        let columns = Columns { count: dim, group: column_group, padded: vec4s(column_group) * 4 };
+        let mut runs: Vec<Run<'a>> = Vec::new();
+        let mut rest = rows;
         let mut base = 0;
-        for (block, info) in rows.iter().zip(found) {
-            let request = Request {
-                rows: block.rows,
-                columns: dim,
-                row_group: block.group,
-                row_padded: vec4s(block.group) * 4,
-                column_group,
-                column_padded,
-                base,
-                transposed: block.transposed,
-                copied: None,
-                to: to.clone(),
+        while let [block, ..] = rest {
+            let run = match self.packed(block, "weight", columns.padded_count(), base) {
+                Some(run) => run,
+                None => match self.quantized(block, columns, base)? {
+                    Some(run) => run,
+                    None => self.plain(block, columns, storage, base),
+                },
             };
-            self.requests.extend(info.map(|info| (info, request)));
-            base += block.padded();
+            base += run.rows;
+            let mut covered = run.rows;
+            while let [block, later @ ..] = rest
+                && covered >= block.padded()
+            {
+                covered -= block.padded();
+                rest = later;
+            }
+            if covered > 0 {
+                // packed with other tensors than it should be
+                self.misshaped.push((run.name.clone(), vec![u64::from(run.rows - covered)], vec![u64::from(run.rows)]));
+                rest = &[];
+            }
+            match runs.last_mut() {
+                Some(last) if last.goes_on_with(&run) => last.append(run),
+                _ => runs.push(run),
+            }
         }
-        Ok(to)
+        let mut weight = Weight { rows: base, dim: columns.padded_count(), parts: Vec::new() };
+        for run in runs {
+            weight.parts.extend(self.place(run)?.iter().cloned());
+        }
+        // without what pads rows at the end, where there is no group of them: a table has so many entries, a matrix so many outputs
+        if let [only] = rows
+            && only.group == only.rows
+        {
+            weight.rows = only.rows;
+        }
+        Ok(weight)
     }
 
     /// A vector in f32: the tensors `NAME.suffix`, `[rows]` each, one after another, all with groups of one width, padded as
@@ -191,30 +299,95 @@ impl<'a> Weights<'a> {
     pub fn vector(&mut self, rows: &[Rows<'_>], suffix: &str) -> Result<Buffer, Error> {
         let group = rows[0].group;
         debug_assert!(rows.iter().all(|r| r.group == group));
-        let groups = rows.iter().map(|r| r.rows / group).sum();
-        if let Some(packed) = self.packed(&rows[0], suffix, groups, group, Storage::F32) {
-            return packed.map(|to| to.parts[0].data.clone());
+        if let Some(packed) = self.packed(&rows[0], suffix, group, 0) {
+            return Ok(self.place(packed)?[0].data.clone());
         }
-        let found: Vec<_> = rows.iter().map(|r| self.find(r.name, suffix, &[r.rows])).collect();
-        let to = self.allocate(rows[0].name, suffix, found.contains(&None), groups, group, Storage::F32)?;
-        let mut base = 0;
-        for (block, info) in rows.iter().zip(found) {
-            let request = Request {
-                rows: block.rows / group,
-                columns: group,
-                row_group: 1,
-                row_padded: 1,
-                column_group: group,
-                column_padded: vec4s(group) * 4,
-                base,
-                transposed: false,
-                copied: None,
-                to: to.clone(),
+        let elements =
+            Elements { columns: group, column_group: group, column_padded: vec4s(group) * 4, transposed: false };
+        let mut run = Run::new(format!("{}{}.{suffix}", self.scope, rows[0].name), Storage::F32, group, 0);
+        for block in rows {
+            let count = block.rows / group;
+            let map = RowMap { rows: count, group: 1, padded: 1, base: run.rows };
+            match self.find(block.name, suffix, &[block.rows]) {
+                Some(info) => run.requests.push((info, map, What::Elements(elements))),
+                None => run.is_whole = false,
+            }
+            run.rows += count;
+        }
+        Ok(self.place(run)?[0].data.clone())
+    }
+
+    /// The rows of a tensor that is not quantized.
+    fn plain(&mut self, block: &Rows<'_>, columns: Columns, storage: Storage, base: u32) -> Run<'a> {
+        let shape = if block.transposed { [columns.count, block.rows] } else { [block.rows, columns.count] };
+        let found = self.find(block.name, "weight", &shape);
+        let name = format!("{}{}.weight", self.scope, block.name);
+        let mut run = Run::new(name, storage, columns.padded_count(), base);
+        run.rows = block.padded();
+        run.is_whole = found.is_some();
+        let elements = Elements {
+            columns: columns.count,
+            column_group: columns.group,
+            column_padded: columns.padded,
+            transposed: block.transposed,
+        };
+        run.requests.extend(found.map(|info| (info, block.map(base), What::Elements(elements))));
+        run
+    }
+
+    /// The rows of a layer that another tool quantized.
+    fn quantized(&mut self, block: &Rows<'_>, columns: Columns, base: u32) -> Result<Option<Run<'a>>, Error> {
+        let name = format!("{}{}", self.scope, block.name);
+        let (checkpoint, side) = (self.checkpoint, self.side);
+        let at = Lookup { checkpoint, side, name: &name, rows: block.rows, dim: columns.count };
+        let Some(layer) = self.quantization.find(&at)? else { return Ok(None) };
+        self.known.extend(layer.known.iter().map(|info| info.name.clone()));
+        let mut run = Run::new(name + ".weight", Storage::Blocks(layer.blocks), columns.count, base);
+        run.rows = block.padded();
+        if layer.order.is_some() || columns.group != columns.padded {
+            let input = |c: u32| if c == NO_COLUMN { NO_INPUT } else { columns.padded_column(c) };
+            let mut inputs: Vec<u32> = match &layer.order {
+                Some(order) => order.columns.iter().map(|&c| input(c)).collect(),
+                None => (0..columns.count).map(input).collect(),
             };
-            self.requests.extend(info.map(|info| (info, request)));
-            base += block.rows / group;
+            inputs.resize(inputs.len().next_multiple_of(BLOCK as usize), NO_INPUT);
+            run.len = inputs.len() as u32;
+            run.has_order = true;
+            run.inputs = inputs;
         }
-        Ok(to.parts[0].data.clone())
+        let memory = self.memory;
+        let buffer = |words: &[u32]| memory.storage_with("how codes are read", Category::Staging, words);
+        let order = match &layer.order {
+            Some(order) => {
+                let mut columns = order.columns.clone();
+                columns.resize(run.len as usize, NO_COLUMN);
+                Some(buffer(&columns)?)
+            }
+            None => None,
+        };
+        let in_order = |order: &GroupOrder| order.groups.iter().zip(0..).all(|(&g, i)| g == i);
+        let numbers = match &layer.order {
+            Some(order) if !in_order(order) => Some(buffer(&order.groups)?),
+            _ => None,
+        };
+        for (info, reading) in layer.tensors {
+            let what = match reading {
+                Reading::Codes(layout) => What::Codes { layout, columns: columns.count, order: order.clone() },
+                Reading::Scales(ScaleLayout { index, factor, nested }) => {
+                    let side = match &nested {
+                        Some(nested) => {
+                            Some(buffer(bytemuck::cast_slice(&[&nested.map[..], &nested.absmax[..]].concat()))?)
+                        }
+                        None => numbers.clone(),
+                    };
+                    What::Scales { index, factor, nested: nested.map(|n| (n.block, n.offset)), side }
+                }
+                Reading::Zeros(layout) => What::Zeros { layout, side: numbers.clone() },
+                Reading::GroupIndex(group) => What::GroupIndex(group),
+            };
+            run.requests.push((info, block.map(base), what));
+        }
+        Ok(Some(run))
     }
 
     /// The tensor `NAME.suffix`, if it is there as it should be; else what is wrong with it is noted.
@@ -236,46 +409,50 @@ impl<'a> Weights<'a> {
         Some(info)
     }
 
-    /// Zeroed memory for `[rows, dim]`, in as many parts as bindings need. Where a tensor was not found, next to none: a
-    /// config may claim any size, a file only what it holds, and `stream` is going to fail.
-    fn allocate(
-        &mut self,
-        name: &str,
-        suffix: &str,
-        not_found: bool,
-        rows: u32,
-        dim: u32,
-        storage: Storage,
-    ) -> Result<Weight, Error> {
-        let label = format!("{}{name}", self.scope);
-        if not_found {
-            let data = self.memory.storage(&label, Category::Weights, 0)?;
-            let parts = vec![Part { first: 0, rows: 0, data, scales: None }];
-            return Ok(Weight { rows, dim, storage, parts });
+    /// Memory for a run, zeroed, in as many parts as bindings need, and the requests that fill it. Where a tensor was not found,
+    /// next to none: a config may claim any size, a file only what it holds, and `stream` is going to fail.
+    fn place(&mut self, run: Run<'a>) -> Result<Rc<[Part]>, Error> {
+        let Run { name, storage, len, has_order, mut inputs, first: begin, rows, is_whole, requests } = run;
+        let label = name.rsplit_once('.').map_or(name.as_str(), |(label, _)| label);
+        if !is_whole {
+            let data = self.memory.storage(label, Category::Weights, 0)?;
+            return Ok(Rc::new([Part { first: begin, rows: 0, storage, data, scales: None, order: None }]));
         }
-        let row_bytes = storage.row_bytes(dim);
+        let row_bytes = storage.row_bytes(len);
+        let scale_bytes = u64::from(storage.scale_stride(len)) * 4;
         let limit = self.memory.max_binding();
         // parts begin at whole tiles of the kernels
-        let per_part = u32::try_from(limit / row_bytes).unwrap_or(u32::MAX) / 64 * 64;
+        let per_part = u32::try_from(limit / row_bytes.max(scale_bytes)).unwrap_or(u32::MAX) / 64 * 64;
         if per_part == 0 {
-            return Err(WeightsError::RowTooLong { tensor: label, bytes: row_bytes, limit: limit / 64 }.into());
+            return Err(
+                WeightsError::RowTooLong { tensor: label.to_owned(), bytes: row_bytes, limit: limit / 64 }.into()
+            );
         }
-        let new = |bytes| self.memory.storage(&label, Category::Weights, bytes);
+        let order = if has_order {
+            inputs.resize(len as usize, NO_INPUT);
+            let inputs = self.memory.storage_with(label, Category::Weights, &inputs)?;
+            self.bytes += inputs.size();
+            Some(Order { len, inputs })
+        } else {
+            None
+        };
+        let new = |bytes| self.memory.storage(label, Category::Weights, bytes);
         let mut parts = Vec::new();
-        let (mut first, mut bytes) = (0, 0);
+        let mut first = 0;
         while first < rows {
             let count = per_part.min(rows - first);
-            let scale_bytes = u64::from(storage.scale_stride(dim)) * 4 * u64::from(count);
             let data = new(row_bytes * u64::from(count))?;
-            let scales = if scale_bytes > 0 { Some(new(scale_bytes)?) } else { None };
-            bytes += data.size() + scales.as_ref().map_or(0, Buffer::size);
-            parts.push(Part { first, rows: count, data, scales });
+            let scales = if scale_bytes > 0 { Some(new(scale_bytes * u64::from(count))?) } else { None };
+            self.bytes += data.size() + scales.as_ref().map_or(0, Buffer::size);
+            parts.push(Part { first: begin + first, rows: count, storage, data, scales, order: order.clone() });
             first += count;
         }
-        self.bytes += bytes;
-        let to = Weight { rows, dim, storage, parts };
-        self.made.push((format!("{label}.{suffix}"), to.clone()));
-        Ok(to)
+        let parts: Rc<[Part]> = parts.into();
+        self.made.push((name.clone(), Weight { rows, dim: len, parts: parts.to_vec() }));
+        let to = Target { storage, len, parts: Rc::clone(&parts) };
+        self.requests
+            .extend(requests.into_iter().map(|(info, rows, what)| (info, Request { rows, to: to.clone(), what })));
+        Ok(parts)
     }
 
     /// All that was asked for, by name: what an [`Image`] is made of.
@@ -305,8 +482,9 @@ impl<'a> Weights<'a> {
     /// Tensors of the checkpoint that nobody asked for: of no use here, and worth a word.
     #[must_use]
     pub fn extra(&self) -> Vec<String> {
-        let asked: std::collections::HashSet<_> = self.requests.iter().map(|(info, _)| info.name.as_str()).collect();
-        self.checkpoint.names().filter(|name| !asked.contains(name)).map(str::to_owned).collect()
+        let asked: HashSet<_> = self.requests.iter().map(|(info, _)| info.name.as_str()).collect();
+        let used = |name: &&str| asked.contains(name) || self.known.contains(*name);
+        self.checkpoint.names().filter(|name| !used(name)).map(str::to_owned).collect()
     }
 
     /// Whether the checkpoint has all that was asked for, in shapes and types as it should be.
@@ -344,12 +522,12 @@ impl<'a> Weights<'a> {
         // One stream per file, from the first tensor that is wanted to the last: from an address, one long answer.
         let mut stream: Option<(usize, u64, Stream<'_>)> = None;
         for (number, (info, request)) in self.requests.iter().enumerate() {
-            let line_bytes = u64::from(request.line()) * (info.dtype.size_bits() / 8);
-            let together = request.together().min(request.lines());
-            let needed = line_bytes * u64::from(together);
+            let lines = request.lines(info);
+            let together = request.together().min(lines);
+            let needed = request.line_bytes(info, together);
             if needed > CHUNK {
                 let (tensor, limit) = (info.name.clone(), CHUNK / u64::from(together));
-                return Err(WeightsError::RowTooLong { tensor, bytes: line_bytes, limit }.into());
+                return Err(WeightsError::RowTooLong { tensor, bytes: needed / u64::from(together), limit }.into());
             }
             // a tensor that is wanted twice is read twice
             let mut open = match stream.take() {
@@ -368,25 +546,29 @@ impl<'a> Weights<'a> {
             let mut first = 0;
             let file = self.checkpoint.files()[info.file].as_str();
             let file_size = source.size(file).await?.unwrap_or(0);
-            while first < request.lines() {
-                let room = uploader.room(needed.min(line_bytes * u64::from(request.lines() - first))).await?;
-                let fits = (room / line_bytes) as u32;
-                let rest = request.lines() - first;
-                let count = if fits >= rest { rest } else { fits / together * together };
-                let size = u64::from(count) * line_bytes;
+            while first < lines {
+                let rest = lines - first;
+                let room = uploader.room(needed.min(request.line_bytes(info, rest))).await?;
+                let fits = (room / needed.max(1)) as u32 * together;
+                let count = if request.line_bytes(info, rest) <= room { rest } else { fits };
+                let size = request.line_bytes(info, count);
                 waited = if uploader.is_idle() { waited + 1 } else { 0 };
                 if waited == WAITS {
                     idle()?;
                 }
                 let bytes =
                     open.1.next(size as usize).await.expect("the stream goes to the end of its file's last tensor")?;
-                uploader.push(bytes, info.dtype, request, number as u32, first..first + count)?;
+                if let What::GroupIndex(group) = request.what {
+                    check_groups(info, bytes, first, group)?;
+                } else {
+                    uploader.push(bytes, info.dtype, request, number as u32, first..first + count)?;
+                }
                 first += count;
                 loaded += size;
-                let position = info.range.start + u64::from(first) * line_bytes;
+                let position = info.range.start + request.line_bytes(info, first);
                 progress(Progress { file, position, size: file_size, loaded, total });
             }
-            stream = Some((info.file, info.range.start + u64::from(request.lines()) * line_bytes, open.1));
+            stream = Some((info.file, info.range.start + request.line_bytes(info, lines), open.1));
         }
         // Where a digest is known, the verdict on the last file.
         if let Some((.., open)) = stream {
@@ -406,12 +588,14 @@ impl<'a> Weights<'a> {
     }
 }
 
-/// Without what pads rows at the end, where there is no group of them: a table has so many entries, a matrix so many outputs.
-fn plain(rows: &[Rows<'_>], mut to: Weight) -> Weight {
-    if let [only] = rows
-        && only.group == only.rows
-    {
-        to.rows = only.rows;
+/// Columns from `first` on must be in groups of `group` neighbours.
+fn check_groups(info: &TensorInfo, bytes: &[u8], first: u32, group: u32) -> Result<(), QuantError> {
+    for (column, b) in (first..).zip(bytes.chunks_exact(4)) {
+        let got = i32::from_le_bytes([b[0], b[1], b[2], b[3]]);
+        let expected = column / group;
+        if i64::from(got) != i64::from(expected) {
+            return Err(QuantError::Unordered { tensor: info.name.clone(), column: column as usize, got, expected });
+        }
     }
-    to
+    Ok(())
 }

@@ -1,63 +1,63 @@
 //! Weights as they lie on the GPU, as a safetensors file: what was converted once need not be again, and takes fewer bytes.
 //!
 //! Each weight is a tensor `[rows, words of a row]` of U32 by the name that it (of several that were stacked, the first) has in the
-//! checkpoint; q4's scales are another, `NAME.scales`. No float checkpoint has such tensors, so that a reader knows them by their
-//! type. The bytes do not depend on the adapter: a weight that is split into parts for one is written as a whole.
+//! checkpoint, and the file's metadata has how it is stored by that name; scales are another tensor, `NAME.scales`, and an order of a row's
+//! elements `NAME.order`. No float checkpoint has such tensors, so that a reader knows them by their type. The bytes do not depend
+//! on the adapter: a weight that is split into parts for one is written as a whole.
 
-use super::upload::{Copied, Request};
-use super::{Rows, Weights};
+use super::request::{Copied, RowMap, What};
+use super::{Rows, Run, Weights};
 use crate::checkpoint::Dtype;
 use crate::device::{Buffer, Device};
-use crate::error::{DeviceError, Error};
+use crate::error::DeviceError;
+use crate::quant::BLOCK;
 use crate::tensor::{Storage, Weight};
 
 /// Bytes that [`Image::next`] gives at once.
 const PIECE: u64 = 4 << 20;
 /// What the tensor of a weight's scales is called, behind the weight's own name.
 const SCALES: &str = ".scales";
+/// And that of its order.
+const ORDER: &str = ".order";
 
-impl Weights<'_> {
-    /// The weight `[rows, dim]` as [`Image`] writes it, if the checkpoint has it so.
-    pub(super) fn packed(
-        &mut self,
-        block: &Rows<'_>,
-        suffix: &str,
-        rows: u32,
-        dim: u32,
-        storage: Storage,
-    ) -> Option<Result<Weight, Error>> {
+impl<'a> Weights<'a> {
+    /// The weight of rows of `dim` that begins with `block`, at row `base`, as [`Image`] writes it, if the checkpoint has it so.
+    pub(super) fn packed(&mut self, block: &Rows<'_>, suffix: &str, dim: u32, base: u32) -> Option<Run<'a>> {
         let name = format!("{}{}.{suffix}", self.scope, block.name);
-        let is_packed = |info: &&crate::checkpoint::TensorInfo| info.dtype == Dtype::U32;
-        let data = self.checkpoint.get(&name).filter(is_packed)?;
-        let (words, scale_words) = ((storage.row_bytes(dim) / 4) as u32, storage.scale_stride(dim));
-        let mut wanted = vec![(name.clone(), Copied::Data, words, Some(data))];
+        let checkpoint = self.checkpoint;
+        let get = |name: &str| checkpoint.get(name).filter(|info| info.dtype == Dtype::U32);
+        let data = get(&name)?;
+        let storage = checkpoint.metadata(&name).and_then(Storage::from_name)?;
+        let order = get(&(name.clone() + ORDER));
+        let len = order.map_or(dim, |order| u32::try_from(order.shape.iter().product::<u64>()).unwrap_or(0));
+        let mut run = Run::new(name.clone(), storage, len, base);
+        run.rows = data.shape.first().and_then(|&rows| u32::try_from(rows).ok()).unwrap_or(0);
+        run.has_order = order.is_some();
+        let (words, scale_words) = ((storage.row_bytes(len) / 4) as u32, storage.scale_stride(len));
+        let mut wanted = vec![(data, What::Words(words, Copied::Data), [run.rows, words])];
         if scale_words > 0 {
-            let name = name.clone() + SCALES;
-            let scales = self.checkpoint.get(&name).filter(is_packed);
-            wanted.push((name, Copied::Scales, scale_words, scales));
-        }
-        let mut found = Vec::new();
-        for (name, what, words, info) in wanted {
-            let Some(info) = info else {
-                self.missing.push(name);
-                continue;
-            };
-            let expected = vec![u64::from(rows), u64::from(words)];
-            if info.shape == expected {
-                found.push((info, what, words));
-            } else {
-                self.misshaped.push((name, expected, info.shape.clone()));
+            let scales = name.clone() + SCALES;
+            match get(&scales) {
+                Some(info) => wanted.push((info, What::Words(scale_words, Copied::Scales), [run.rows, scale_words])),
+                None => {
+                    self.missing.push(scales);
+                    run.is_whole = false;
+                }
             }
         }
-        let whole = self.missing.is_empty() && self.misshaped.is_empty();
-        let to = match self.allocate(block.name, suffix, !whole, rows, dim, storage) {
-            Ok(to) => to,
-            Err(error) => return Some(Err(error)),
-        };
-        for (info, what, words) in found {
-            self.requests.push((info, Request::copy(rows, words, what, to.clone())));
+        if let Some(order) = order {
+            wanted.push((order, What::Words(len, Copied::Order), [1, len]));
         }
-        Some(Ok(to))
+        for (info, what, [rows, words]) in wanted {
+            let expected = vec![u64::from(rows), u64::from(words)];
+            if info.shape != expected || (what.is_order() && !len.is_multiple_of(BLOCK)) {
+                self.misshaped.push((info.name.clone(), expected, info.shape.clone()));
+                run.is_whole = false;
+            }
+            let map = RowMap { rows, group: rows, padded: rows, base: if what.is_order() { 0 } else { base } };
+            run.requests.push((info, map, what));
+        }
+        Some(run)
     }
 }
 
@@ -78,26 +78,35 @@ impl<'a> Image<'a> {
     pub fn new(device: &'a Device, weights: &[(String, Weight)]) -> Self {
         let mut tensors = serde_json::Map::new();
         let (mut buffers, mut end) = (Vec::new(), 0_u64);
+        let mut metadata = serde_json::Map::new();
         for (name, weight) in weights {
-            let row = weight.storage.row_bytes(weight.dim);
-            let scales = u64::from(weight.storage.scale_stride(weight.dim)) * 4;
+            let Some(part) = weight.parts.first() else { continue };
+            let row = part.storage.row_bytes(weight.dim);
+            let scales = u64::from(part.storage.scale_stride(weight.dim)) * 4;
             let rows: u64 = weight.parts.iter().map(|part| u64::from(part.rows)).sum();
-            let mut add = |name: String, row: u64, of: &dyn Fn(usize) -> Option<Buffer>| {
+            metadata.insert(name.clone(), part.storage.name().into());
+            let mut add = |name: String, [rows, row]: [u64; 2], buffer: Vec<Option<(Buffer, u64)>>| {
                 let begin = end;
-                for (i, part) in weight.parts.iter().enumerate() {
-                    let bytes = u64::from(part.rows) * row;
-                    buffers.extend(of(i).map(|buffer| (buffer, bytes)));
+                for (buffer, bytes) in buffer.into_iter().flatten() {
                     end += bytes;
+                    buffers.push((buffer, bytes));
                 }
                 let tensor =
                     serde_json::json!({ "dtype": "U32", "shape": [rows, row / 4], "data_offsets": [begin, end] });
                 tensors.insert(name, tensor);
             };
-            add(name.clone(), row, &|i| Some(weight.parts[i].data.clone()));
+            let parts = || weight.parts.iter().map(|part| (part, u64::from(part.rows)));
+            add(name.clone(), [rows, row], parts().map(|(part, n)| Some((part.data.clone(), n * row))).collect());
             if scales > 0 {
-                add(name.clone() + SCALES, scales, &|i| weight.parts[i].scales.clone());
+                let of = parts().map(|(part, n)| Some((part.scales.clone()?, n * scales)));
+                add(name.clone() + SCALES, [rows, scales], of.collect());
+            }
+            if let Some(order) = &part.order {
+                let bytes = u64::from(order.len) * 4;
+                add(name.clone() + ORDER, [1, bytes], vec![Some((order.inputs.clone(), bytes))]);
             }
         }
+        tensors.insert("__metadata__".to_owned(), metadata.into());
         let mut header = serde_json::Value::Object(tensors).to_string().into_bytes();
         header.resize(header.len().next_multiple_of(8), b' ');
         let mut file = (header.len() as u64).to_le_bytes().to_vec();

@@ -6,6 +6,7 @@ mod hostile;
 mod inspect;
 mod large;
 mod packed;
+mod quantized;
 pub mod reference_llama;
 mod references;
 mod stories;

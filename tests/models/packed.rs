@@ -61,19 +61,28 @@ async fn what_was_written_is_read_again() {
     }
 }
 
-/// At another type, or damaged, it is refused.
+/// What is packed stays as it is, whatever dtype is asked for; damaged, it is refused.
 #[cfg_attr(target_arch = "wasm32", wasm_bindgen_test)]
 #[cfg_attr(not(target_arch = "wasm32"), pollster::test)]
-async fn another_type_is_refused() {
+async fn what_is_packed_stays_and_what_is_damaged_is_refused() {
     let Some(source) = shared_source("fixtures/llama_mha").await else { return skipped("no fixtures") };
     let load = LoadOptions { dtype: Dtype::Q4, ..LoadOptions::default() };
     let device = device().await;
     let session = Session::open(&device, &source, &load, |_| ()).await.unwrap();
     let written = image(&session).await;
     let again = with_image(&source, written.clone()).await;
-    let error = Session::open(&device, &again, &packed(Dtype::F16), |_| ()).await.unwrap_err();
-    assert!(matches!(error, Error::Weights(WeightsError::Mismatch { .. })), "{error}");
+    let session = Session::open(&device, &again, &packed(Dtype::F32), |_| ()).await.unwrap();
+    assert!(image(&session).await == written);
     let short = with_image(&source, written[..written.len() - 4].to_vec()).await;
     let error = Session::open(&device, &short, &packed(Dtype::Q4), |_| ()).await.unwrap_err();
     assert!(matches!(error, Error::Checkpoint(_)), "{error}");
+    // other formats than the bytes are of
+    for (from, to) in [("int4-f16-32", "int8-f16-32"), ("int4-f16-32", "int4-f32-32"), ("int4-f16-32", "int4-f16-03")] {
+        let at = written.windows(from.len()).position(|bytes| bytes == from.as_bytes()).unwrap();
+        let mut other = written.clone();
+        other[at..at + to.len()].copy_from_slice(to.as_bytes());
+        let source = with_image(&source, other).await;
+        let error = Session::open(&device, &source, &packed(Dtype::Q4), |_| ()).await.unwrap_err();
+        assert!(matches!(error, Error::Weights(WeightsError::Mismatch { .. })), "{to}: {error}");
+    }
 }

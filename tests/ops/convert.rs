@@ -3,6 +3,7 @@ use wasm_bindgen_test::wasm_bindgen_test;
 
 use half::{bf16, f16};
 use webweft::graph::Operand;
+use webweft::quant;
 use webweft::reference::convert as reference;
 use webweft::reference::convert::Layout;
 use webweft::shaders::{self, ConvertDenseParams, ConvertParams};
@@ -43,9 +44,9 @@ fn words(weight: &[f32], dim: usize, storage: Storage) -> (Vec<u32>, Vec<u32>) {
     match storage {
         Storage::F32 => (pack(weight, dim, Elem::F32), Vec::new()),
         Storage::F16 => (pack(weight, dim, Elem::F16), Vec::new()),
-        Storage::Q4 => {
-            let q4 = reference::to_q4(weight, dim);
-            (q4.words, q4.scales)
+        Storage::Blocks(blocks) => {
+            let encoded = quant::encode(weight, dim, blocks);
+            (encoded.words, encoded.scales)
         }
     }
 }
@@ -110,7 +111,7 @@ fn record_by(bench: &mut Bench, setup: &Setup<'_>, status: [u32; 2], dense: Opti
     let dest = match storage {
         Storage::F32 => "d_f32",
         Storage::F16 => "d_f16",
-        Storage::Q4 => "d_q4",
+        Storage::Blocks(_) => "d_blocks",
     };
     let name = format!(
         "dense {dense:?}, convert {source:?} to {storage:?}, {layout:?}, [{rows}, {dim}], parts {splits:?}, chunks {chunks:?}, \

@@ -17,6 +17,7 @@ mod softcap;
 use half::f16;
 use webweft::device::{Buffer, Category, Device, Readback};
 use webweft::graph::{Arena, Graph, Program};
+use webweft::quant;
 use webweft::reference::convert as reference;
 use webweft::shaders;
 use webweft::step::{BLOCK, Step};
@@ -94,17 +95,17 @@ impl Bench {
                         values.extend(stored(part, elem));
                         (self.buffer(&pack(part, dim, elem)), None)
                     }
-                    Storage::Q4 => {
-                        let q4 = reference::to_q4(part, dim);
-                        values.extend(reference::from_q4(&q4, part.len() / dim, dim));
-                        (self.buffer(&q4.words), Some(self.buffer(&q4.scales)))
+                    Storage::Blocks(blocks) => {
+                        let encoded = quant::encode(part, dim, blocks);
+                        values.extend(quant::decode(&encoded, part.len() / dim, dim, blocks));
+                        (self.buffer(&encoded.words), Some(self.buffer(&encoded.scales)))
                     }
                 };
-                Part { first, rows: end - first, data, scales }
+                Part { first, rows: end - first, storage, data, scales, order: None }
             })
             .collect();
         values.truncate(rows * dim);
-        (Weight { rows: rows as u32, dim: dim as u32, storage, parts }, values)
+        (Weight { rows: rows as u32, dim: dim as u32, parts }, values)
     }
 
     /// Records a program: `record` makes it, its inputs and outputs.

@@ -48,13 +48,9 @@ struct OpenOptions {
 impl OpenOptions {
     /// 4 bits unless something else is asked for: a page has less memory than a desktop.
     fn dtype(&self) -> Result<Dtype, Failed> {
-        match self.dtype.as_deref() {
-            None | Some("q4") => Ok(Dtype::Q4),
-            Some("f16" | "fp16") => Ok(Dtype::F16),
-            Some("f32" | "fp32") => Ok(Dtype::F32),
-            Some("auto") => Ok(Dtype::Auto),
-            Some(other) => Err(invalid("dtype", &format!("{other:?} is none of q4, f16, f32, auto"))),
-        }
+        let Some(name) = self.dtype.as_deref() else { return Ok(Dtype::Q4) };
+        Dtype::from_name(name)
+            .ok_or_else(|| invalid("dtype", &format!("{name:?} is none of q4, q4a, nf4, q8, f16, f32, auto")))
     }
 
     fn device(&self) -> DeviceOptions {

@@ -142,7 +142,7 @@ pub struct Shared {
         value_enum,
         default_value = "auto",
         hide_possible_values = true,
-        value_name = "f32|f16|q4|auto"
+        value_name = "f32|f16|q8|q4a|q4|nf4|auto"
     )]
     pub dtype: DtypeName,
     /// Adapter to use: its index in `devices`, or part of its name [default: the most capable]
@@ -381,8 +381,14 @@ pub enum DtypeName {
     F32,
     /// Everything in f16
     F16,
+    /// Linear layers in 8 bits
+    Q8,
+    /// Linear layers in 4 bits with zero points
+    Q4a,
     /// Linear layers in 4 bits
     Q4,
+    /// Linear layers in 4 bits, quantiles of a normal distribution
+    Nf4,
     /// By the model's size
     Auto,
 }
@@ -392,7 +398,10 @@ impl From<DtypeName> for Dtype {
         match name {
             DtypeName::F32 => Self::F32,
             DtypeName::F16 => Self::F16,
+            DtypeName::Q8 => Self::Q8,
+            DtypeName::Q4a => Self::Q4a,
             DtypeName::Q4 => Self::Q4,
+            DtypeName::Nf4 => Self::Nf4,
             DtypeName::Auto => Self::Auto,
         }
     }

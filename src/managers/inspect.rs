@@ -117,7 +117,7 @@ pub struct TokenizerFacts {
 /// What a model takes on the GPU at one dtype.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct OnGpu {
-    /// `f32`, `f16` or `q4`.
+    /// As [`Dtype::name`].
     pub dtype: &'static str,
     /// Bytes of the weights: what the ledger says once they are loaded.
     pub weights: u64,
@@ -192,7 +192,7 @@ pub async fn inspect_weights(
     }
     if let (Some(ModelConfig::Decoder(config)), Some(checkpoint)) = (&config, &checkpoint) {
         this.auto = choose(Dtype::Auto, config, checkpoint, &quantization).ok().map(|auto| auto.dtype.name());
-        for dtype in [Dtype::F32, Dtype::F16, Dtype::Q4] {
+        for dtype in Dtype::ALL {
             match OnGpu::of(config, (checkpoint, &quantization), dtype, adapter, budget) {
                 Ok((size, parameters)) => {
                     this.on_gpu.push(size);

@@ -5,7 +5,7 @@ use crate::device::Plan;
 use crate::error::Error;
 use crate::models::{Decoder, DecoderConfig};
 use crate::nn::WeightTypes;
-use crate::quant::Quantization;
+use crate::quant::{Blocks, Quantization};
 use crate::tensor::{Elem, Storage};
 use crate::weights::Weights;
 
@@ -16,8 +16,14 @@ pub enum Dtype {
     F32,
     /// Everything in f16; sums are in f32 still.
     F16,
-    /// Linear layers in 4 bits, embedding and output head in f16, norms and biases in f32.
+    /// Linear layers in 4 bits, symmetric ([`Blocks::Q4`]); embedding and output head in f16, norms and biases in f32.
     Q4,
+    /// As q4, with a zero point for each block ([`Blocks::Q4A`]).
+    Q4a,
+    /// As q4, with codes that are quantiles of a normal distribution ([`Blocks::NF4`]).
+    Nf4,
+    /// As q4, with 8 bits ([`Blocks::Q8`]).
+    Q8,
     /// By [`resolve`]'s rule.
     #[default]
     Auto,
@@ -26,7 +32,7 @@ pub enum Dtype {
 /// What a model is loaded and run with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Precision {
-    /// `f32`, `f16` or `q4`: what `auto` became.
+    /// What `auto` became.
     pub dtype: Dtype,
     /// Of the weights.
     pub weights: WeightTypes,
@@ -53,7 +59,8 @@ pub fn resolve(dtype: Dtype, parameters: u64, stored_f32: bool) -> Precision {
     let (linear, embedding, activations) = match dtype {
         Dtype::F32 => (Storage::F32, Storage::F32, Elem::F32),
         Dtype::F16 => (Storage::F16, Storage::F16, Elem::F16),
-        Dtype::Q4 | Dtype::Auto => (Storage::Q4, Storage::F16, Elem::F16),
+        Dtype::Auto => (Storage::Q4, Storage::F16, Elem::F16),
+        few => (few.blocks().map_or(Storage::Q4, Storage::Blocks), Storage::F16, Elem::F16),
     };
     Precision { dtype, weights: WeightTypes { linear, embedding }, activations }
 }
@@ -83,13 +90,42 @@ pub fn choose(
 }
 
 impl Dtype {
-    /// `f32`, `f16`, `q4`, `auto`.
+    /// All but `auto`, the most bits first.
+    pub const ALL: [Self; 6] = [Self::F32, Self::F16, Self::Q8, Self::Q4a, Self::Q4, Self::Nf4];
+
+    /// How linear layers are stored, where in few bits.
+    #[must_use]
+    pub const fn blocks(self) -> Option<Blocks> {
+        match self {
+            Self::F32 | Self::F16 | Self::Auto => None,
+            Self::Q4 => Some(Blocks::Q4),
+            Self::Q4a => Some(Blocks::Q4A),
+            Self::Nf4 => Some(Blocks::NF4),
+            Self::Q8 => Some(Blocks::Q8),
+        }
+    }
+
+    /// The dtype of that name; `fp32` and `fp16` are other names of `f32` and `f16`.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        match name {
+            "fp32" => Some(Self::F32),
+            "fp16" => Some(Self::F16),
+            "auto" => Some(Self::Auto),
+            _ => Self::ALL.into_iter().find(|dtype| dtype.name() == name),
+        }
+    }
+
+    /// `f32`, `f16`, `q8`, `q4a`, `q4`, `nf4`, `auto`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::F32 => "f32",
             Self::F16 => "f16",
             Self::Q4 => "q4",
+            Self::Q4a => "q4a",
+            Self::Nf4 => "nf4",
+            Self::Q8 => "q8",
             Self::Auto => "auto",
         }
     }

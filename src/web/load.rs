@@ -10,7 +10,9 @@ use crate::session::{LoadOptions, Session};
 use crate::source::Source;
 
 /// The file of weights as they lie on the GPU, beside the files of a model that is kept.
-const PACKED: &str = "webweft-q4.safetensors";
+fn packed(dtype: Dtype) -> String {
+    format!("webweft-{}.safetensors", dtype.name())
+}
 
 /// An opened session, and what opening it took.
 pub struct Loaded {
@@ -30,9 +32,10 @@ impl Loaded {
         keep: bool,
         tell: &dyn Fn(Value),
     ) -> Result<Self, Error> {
-        let quantized = load.dtype == Dtype::Q4;
-        if quantized && source.size(PACKED).await?.is_some() {
-            let load = LoadOptions { weights_file: Some(PACKED.to_owned()), ..load.clone() };
+        let quantized = load.dtype.blocks().is_some();
+        let file = packed(load.dtype);
+        if quantized && source.size(&file).await?.is_some() {
+            let load = LoadOptions { weights_file: Some(file.clone()), ..load.clone() };
             match Self::open(device, source, &load, tell).await {
                 // damaged, or of another version of this engine: the checkpoint has it all
                 Err(Error::Source(_) | Error::Checkpoint(_) | Error::Weights(_)) => {}
@@ -70,7 +73,10 @@ impl Loaded {
     }
 
     async fn try_keep(&self, source: &Source) -> Result<(), Error> {
-        let Some(mut keeper) = source.keeper(PACKED, self.session.files()).await? else { return Ok(()) };
+        let Some(mut keeper) = source.keeper(&packed(self.session.precision().dtype), self.session.files()).await?
+        else {
+            return Ok(());
+        };
         let mut image = self.session.image();
         while let Some(bytes) = image.next().await? {
             keeper.append(&bytes);

@@ -24,7 +24,7 @@ async fn planned_bytes_are_those_of_the_loaded_model() {
         assert!(told.supported && told.problems.is_empty(), "{folder}: {told:?}");
         let stored: usize = told.stored.iter().map(|stored| stored.tensors).sum();
         assert_eq!(told.files.iter().map(|file| file.tensors).sum::<usize>(), stored);
-        for (dtype, told) in [Dtype::F32, Dtype::F16, Dtype::Q4].into_iter().zip(&told.on_gpu) {
+        for (dtype, told) in Dtype::ALL.into_iter().zip(&told.on_gpu) {
             let options = LoadOptions { dtype, ..LoadOptions::default() };
             let session = Session::open(&device, &source, &options, |_| ()).await.unwrap();
             let ledger = device.ledger();

@@ -11,11 +11,11 @@ import {
 import { toOpenOptions, type LoadOptions } from "./options.js";
 import { resolveSource, type ModelSource } from "./source.js";
 import { requireWebGPU } from "./webgpu.js";
-import type { AdapterReport, Inspection, OnGpu } from "./wasm.js";
+import type { AdapterReport, Dtype, Inspection, OnGpu } from "./wasm.js";
 
 /** Another way to open the model, which fits. Bytes on the GPU. */
 export interface Suggestion {
-  dtype: "q4" | "f16" | "f32";
+  dtype: Exclude<Dtype, "auto">;
   context: number;
   weights_bytes: number;
   cache_bytes: number;
@@ -30,7 +30,7 @@ export interface CanRunReport {
   error?: WebweftError;
   adapter?: AdapterReport;
   /** How the weights would be stored: with `dtype: "auto"`, what that becomes. */
-  dtype?: "q4" | "f16" | "f32";
+  dtype?: Exclude<Dtype, "auto">;
   /** Number of weights. */
   parameters?: number;
   /** Bytes of the weights on the GPU. */

@@ -56,7 +56,9 @@ const unsupported = new Set([
   "config", "cache_dir", "local_files_only", "subfolder", "model_file_name", "use_external_data_format", "session_options",
 ]);
 
-const dtypes: Record<string, Dtype> = { q4: "q4", f16: "f16", fp16: "f16", f32: "f32", fp32: "f32", auto: "auto" };
+const dtypes: Record<string, Dtype> = {
+  q4: "q4", q4a: "q4a", nf4: "nf4", q8: "q8", f16: "f16", fp16: "f16", f32: "f32", fp32: "f32", auto: "auto",
+};
 
 /** `options` as the wasm takes them. */
 export function toOpenOptions(options: LoadOptions): OpenOptions {
@@ -70,7 +72,7 @@ export function toOpenOptions(options: LoadOptions): OpenOptions {
   if (dtype !== undefined) {
     const stored = dtypes[dtype];
     if (!stored) {
-      const message = `dtype ${String(dtype)} is not supported: give q4, f16, f32 or auto`;
+      const message = `dtype ${String(dtype)} is not supported: give q4, q4a, nf4, q8, f16, f32 or auto`;
       throw new UnsupportedParameterError(message, { param: "dtype" });
     }
     open.dtype = stored;

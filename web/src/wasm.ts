@@ -7,7 +7,7 @@ export type ModelSpec =
   | { kind: "files"; name?: string; files: Record<string, Blob> };
 
 /** How weights are stored on the GPU. */
-export type Dtype = "q4" | "f16" | "f32" | "auto";
+export type Dtype = "q4" | "q4a" | "nf4" | "q8" | "f16" | "f32" | "auto";
 
 /** How a model is loaded, as the wasm takes it. */
 export interface OpenOptions {
@@ -201,7 +201,7 @@ export interface CacheEntry {
 
 /** What a model takes on the GPU at one dtype. Bytes. */
 export interface OnGpu {
-  dtype: "q4" | "f16" | "f32";
+  dtype: Exclude<Dtype, "auto">;
   weights: number;
   largest_buffer: number;
   cache_per_1k: number;
@@ -230,7 +230,7 @@ export interface Inspection {
   tokenizer: { kind: string; vocab_size: number } | null;
   chat_templates: string[];
   /** What `dtype: "auto"` becomes. */
-  auto: "q4" | "f16" | "f32" | null;
+  auto: Exclude<Dtype, "auto"> | null;
   on_gpu: OnGpu[];
   adapter: AdapterReport;
 }

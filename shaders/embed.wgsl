@@ -16,7 +16,8 @@ override POSITIONS: bool = false;
 @if(w_blocks) override GROUP4: u32 = 8u;
 
 struct Params {
-    // D in vec4s
+    // D, and D in vec4s
+    dim: u32,
     dim4: u32,
     // the part of the table that is bound: its first row and its number of rows
     first: u32,
@@ -48,7 +49,9 @@ fn table4(row: u32, i: u32) -> vec4<f32> {
     }
     let scale = scale_and_zero(CODES, SCALES, group, scales[at], next);
     let word = table[row * code_word(CODES, params.stride4) + code_word(CODES, i)];
-    return (values4(CODES, word, i) - scale.y) * scale.x;
+    let v = (values4(CODES, word, i) - scale.y) * scale.x;
+    // what pads a row may be any code
+    return select(vec4<f32>(0.0), v, vec4<u32>(i * 4u) + vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(params.dim));
 }
 
 @if(!w_blocks)

@@ -29,7 +29,7 @@ struct Params {
     factor: f32,
     nested_block: u32,
     offset: f32,
-    // zeros: their bits; AWQ's order (1); ((code + add) & mask) - sub, where signed (1) with a sign
+    // zeros: their bits; AWQ's order (1); what is added to a word, and taken from a code; whether (1) codes have a sign
     bits: u32,
     awq: u32,
     add: u32,
@@ -87,7 +87,7 @@ fn value(i: u32) -> f32 {
         }
         let per = 32u / params.bits;
         let mask = (1u << params.bits) - 1u;
-        let code = (((bytes[at / per] >> (at % per * params.bits)) & mask) + params.add) & mask;
+        let code = ((bytes[at / per] + params.add) >> (at % per * params.bits)) & mask;
         if params.is_signed == 1u {
             return f32(bitcast<i32>(code << 24u) >> 24u);
         }

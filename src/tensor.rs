@@ -146,6 +146,8 @@ pub struct Part {
     pub scales: Option<Buffer>,
     /// Where the elements of a row are in another order than the inputs that they belong to.
     pub order: Option<Order>,
+    /// Whether inputs are rounded to 8 bits, too, each row with a scale of its own.
+    pub int8_inputs: bool,
 }
 
 /// An order of a row's elements: that of their groups, say, where a group's are not neighbours (GPTQ's `desc_act`).

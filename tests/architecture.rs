@@ -154,12 +154,14 @@ fn one_name_in_four_places() {
         let shader = path.file_stem().expect("a name").to_string_lossy().into_owned();
         // one op, one reference and one test for all kernels of an operation
         let name = match shader.as_str() {
-            "matmul_few" | "matmul_many" => "matmul",
+            "matmul_few" | "matmul_many" | "matmul_int8_few" | "matmul_int8_many" => "matmul",
             "attention_merge" => "attention",
             "convert_dense" => "convert",
             other => other,
         };
-        let op = if name == "convert" { "src/weights/upload.rs".to_owned() } else { format!("src/ops/{name}.rs") };
+        // these run while weights are loaded
+        let loads = ["convert", "repack_codes", "repack_scales"].contains(&name);
+        let op = if loads { "src/weights/request.rs".to_owned() } else { format!("src/ops/{name}.rs") };
         for file in [op, format!("src/reference/{name}.rs"), format!("tests/ops/{name}.rs")] {
             if !root().join(&file).is_file() {
                 wrong.push(format!("shaders/{shader}.wgsl has no {file}"));

@@ -113,6 +113,12 @@ fn instance(backend: Option<Backend>) -> (wgpu::Instance, wgpu::Backends) {
     (wgpu::Instance::new(descriptor), backends)
 }
 
+/// Whether kernels may use `dot4I8Packed`.
+pub(super) fn has_packed_dot() -> bool {
+    let (instance, _) = instance(None);
+    instance.wgsl_language_features().contains(wgpu::WgslLanguageFeatures::Packed4x8IntegerDotProduct)
+}
+
 #[cfg(not(target_arch = "wasm32"))]
 async fn adapters(backend: Option<Backend>) -> Vec<wgpu::Adapter> {
     let (instance, backends) = instance(backend);

@@ -36,6 +36,8 @@ pub struct Capabilities {
     pub shader_f16: bool,
     /// Subgroup operations that wgpu lets us use (never in a browser so far: wgpu#10146).
     pub subgroups: bool,
+    /// Products of packed 8-bit integers (the WGSL extension `packed_4x8_integer_dot_product`).
+    pub packed_dot: bool,
     /// Timestamps at pass boundaries.
     pub timestamps: bool,
     /// Compiled pipelines can be kept between runs.
@@ -124,6 +126,7 @@ impl Device {
         let capabilities = Capabilities {
             shader_f16: features.contains(wgpu::Features::SHADER_F16),
             subgroups: features.contains(wgpu::Features::SUBGROUP),
+            packed_dot: !options.portable && adapter::has_packed_dot(),
             timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
             pipeline_cache: features.contains(wgpu::Features::PIPELINE_CACHE),
         };

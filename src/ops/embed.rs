@@ -42,6 +42,7 @@ fn dispatch(
         let mut constants = vec![("POSITIONS", f64::from(u8::from(positions)))];
         constants.extend(block_constants(part.storage));
         let params = EmbedParams {
+            dim: table.dim,
             dim4: y.dim4(),
             first: part.first,
             count: part.rows,

@@ -1,3 +1,4 @@
+use super::quantize_rows::quantize_rows;
 use super::{Result, Rows, block_constants, expect, flag, weight_flag};
 use crate::device::Buffer;
 use crate::graph::{Graph, Operand};
@@ -46,12 +47,24 @@ pub fn matmul(
     let subgroups = if g.device().capabilities().subgroups { "sg_on" } else { "sg_off" };
     let (x_flag, y_flag) = (flag('x', x.elem), flag('y', y.elem));
     let per_group = x.rows.min(4);
+    let products = if g.device().capabilities().packed_dot { "dp_on" } else { "dp_off" };
+    // inputs in 8 bits, in their own order
+    let mut in_order: Option<Tensor> = None;
     for part in &w.parts {
         let w_flag = weight_flag(part.storage);
-        let kernel = if few {
-            shaders::MATMUL_FEW.variant(&[x_flag, y_flag, w_flag, subgroups])
-        } else {
-            shaders::MATMUL_MANY.variant(&[x_flag, y_flag, w_flag])
+        let rounded = match (part.int8_inputs, &part.order, in_order) {
+            (false, ..) => None,
+            (true, None, Some(rounded)) => Some(rounded),
+            (true, order, _) => Some(quantize_rows(g, x, order.as_ref(), rows, step)?),
+        };
+        if part.order.is_none() {
+            in_order = in_order.or(rounded);
+        }
+        let kernel = match (few, rounded) {
+            (true, None) => shaders::MATMUL_FEW.variant(&[x_flag, y_flag, w_flag, subgroups]),
+            (false, None) => shaders::MATMUL_MANY.variant(&[x_flag, y_flag, w_flag]),
+            (true, Some(_)) => shaders::MATMUL_INT8_FEW.variant(&[y_flag, subgroups, products]),
+            (false, Some(_)) => shaders::MATMUL_INT8_MANY.variant(&[y_flag, products]),
         };
         let mut constants = vec![
             ("BIAS", f64::from(u8::from(bias.is_some()))),
@@ -61,14 +74,15 @@ pub fn matmul(
             constants.push(("ROWS", f64::from(per_group)));
             constants.push(("ONE_ROW", f64::from(u8::from(rows == Rows::Last))));
         }
-        constants.extend(block_constants(part.storage));
-        if part.order.is_some() {
+        let block = block_constants(part.storage);
+        constants.extend(block.into_iter().filter(|(name, _)| rounded.is_none() || *name != "CODES"));
+        if part.order.is_some() && rounded.is_none() {
             constants.push(("ORDER", 1.0));
         }
         let len = part.row_len(w.dim);
         let params = MatmulParams {
             k4: vec4s(len),
-            x_stride4: x.dim4(),
+            x_stride4: rounded.map_or(x.dim4(), |rounded| rounded.dim4()),
             n: part.rows,
             first: part.first,
             w_stride4: part.storage.stride4(len),
@@ -77,11 +91,17 @@ pub fn matmul(
         };
         // what there is none of is shown as the step state, unread
         let bias = bias.unwrap_or(&step.state);
-        let mut operands: Vec<Operand<'_>> =
-            vec![(&step.state).into(), x.into(), bias.into(), (&y).into(), (&part.data).into()];
+        let mut operands: Vec<Operand<'_>> = vec![
+            (&step.state).into(),
+            rounded.as_ref().unwrap_or(x).into(),
+            bias.into(),
+            (&y).into(),
+            (&part.data).into(),
+        ];
         if let Some(scales) = &part.scales {
             let order = part.order.as_ref().map_or(&step.state, |order| &order.inputs);
-            operands.extend([Operand::from(scales), order.into()]);
+            operands.push(scales.into());
+            operands.extend(rounded.is_none().then_some(Operand::from(order)));
         }
         let groups = if few {
             u64::from(part.rows / 4) * u64::from(x.rows.div_ceil(per_group))

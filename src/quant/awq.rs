@@ -45,6 +45,7 @@ impl Awq {
         let stored = if groups == 1 { dim.next_multiple_of(BLOCK) } else { group.next_multiple_of(4) };
         Ok(Some(Layer {
             blocks: Blocks { codes: Codes::Int4, scales: kind, group: stored },
+            int8_inputs: false,
             order: if groups == 1 { None } else { group_order(&qweight.name, None, dim, groups, group)? },
             tensors,
             known: Vec::new(),

@@ -6,7 +6,7 @@
 
 use serde_json::Value;
 
-use super::layer::{CodeLayout, Index, Layer, Lookup, Nested, Packing, Reading, ScaleLayout};
+use super::layer::{CodeLayout, Index, Layer, Lookup, Nested, Packing, Reading, ScaleLayout, group_order};
 use super::{BLOCK, Blocks, Codes, Scales};
 use crate::checkpoint::{Dtype, TensorInfo};
 use crate::error::QuantError;
@@ -32,6 +32,7 @@ fn eight<'a>(at: &Lookup<'a, '_>, weight: &'a TensorInfo) -> Result<Layer<'a>, Q
     let scales = ScaleLayout { index: Index::plain(1, 0), factor: 1.0 / 127.0, nested: None };
     Ok(Layer {
         blocks: Blocks { codes: Codes::Int8, scales: Scales::F32, group: dim.next_multiple_of(BLOCK) },
+        int8_inputs: false,
         order: None,
         tensors: vec![(weight, Reading::Codes(codes)), (scb, Reading::Scales(scales))],
         known: at.find("weight_format").into_iter().collect(),
@@ -46,9 +47,6 @@ fn four<'a>(at: &Lookup<'a, '_>, weight: &'a TensorInfo) -> Result<Layer<'a>, Qu
     if bytes != elements.div_ceil(2) {
         let expected = vec![elements.div_ceil(2), 1];
         return Err(QuantError::Shape { tensor: weight.name.clone(), expected, got: weight.shape.clone() });
-    }
-    if !dim.is_multiple_of(4) {
-        return Err(bad(weight, format!("rows of {dim} weights; a multiple of 4 is needed")));
     }
     let (state, codes) = STATES
         .iter()
@@ -95,16 +93,17 @@ fn four<'a>(at: &Lookup<'a, '_>, weight: &'a TensorInfo) -> Result<Layer<'a>, Qu
         _ => None,
     };
     // blocks go on over the ends of rows: a group is what is in one block whatever the row
-    let (group, index) = if dim.is_multiple_of(block) {
-        (block, Index::plain(dim / block, 1))
+    let group = gcd(dim, block);
+    let index = if group == block {
+        Index::plain(dim / block, 1)
     } else {
-        let group = gcd(dim, block);
-        (group, Index { row_div: 1, row_stride: dim, row_step: 0, group_stride: group, div: block })
+        Index { row_div: 1, row_stride: dim, row_step: 0, group_stride: group, div: block }
     };
     let layout = CodeLayout { packing: Packing::Rows, row_stride: dim, flip: 1, invert: 0 };
     Ok(Layer {
-        blocks: Blocks { codes, scales: Scales::F32, group },
-        order: None,
+        blocks: Blocks { codes, scales: Scales::F32, group: group.next_multiple_of(4) },
+        int8_inputs: false,
+        order: group_order(&weight.name, None, dim, dim / group, group)?,
         tensors: vec![
             (weight, Reading::Codes(layout)),
             (absmax, Reading::Scales(ScaleLayout { index, factor: 1.0, nested })),

@@ -4,20 +4,56 @@
 //! `weight_scale`: `[rows, groups]`, `[rows, 1]` or `[1]`; `weight_zero_point`: packed along rows beside packed weights, I8 beside I8; `weight_g_idx`:
 //! `[dim]` I32 where groups are no neighbours. `weight[n, k] = scale * (q - zero)`.
 
+use serde_json::Value;
+
 use super::layer::{CodeLayout, FLOATS, Index, Layer, Lookup, Packing, Reading, ScaleLayout, ZeroLayout, group_order};
 use super::{BLOCK, Blocks, Codes, Scales, fp8};
 use crate::checkpoint::{Dtype, TensorInfo};
 use crate::error::QuantError;
 
-/// The layer, if it is quantized.
-pub(super) fn find<'a>(at: &Lookup<'a, '_>) -> Result<Option<Layer<'a>>, QuantError> {
-    if let Some(weight) = at.find("weight_packed") {
-        return packed(at, weight).map(Some);
+/// What `quantization_config` says of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Compressed {
+    /// Inputs of layers in I8 are rounded to 8 bits, each token with a scale of its own (W8A8). Other roundings of inputs (with scales
+    /// that are fixed, with zero points, to 8-bit floats) are left out: the result is nearer to the model that was quantized.
+    pub int8_inputs: bool,
+}
+
+impl Compressed {
+    /// Reads it.
+    pub(super) fn of(json: &Value) -> Self {
+        let is_int8 = |args: &Value| args["num_bits"].as_u64() == Some(8) && args["type"].as_str() == Some("int");
+        let groups = || json["config_groups"].as_object().into_iter().flatten().map(|(_, group)| group);
+        let rounds = |group: &Value| {
+            let inputs = &group["input_activations"];
+            let symmetric = inputs["symmetric"].as_bool() != Some(false);
+            is_int8(inputs) && inputs["dynamic"].as_bool() == Some(true) && symmetric
+        };
+        Self { int8_inputs: groups().any(|group| is_int8(&group["weights"]) && rounds(group)) }
     }
-    match at.find("weight") {
-        Some(weight) if weight.dtype == Dtype::I8 => integers(at, weight).map(Some),
-        Some(weight) if weight.dtype == Dtype::F8_E4M3 => fp8::layer(at, weight, None).map(Some),
-        _ => Ok(None),
+
+    /// The layer, if it is quantized.
+    pub(super) fn find<'a>(&self, at: &Lookup<'a, '_>) -> Result<Option<Layer<'a>>, QuantError> {
+        if let Some(weight) = at.find("weight_packed") {
+            return packed(at, weight).map(Some);
+        }
+        match at.find("weight") {
+            Some(weight) if weight.dtype == Dtype::I8 => {
+                let mut layer = integers(at, weight)?;
+                // products of integers need one scale for 16 of them, and no zero points
+                let simple = layer.order.is_none() && layer.blocks.group.is_multiple_of(16);
+                let has_zeros = matches!(layer.blocks.scales, Scales::F16Zero | Scales::F32Zero);
+                if self.int8_inputs && (has_zeros || !simple) {
+                    let detail =
+                        "8-bit inputs need weights without zero points, in groups of a multiple of 16".to_owned();
+                    return Err(QuantError::State { tensor: weight.name.clone(), detail });
+                }
+                layer.int8_inputs = self.int8_inputs;
+                Ok(Some(layer))
+            }
+            Some(weight) if weight.dtype == Dtype::F8_E4M3 => fp8::layer(at, weight, None).map(Some),
+            _ => Ok(None),
+        }
     }
 }
 
@@ -101,12 +137,13 @@ fn scaled<'a>(
             return Err(QuantError::Shape { tensor: scales.name.clone(), expected, got: scales.shape.clone() });
         }
     };
-    let mut known = Vec::new();
+    let mut known: Vec<_> = ["input_scale", "input_zero_point"].iter().filter_map(|name| at.find(name)).collect();
     let mut order = None;
     if groups > 1 {
         let g_idx = at.find("weight_g_idx").map(|info| at.check(info, &[dim], &[Dtype::I32])).transpose()?;
         let bytes = match g_idx {
-            Some(info) => at.side(info)?,
+            // -1 is what it is made with: columns are in their own order then
+            Some(info) => at.side(info)?.filter(|bytes| bytes.chunks_exact(4).all(|b| b != [0xff; 4])),
             None => None,
         };
         order = group_order(&g_idx.unwrap_or(weight).name, bytes, dim, groups, group)?;
@@ -115,6 +152,7 @@ fn scaled<'a>(
     let kind = if scales.dtype == Dtype::F16 { Scales::F16 } else { Scales::F32 };
     Ok(Layer {
         blocks: Blocks { codes, scales: kind, group: group.next_multiple_of(4) },
+        int8_inputs: false,
         order,
         tensors: vec![
             (weight, Reading::Codes(layout)),

@@ -60,6 +60,7 @@ pub(super) fn layer<'a>(
     let kind = if scales.dtype == Dtype::F16 { Scales::F16 } else { Scales::F32 };
     Ok(Layer {
         blocks: Blocks { codes: Codes::E4m3, scales: kind, group },
+        int8_inputs: false,
         order: None,
         tensors: vec![
             (weight, Reading::Codes(codes)),

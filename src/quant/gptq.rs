@@ -1,8 +1,8 @@
 //! GPTQ (Frantar et al. 2022) as AutoGPTQ and GPTQModel write it.
 //!
 //! `qweight`: `[dim * bits / 32, rows]` I32, `qzeros`: `[groups, rows * bits / 32]` I32, `scales`: `[groups, rows]`, `g_idx`: `[dim]` I32, and
-//! `weight[n, k] = scales[g, n] * (q[k, n] - zero[g, n])` with `g = g_idx[k]`. Zero points are stored less one, modulo their bits, but
-//! in `gptq_v2`.
+//! `weight[n, k] = scales[g, n] * (q[k, n] - zero[g, n])` with `g = g_idx[k]`. Zero points are stored less one, but in
+//! `gptq_v2`.
 
 use super::layer::{CodeLayout, FLOATS, Index, Layer, Lookup, Packing, Reading, ScaleLayout, ZeroLayout, group_order};
 use super::{BLOCK, Blocks, Codes, Scales};
@@ -42,6 +42,7 @@ impl Gptq {
                 scales: if wide { Scales::F32Zero } else { Scales::F16Zero },
                 group: if groups == 1 { dim.next_multiple_of(BLOCK) } else { group.next_multiple_of(4) },
             },
+            int8_inputs: false,
             order: None,
             tensors: Vec::new(),
             known: Vec::new(),
@@ -71,7 +72,8 @@ impl Gptq {
             index: Index::plain(1, rows.div_ceil(per_word) * per_word),
             bits: codes.bits(),
             awq: false,
-            add: u32::from(!self.v2),
+            // GPTQModel adds to whole words: a zero of 0 borrowed from its neighbour
+            add: if self.v2 { 0 } else { u32::MAX / ((1 << codes.bits()) - 1) },
             sub: invert,
             signed: false,
         };

@@ -9,6 +9,8 @@ use crate::error::QuantError;
 pub struct Layer<'a> {
     /// What it becomes.
     pub blocks: Blocks,
+    /// Whether inputs are rounded to 8 bits, too (W8A8), each token with a scale of its own.
+    pub int8_inputs: bool,
     /// In which order the columns of a row are stored, where not in their own.
     pub order: Option<GroupOrder>,
     /// Its tensors, and how to read them.
@@ -114,7 +116,7 @@ pub struct Nested {
     pub offset: f32,
 }
 
-/// How zero points are stored: `zero = ((code + add) & mask) - sub`, codes of `bits`, where `signed` with a sign.
+/// How zero points are stored: `add` is added to each word, codes have `bits`, where `signed` with a sign, and `zero = code - sub`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ZeroLayout {
     /// Where, in codes.
@@ -123,7 +125,7 @@ pub struct ZeroLayout {
     pub bits: u32,
     /// Their order in a word is AWQ's.
     pub awq: bool,
-    /// GPTQ's first version stores one less.
+    /// What is added to a word: GPTQ's first version stores one less.
     pub add: u32,
     /// Codes around this.
     pub sub: u32,

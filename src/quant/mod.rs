@@ -16,6 +16,7 @@ use serde_json::Value;
 
 pub use awq::Awq;
 pub use blocks::{BLOCK, Blocks, Codes, Encoded, Scales, decode, encode};
+pub use compressed::Compressed;
 pub use fp8::Fp8;
 pub use gptq::Gptq;
 pub use layer::{
@@ -41,7 +42,7 @@ pub enum Quantization {
     /// bitsandbytes.
     Bitsandbytes,
     /// compressed-tensors.
-    Compressed,
+    Compressed(Compressed),
     /// 8-bit floats.
     Fp8(Fp8),
 }
@@ -121,7 +122,7 @@ impl Quantization {
                 if transforms.as_object().is_some_and(|groups| !groups.is_empty()) {
                     return Err(unsupported("transform_config", "(rotated weights)", "none"));
                 }
-                Ok(Self::Compressed)
+                Ok(Self::Compressed(Compressed::of(json)))
             }
             Some("fp8" | "fbgemm_fp8") => {
                 let size = |i: usize| {
@@ -154,7 +155,7 @@ impl Quantization {
             Self::Gptq(_) => Some("gptq"),
             Self::Awq(_) => Some("awq"),
             Self::Bitsandbytes => Some("bitsandbytes"),
-            Self::Compressed => Some("compressed-tensors"),
+            Self::Compressed(_) => Some("compressed-tensors"),
             Self::Fp8(_) => Some("fp8"),
         }
     }
@@ -169,7 +170,7 @@ impl Quantization {
             Self::Gptq(gptq) => gptq.find(at),
             Self::Awq(awq) => awq.find(at),
             Self::Bitsandbytes => bitsandbytes::find(at),
-            Self::Compressed => compressed::find(at),
+            Self::Compressed(compressed) => compressed.find(at),
             Self::Fp8(fp8) => fp8.find(at),
         }
     }
@@ -185,7 +186,7 @@ impl Quantization {
                 bitsandbytes::STATES.iter().any(|(suffix, _)| name.ends_with(suffix))
                     || ends(&[".quant_map", ".nested_quant_map", ".nested_absmax"])
             }
-            Self::Compressed => ends(&[".weight_g_idx"]),
+            Self::Compressed(_) => ends(&[".weight_g_idx"]),
         }
     }
 }

@@ -32,6 +32,15 @@ pub mod no_repeat_ngram;
 pub mod norm;
 /// Bias, penalties, forbidden tokens.
 pub mod penalize;
+/// Rows in 8 bits, each with a scale.
+#[cfg(feature = "reference")]
+pub mod quantize_rows;
+/// Codes as other tools pack them.
+#[cfg(feature = "reference")]
+pub mod repack_codes;
+/// Scales and zero points as other tools store them.
+#[cfg(feature = "reference")]
+pub mod repack_scales;
 /// Rotary embedding, and where a position is in the cache.
 #[cfg(feature = "reference")]
 pub mod rope_append;
@@ -52,6 +61,7 @@ pub use {
     head_norm::head_norm,
     matmul::matmul,
     norm::{Norm, norm},
+    quantize_rows::quantize_rows,
     rope_append::{Rotated, cache_row, rope_append},
     softcap::softcap,
 };

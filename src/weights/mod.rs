@@ -101,6 +101,8 @@ struct Run<'a> {
     /// First row, and how many.
     first: u32,
     rows: u32,
+    /// Whether inputs are rounded to 8 bits.
+    int8_inputs: bool,
     /// Whether all tensors were found.
     is_whole: bool,
     requests: Vec<(&'a TensorInfo, RowMap, What)>,
@@ -116,6 +118,7 @@ impl<'a> Run<'a> {
             inputs: Vec::new(),
             first,
             rows: 0,
+            int8_inputs: false,
             is_whole: true,
             requests: Vec::new(),
         }
@@ -124,9 +127,10 @@ impl<'a> Run<'a> {
     /// Whether `next` can be stored with it.
     fn goes_on_with(&self, next: &Self) -> bool {
         // an order in the checkpoint is not known yet
+        let same_inputs = self.int8_inputs == next.int8_inputs;
         let same_order = self.inputs == next.inputs && self.has_order == next.has_order;
         let known = !self.has_order || !self.inputs.is_empty();
-        self.storage == next.storage && self.len == next.len && same_order && known
+        self.storage == next.storage && self.len == next.len && same_inputs && same_order && known
     }
 
     fn append(&mut self, next: Self) {
@@ -344,6 +348,7 @@ impl<'a> Weights<'a> {
         self.known.extend(layer.known.iter().map(|info| info.name.clone()));
         let mut run = Run::new(name + ".weight", Storage::Blocks(layer.blocks), columns.count, base);
         run.rows = block.padded();
+        run.int8_inputs = layer.int8_inputs;
         if layer.order.is_some() || columns.group != columns.padded {
             let input = |c: u32| if c == NO_COLUMN { NO_INPUT } else { columns.padded_column(c) };
             let mut inputs: Vec<u32> = match &layer.order {
@@ -412,11 +417,20 @@ impl<'a> Weights<'a> {
     /// Memory for a run, zeroed, in as many parts as bindings need, and the requests that fill it. Where a tensor was not found,
     /// next to none: a config may claim any size, a file only what it holds, and `stream` is going to fail.
     fn place(&mut self, run: Run<'a>) -> Result<Rc<[Part]>, Error> {
-        let Run { name, storage, len, has_order, mut inputs, first: begin, rows, is_whole, requests } = run;
+        let Run { name, storage, len, has_order, mut inputs, first: begin, rows, int8_inputs, is_whole, requests } =
+            run;
         let label = name.rsplit_once('.').map_or(name.as_str(), |(label, _)| label);
         if !is_whole {
             let data = self.memory.storage(label, Category::Weights, 0)?;
-            return Ok(Rc::new([Part { first: begin, rows: 0, storage, data, scales: None, order: None }]));
+            return Ok(Rc::new([Part {
+                first: begin,
+                rows: 0,
+                storage,
+                data,
+                scales: None,
+                order: None,
+                int8_inputs: false,
+            }]));
         }
         let row_bytes = storage.row_bytes(len);
         let scale_bytes = u64::from(storage.scale_stride(len)) * 4;
@@ -444,7 +458,15 @@ impl<'a> Weights<'a> {
             let data = new(row_bytes * u64::from(count))?;
             let scales = if scale_bytes > 0 { Some(new(scale_bytes * u64::from(count))?) } else { None };
             self.bytes += data.size() + scales.as_ref().map_or(0, Buffer::size);
-            parts.push(Part { first: begin + first, rows: count, storage, data, scales, order: order.clone() });
+            parts.push(Part {
+                first: begin + first,
+                rows: count,
+                storage,
+                data,
+                scales,
+                order: order.clone(),
+                int8_inputs,
+            });
             first += count;
         }
         let parts: Rc<[Part]> = parts.into();

@@ -19,6 +19,8 @@ const PIECE: u64 = 4 << 20;
 const SCALES: &str = ".scales";
 /// And that of its order.
 const ORDER: &str = ".order";
+/// What follows the name of a format whose inputs are rounded to 8 bits.
+const INT8_INPUTS: &str = " int8-inputs";
 
 impl<'a> Weights<'a> {
     /// The weight of rows of `dim` that begins with `block`, at row `base`, as [`Image`] writes it, if the checkpoint has it so.
@@ -27,12 +29,15 @@ impl<'a> Weights<'a> {
         let checkpoint = self.checkpoint;
         let get = |name: &str| checkpoint.get(name).filter(|info| info.dtype == Dtype::U32);
         let data = get(&name)?;
-        let storage = checkpoint.metadata(&name).and_then(Storage::from_name)?;
+        let said = checkpoint.metadata(&name)?;
+        let (format, int8_inputs) = said.strip_suffix(INT8_INPUTS).map_or((said, false), |format| (format, true));
+        let storage = Storage::from_name(format)?;
         let order = get(&(name.clone() + ORDER));
         let len = order.map_or(dim, |order| u32::try_from(order.shape.iter().product::<u64>()).unwrap_or(0));
         let mut run = Run::new(name.clone(), storage, len, base);
         run.rows = data.shape.first().and_then(|&rows| u32::try_from(rows).ok()).unwrap_or(0);
         run.has_order = order.is_some();
+        run.int8_inputs = int8_inputs;
         let (words, scale_words) = ((storage.row_bytes(len) / 4) as u32, storage.scale_stride(len));
         let mut wanted = vec![(data, What::Words(words, Copied::Data), [run.rows, words])];
         if scale_words > 0 {
@@ -84,7 +89,8 @@ impl<'a> Image<'a> {
             let row = part.storage.row_bytes(weight.dim);
             let scales = u64::from(part.storage.scale_stride(weight.dim)) * 4;
             let rows: u64 = weight.parts.iter().map(|part| u64::from(part.rows)).sum();
-            metadata.insert(name.clone(), part.storage.name().into());
+            let inputs = if part.int8_inputs { INT8_INPUTS } else { "" };
+            metadata.insert(name.clone(), (part.storage.name() + inputs).into());
             let mut add = |name: String, [rows, row]: [u64; 2], buffer: Vec<Option<(Buffer, u64)>>| {
                 let begin = end;
                 for (buffer, bytes) in buffer.into_iter().flatten() {

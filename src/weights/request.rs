@@ -163,6 +163,8 @@ impl Request {
                 if e.column_group == e.column_padded { UNIT } else { groups * e.column_group }
             }
             What::Codes { layout, .. } if layout.packing == Packing::Awq => 8,
+            // a row may end within a byte
+            What::Codes { layout, .. } if !(layout.row_stride * self.bits()).is_multiple_of(8) => 2,
             What::Scales { .. } | What::Zeros { .. } => SCALES_TOGETHER,
             _ => 1,
         }

@@ -88,14 +88,19 @@ pub fn report(line: &str) {
     wasm_bindgen_test::console_log!("{line}");
 }
 
-/// A file of the shared test material, `fixtures/...` or `models/...`, or of this project's own, `references/...`; `None` where
-/// it is absent.
+/// Whether a file is in `tests`.
+fn is_own(path: &str) -> bool {
+    ["references/", "quantized/"].iter().any(|folder| path.starts_with(folder))
+}
+
+/// A file of the shared test material, `fixtures/...` or `models/...`, or of this project's own, `references/...` and
+/// `quantized/...`; `None` where it is absent.
 #[cfg(not(target_arch = "wasm32"))]
 #[allow(clippy::unused_async)] // in a browser it waits
 pub async fn read_shared(path: &str) -> Option<Vec<u8>> {
     let own = |folder: &str| std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
     let shared = || std::env::var_os("WEBWEFT_SHARED").map_or_else(|| own("../shared"), Into::into);
-    let root = if path.starts_with("references/") { own("tests") } else { shared() };
+    let root = if is_own(path) { own("tests") } else { shared() };
     match std::fs::read(root.join(path)) {
         Ok(bytes) => Some(bytes),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => None,
@@ -113,9 +118,9 @@ pub async fn read_shared(path: &str) -> Option<Vec<u8>> {
     // relative addresses do not resolve in a worker that was made from a blob
     let get = |of: &wasm_bindgen::JsValue, name: &str| Reflect::get(of, &name.into()).expect("a property of the scope");
     let origin = get(&get(&global(), "location"), "origin").as_string().expect("an origin");
-    let url = match path.strip_prefix("references/") {
-        Some(own) => format!("{origin}/tests/references/{own}"),
-        None => format!("{origin}/target/fixtures/{}", path.strip_prefix("fixtures/").unwrap_or(path)),
+    let url = match is_own(path) {
+        true => format!("{origin}/tests/{path}"),
+        false => format!("{origin}/target/fixtures/{}", path.strip_prefix("fixtures/").unwrap_or(path)),
     };
     let scope: web_sys::WorkerGlobalScope = global().unchecked_into();
     let response = JsFuture::from(scope.fetch_with_str(&url)).await.expect("the test server answers");

@@ -61,6 +61,24 @@ async fn what_was_written_is_read_again() {
     }
 }
 
+/// What other tools quantized, with orders, zero points, inputs in 8 bits: packed, it is what it was.
+#[cfg_attr(target_arch = "wasm32", wasm_bindgen_test)]
+#[cfg_attr(not(target_arch = "wasm32"), pollster::test)]
+async fn what_others_quantized_is_packed_too() {
+    let options = GenerateOptions { max_new_tokens: 6, ..GenerateOptions::default() };
+    for name in ["awq_odd_heads", "bnb_nf4_odd", "ct_mixed_formats", "ct_w8a8", "gptq_8bit_act", "gptq_act_shared"] {
+        let source = shared_source(&format!("quantized/{name}")).await.unwrap();
+        let load = LoadOptions { dtype: Dtype::F32, ..LoadOptions::default() };
+        let mut session = Session::open(&device().await, &source, &load, |_| ()).await.unwrap();
+        let want = generate(&mut session, &[1, 5, 3], options.clone()).await;
+        let written = image(&session).await;
+        let again = with_image(&source, written.clone()).await;
+        let mut session = Session::open(&device().await, &again, &packed(Dtype::F32), |_| ()).await.unwrap();
+        assert_eq!(generate(&mut session, &[1, 5, 3], options.clone()).await, want, "{name}");
+        assert!(image(&session).await == written, "{name}");
+    }
+}
+
 /// What is packed stays as it is, whatever dtype is asked for; damaged, it is refused.
 #[cfg_attr(target_arch = "wasm32", wasm_bindgen_test)]
 #[cfg_attr(not(target_arch = "wasm32"), pollster::test)]

@@ -61,3 +61,67 @@ async fn fixtures_equal_transformers_as_they_are() {
         }
     }
 }
+
+/// A browser cannot list folders.
+const CASES: [&str; 27] = [
+    "awq_g32",
+    "awq_odd_heads",
+    "bnb_fp4",
+    "bnb_fp4_nested",
+    "bnb_int8",
+    "bnb_nf4_128",
+    "bnb_nf4_odd",
+    "ct_fp8_channel",
+    "ct_fp8_tensor",
+    "ct_int8",
+    "ct_mixed_bits",
+    "ct_mixed_formats",
+    "ct_w4_actorder",
+    "ct_w4_asym",
+    "ct_w4_channel",
+    "ct_w8_packed",
+    "ct_w8a8",
+    "fbgemm_fp8",
+    "fp8_block_odd",
+    "fp8_tensor",
+    "gptq_8bit_act",
+    "gptq_act_shared",
+    "gptq_borrow",
+    "gptq_channel4",
+    "gptq_g16",
+    "gptq_tail",
+    "gptq_v2",
+];
+
+/// Odd shapes, group sizes, orders, blocks over the ends of rows, nested statistics, layers that are not quantized or not alike.
+#[cfg_attr(target_arch = "wasm32", wasm_bindgen_test)]
+#[cfg_attr(not(target_arch = "wasm32"), pollster::test)]
+async fn what_libraries_decode_is_what_is_computed() {
+    for name in CASES {
+        let folder = format!("quantized/{name}");
+        let Some(source) = shared_source(&folder).await else { continue };
+        let mut session = open(&source, &LoadOptions::default()).await;
+        assert_eq!(session.extra_tensors(), [""; 0], "{name}");
+        let expected = Expected::of(&folder).await;
+        let tolerance = json(&format!("{folder}/tolerance.json")).await["f32_abs"].as_f64().unwrap();
+        let ids = expected.ids("input_ids");
+        for chunk in [512, 3] {
+            session.engine_mut().set_prefill_chunk(chunk).unwrap();
+            let got = session.forward(&ids).await.unwrap();
+            let worst =
+                got.logits.iter().zip(expected.floats("logits")).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            report(&format!("{name}, chunks of {chunk}: off by {worst:.2e} of {tolerance:.2e}"));
+            assert_close(
+                &format!("{name}, chunks of {chunk}"),
+                &got.logits,
+                &expected.floats("logits"),
+                tolerance,
+                0.0,
+            );
+        }
+        session.engine_mut().reset();
+        let want = expected.ids("short.greedy_ids");
+        let options = GenerateOptions { max_new_tokens: want.len(), ..GenerateOptions::default() };
+        assert_eq!(generate(&mut session, &expected.ids("short.input_ids"), options).await, want, "{name}");
+    }
+}

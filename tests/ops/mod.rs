@@ -7,9 +7,13 @@ mod embed;
 mod fma;
 mod head_norm;
 mod matmul;
+mod matmul_blocks;
 mod no_repeat_ngram;
 mod norm;
 pub mod penalize;
+mod quantize_rows;
+mod repack_codes;
+mod repack_scales;
 mod rope_append;
 mod sample;
 mod softcap;
@@ -101,7 +105,7 @@ impl Bench {
                         (self.buffer(&encoded.words), Some(self.buffer(&encoded.scales)))
                     }
                 };
-                Part { first, rows: end - first, storage, data, scales, order: None }
+                Part { first, rows: end - first, storage, data, scales, order: None, int8_inputs: false }
             })
             .collect();
         values.truncate(rows * dim);

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use crate::checkpoint::{self, Checkpoint};
-use crate::device::Device;
+use crate::device::{Buffer, Device};
 use crate::error::{ConfigError, Error, GenerateError};
 use crate::generate::{Engine, GenerateOptions, Generation, Hidden, TextGeneration};
 use crate::managers::{self, Architecture, CacheShape, Dtype, Precision, Traffic};
@@ -266,6 +266,15 @@ impl Session {
         let text = self.chat_template.render(messages, options)?;
         let ids = self.tokenizer()?.encode(&text, false)?;
         if ids.is_empty() { Err(GenerateError::EmptyPrompt.into()) } else { Ok(ids) }
+    }
+
+    /// How its weights are stored: format, weights and bytes of each buffer's worth of rows.
+    pub fn formats(&self) -> impl Iterator<Item = (String, usize, u64)> {
+        let parts = self.weights.iter().flat_map(|(_, weight)| &weight.parts);
+        parts.map(|part| {
+            let others = part.scales.iter().chain(part.order.as_ref().map(|order| &order.inputs));
+            (part.storage.name(), 1, part.data.size() + others.map(Buffer::size).sum::<u64>())
+        })
     }
 
     /// [`defaults`](Self::defaults) for answers: the tokenizer's `eos_token` ends them, too, which is what many templates write

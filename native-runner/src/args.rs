@@ -91,6 +91,18 @@ Examples:
 
 Exit codes: 0 done, 1 failed, 2 wrong command line";
 
+const QUANTIZE_EXAMPLES: &str = "\
+Without --dtype linear layers get 4 bits (q4); embedding, output head and norms keep more. The weights lie in OUT/model.safetensors as they
+lie on the GPU, so that nothing is converted when they are loaded: natively, or in a browser. Layers that another tool quantized stay as
+they are.
+
+Examples:
+  native-runner quantize MODEL OUT
+  native-runner quantize Qwen/Qwen3-0.6B ./qwen3-q8 --dtype q8
+  native-runner generate \"Once upon a time\" --model OUT
+
+Exit codes: 0 done, 1 failed, 2 wrong command line";
+
 const INSPECT_EXAMPLES: &str = "\
 Only headers are read, and no GPU is needed. Whether a model fits is told by the adapter's limits and by --max-gpu-memory.
 
@@ -127,12 +139,14 @@ pub enum Command {
     Chat(Chat),
     /// Tell what a model is and what it takes, without loading it
     Inspect(Inspect),
+    /// Write a model's weights in few bits, as a folder that every target loads
+    Quantize(Quantize),
     /// Measure how fast a model runs, and what share that is of the adapter's bandwidth and arithmetic
     Bench(Bench),
 }
 
 /// Flags of every command.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Device and reporting")]
 pub struct Shared {
     /// How weights are stored on the GPU; auto goes by the model's size
@@ -331,6 +345,21 @@ pub struct Bench {
     /// One JSON object per line: a `run` each, then `bench` with all figures
     #[arg(long)]
     pub json: bool,
+}
+
+/// `quantize`.
+#[derive(Debug, Args)]
+#[command(after_help = QUANTIZE_EXAMPLES)]
+pub struct Quantize {
+    /// The model: a folder, a name on the Hugging Face Hub (ORG/NAME, ORG/NAME@REVISION), or an https:// address
+    #[arg(value_name = "MODEL", value_parser = NonEmptyStringValueParser::new())]
+    pub model: String,
+    /// The folder to write: it is made, or is empty
+    #[arg(value_name = "OUT")]
+    pub output: PathBuf,
+    /// Write into a folder that is not empty
+    #[arg(long)]
+    pub force: bool,
 }
 
 /// `chat`.

@@ -100,6 +100,12 @@ pub enum CliError {
         /// Positions.
         context: usize,
     },
+    /// A folder that has other things in it.
+    #[error("the folder `{}` is not empty: give another, or --force to write into it", .path.display())]
+    NotEmpty {
+        /// The folder.
+        path: PathBuf,
+    },
     /// The output file cannot be written.
     #[error("the output `{}` cannot be written", .path.display())]
     OutputFile {
@@ -125,7 +131,7 @@ impl From<webweft::error::DeviceError> for CliError {
 impl CliError {
     /// 2 for what is wrong with the command line, 1 for the rest.
     pub fn exit_code(&self) -> u8 {
-        if matches!(self, Self::NoPrompt | Self::Revision { .. }) { 2 } else { 1 }
+        if matches!(self, Self::NoPrompt | Self::Revision { .. } | Self::NotEmpty { .. }) { 2 } else { 1 }
     }
 
     /// The error and its causes, without line breaks; a cause that was told already is left out.

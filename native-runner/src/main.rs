@@ -15,6 +15,7 @@ mod model;
 mod open;
 mod output;
 mod prompt;
+mod quantize;
 mod sampling;
 mod sizes;
 mod stats;
@@ -43,6 +44,7 @@ fn main() -> ExitCode {
         Command::Inspect(args) => inspect::run(args, &cli.shared),
         Command::Bench(args) => bench::run(args, &cli.shared),
         Command::Chat(args) => chat::run(args, &cli.shared),
+        Command::Quantize(args) => quantize::run(args, &cli.shared),
         Command::Devices(args) => devices::run(args, &cli.shared),
     };
     match result {

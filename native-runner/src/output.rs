@@ -47,11 +47,22 @@ impl OutputFile {
     }
 
     /// Writes the tensors and gives the file its name.
-    pub fn write(mut self, tensors: &[Tensor<'_>]) -> Result<(), CliError> {
-        let renamed = write(&self.file, tensors).and_then(|()| match &self.temporary {
+    pub fn write(self, tensors: &[Tensor<'_>]) -> Result<(), CliError> {
+        write(&self.file, tensors).map_err(|source| CliError::OutputFile { path: self.path.clone(), source })?;
+        self.finish()
+    }
+
+    /// Writes what comes next.
+    pub fn append(&mut self, bytes: &[u8]) -> Result<(), CliError> {
+        self.file.write_all(bytes).map_err(|source| CliError::OutputFile { path: self.path.clone(), source })
+    }
+
+    /// Gives the file its name.
+    pub fn finish(mut self) -> Result<(), CliError> {
+        let renamed = match &self.temporary {
             Some(temporary) => fs::rename(temporary, &self.path),
             None => Ok(()),
-        });
+        };
         match renamed {
             Ok(()) => {
                 self.temporary = None;

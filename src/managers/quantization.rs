@@ -2,7 +2,7 @@
 
 use crate::checkpoint::Checkpoint;
 use crate::device::Plan;
-use crate::error::Error;
+use crate::error::{ConfigError, Error};
 use crate::models::{Decoder, DecoderConfig};
 use crate::nn::WeightTypes;
 use crate::quant::{Blocks, Quantization};
@@ -67,7 +67,7 @@ pub fn resolve(dtype: Dtype, parameters: u64, stored_f32: bool) -> Precision {
 
 /// As [`resolve`], of a checkpoint as it lies there. Layers that another tool quantized keep their bits whatever the dtype says; `auto`
 /// then asks for f32 around them where all weights in f32 would take at most 1 GiB, so that small models are exact, and for f16
-/// elsewhere.
+/// elsewhere. What [`Image`](crate::weights::Image) wrote is of the dtype that it was made as.
 ///
 /// # Errors
 /// What is wrong with quantized tensors; wrong names and shapes are told when the weights are loaded.
@@ -80,6 +80,15 @@ pub fn choose(
     let (parameters, stored_f32) = checkpoint.parameters();
     if dtype != Dtype::Auto || *quantization == Quantization::None {
         return Ok(resolve(dtype, parameters, stored_f32));
+    }
+    if let Quantization::Packed { dtype } = quantization {
+        let packed = Dtype::from_name(dtype).filter(|dtype| *dtype != Dtype::Auto);
+        let packed = packed.ok_or_else(|| ConfigError::Unsupported {
+            field: "quantization_config",
+            got: format!("dtype {dtype:?}"),
+            supported: Dtype::ALL.map(Dtype::name).join(", "),
+        })?;
+        return Ok(resolve(packed, parameters, stored_f32));
     }
     // a word of a quantized tensor holds several weights
     let plan = Plan::new(None);

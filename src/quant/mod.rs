@@ -45,6 +45,11 @@ pub enum Quantization {
     Compressed(Compressed),
     /// 8-bit floats.
     Fp8(Fp8),
+    /// This engine's own: weights as they lie on the GPU ([`Image`](crate::weights::Image)), made as this dtype.
+    Packed {
+        /// Its name.
+        dtype: String,
+    },
 }
 
 /// Largest file beside `config.json` that is read for it.
@@ -138,6 +143,10 @@ impl Quantization {
                 };
                 Ok(Self::Fp8(Fp8 { weight_block_size }))
             }
+            Some("webweft") => match (json["version"].as_u64(), json["dtype"].as_str()) {
+                (Some(1), Some(dtype)) => Ok(Self::Packed { dtype: dtype.to_owned() }),
+                _ => Err(unsupported("version", &json["version"].to_string(), "1")),
+            },
             other => Err(unsupported(
                 "quant_method",
                 other.unwrap_or("(none)"),
@@ -157,6 +166,7 @@ impl Quantization {
             Self::Bitsandbytes => Some("bitsandbytes"),
             Self::Compressed(_) => Some("compressed-tensors"),
             Self::Fp8(_) => Some("fp8"),
+            Self::Packed { .. } => Some("webweft"),
         }
     }
 
@@ -166,7 +176,7 @@ impl Quantization {
     /// [`QuantError`]: tensors that are missing, or are not what they should be.
     pub fn find<'a>(&self, at: &Lookup<'a, '_>) -> Result<Option<Layer<'a>>, QuantError> {
         match self {
-            Self::None => Ok(None),
+            Self::None | Self::Packed { .. } => Ok(None),
             Self::Gptq(gptq) => gptq.find(at),
             Self::Awq(awq) => awq.find(at),
             Self::Bitsandbytes => bitsandbytes::find(at),
@@ -180,7 +190,7 @@ impl Quantization {
     pub fn is_side(&self, name: &str) -> bool {
         let ends = |suffixes: &[&str]| suffixes.iter().any(|suffix| name.ends_with(suffix));
         match self {
-            Self::None | Self::Awq(_) | Self::Fp8(_) => false,
+            Self::None | Self::Awq(_) | Self::Fp8(_) | Self::Packed { .. } => false,
             Self::Gptq(gptq) => gptq.desc_act && ends(&[".g_idx"]),
             Self::Bitsandbytes => {
                 bitsandbytes::STATES.iter().any(|(suffix, _)| name.ends_with(suffix))

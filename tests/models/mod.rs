@@ -3,6 +3,7 @@
 mod chat;
 mod fixtures;
 mod hostile;
+mod hostile_quantized;
 mod inspect;
 mod large;
 mod packed;

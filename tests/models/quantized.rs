@@ -36,7 +36,7 @@ async fn fixtures_equal_transformers_as_they_are() {
         let expected = Expected::of(&folder).await;
         let tolerance = json(&format!("{folder}/meta.json")).await["tolerance"]["f32_abs"].as_f64().unwrap();
         let ids = expected.ids("input_ids");
-        for chunk in [512, 1, 7] {
+        for &chunk in if cfg!(target_arch = "wasm32") { &[512, 1][..] } else { &[512, 1, 7] } {
             session.engine_mut().set_prefill_chunk(chunk).unwrap();
             let got = session.forward(&ids).await.unwrap();
             let worst =
@@ -99,13 +99,13 @@ const CASES: [&str; 27] = [
 async fn what_libraries_decode_is_what_is_computed() {
     for name in CASES {
         let folder = format!("quantized/{name}");
-        let Some(source) = shared_source(&folder).await else { continue };
+        let Some(source) = shared_source(&folder).await else { panic!("{folder} is missing") };
         let mut session = open(&source, &LoadOptions::default()).await;
         assert_eq!(session.extra_tensors(), [""; 0], "{name}");
         let expected = Expected::of(&folder).await;
         let tolerance = json(&format!("{folder}/tolerance.json")).await["f32_abs"].as_f64().unwrap();
         let ids = expected.ids("input_ids");
-        for chunk in [512, 3] {
+        for &chunk in if cfg!(target_arch = "wasm32") { &[512][..] } else { &[512, 3] } {
             session.engine_mut().set_prefill_chunk(chunk).unwrap();
             let got = session.forward(&ids).await.unwrap();
             let worst =

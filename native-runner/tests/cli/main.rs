@@ -11,6 +11,7 @@ mod forward;
 mod generate;
 mod inspect;
 mod models;
+mod quantize;
 #[path = "../../../tests/hub/server.rs"]
 mod server;
 mod support;

@@ -79,6 +79,40 @@ async fn what_others_quantized_is_packed_too() {
     }
 }
 
+/// As `native-runner quantize` writes it: `auto` is what the config says.
+#[cfg_attr(target_arch = "wasm32", wasm_bindgen_test)]
+#[cfg_attr(not(target_arch = "wasm32"), pollster::test)]
+async fn a_config_says_what_is_packed() {
+    let Some(source) = shared_source("fixtures/qwen2").await else { return skipped("no fixtures") };
+    let options = GenerateOptions { max_new_tokens: 8, ..GenerateOptions::default() };
+    let device = device().await;
+    let load = LoadOptions { dtype: Dtype::Q4, ..LoadOptions::default() };
+    let mut session = Session::open(&device, &source, &load, |_| ()).await.unwrap();
+    let want = generate(&mut session, &[1, 5, 3], options.clone()).await;
+    let mut config: serde_json::Value =
+        serde_json::from_slice(&source.read_all("config.json", 1 << 20).await.unwrap().unwrap()).unwrap();
+    for (method, fits) in [
+        (serde_json::json!({"quant_method": "webweft", "dtype": "q4", "version": 1}), true),
+        (serde_json::json!({"quant_method": "webweft", "dtype": "q4", "version": 2}), false),
+        (serde_json::json!({"quant_method": "webweft", "dtype": "q5", "version": 1}), false),
+        (serde_json::json!({"quant_method": "webweft", "dtype": "auto", "version": 1}), false),
+    ] {
+        config["quantization_config"] = method;
+        let mut memory = Memory::new();
+        memory.insert("config.json", config.to_string().into_bytes()).unwrap();
+        memory.insert("model.safetensors", image(&session).await).unwrap();
+        let opened = Session::open(&device, &Source::Memory(memory), &LoadOptions::default(), |_| ()).await;
+        match opened {
+            Ok(mut opened) if fits => {
+                assert_eq!(opened.precision().dtype, Dtype::Q4);
+                assert_eq!(generate(&mut opened, &[1, 5, 3], options.clone()).await, want);
+            }
+            Err(Error::Config(_)) if !fits => {}
+            other => panic!("{config}: {:?}", other.map(|_| ())),
+        }
+    }
+}
+
 /// What is packed stays as it is, whatever dtype is asked for; damaged, it is refused.
 #[cfg_attr(target_arch = "wasm32", wasm_bindgen_test)]
 #[cfg_attr(not(target_arch = "wasm32"), pollster::test)]

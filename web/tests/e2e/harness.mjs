@@ -14,6 +14,7 @@ export const FOLDERS = {
   demo: path("../../demo/dist/"),
   stories: path("../../../assets/stories/"),
   models: path("../../../../shared/models/"),
+  fixtures: path("../../../../shared/fixtures/"),
 };
 export const STORY_FILES = ["config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"];
 export const expected = JSON.parse(readFileSync(path("expected.json"), "utf8"));

@@ -1,0 +1,39 @@
+// Checkpoints that other tools quantized, opened with no option.
+
+import assert from "node:assert/strict";
+import { existsSync, readFileSync } from "node:fs";
+import { FOLDERS, Skip, greedy, test } from "../harness.mjs";
+
+const FIXTURES = ["q_gptq_asym_act", "q_awq", "q_bnb_nf4_dq", "q_compressed_w4", "q_fp8_block"];
+
+/** An integer tensor of a safetensors file. */
+function integers(file, name) {
+  const bytes = readFileSync(file);
+  const header = Number(bytes.readBigUInt64LE(0));
+  const { dtype, data_offsets } = JSON.parse(bytes.subarray(8, 8 + header).toString("utf8"))[name];
+  assert.equal(dtype, "I64");
+  const [begin, end] = data_offsets.map((offset) => 8 + header + offset);
+  return Array.from({ length: (end - begin) / 8 }, (_, i) => Number(bytes.readBigInt64LE(begin + 8 * i)));
+}
+
+test("what other tools quantized runs with no option, and is kept", { seconds: 400 }, async (t) => {
+  const found = FIXTURES.filter((name) => existsSync(`${FOLDERS.fixtures}${name}/expected.safetensors`));
+  if (found.length === 0) throw new Skip("the fixtures are not here");
+  const mounts = Object.fromEntries(found.map((name) => [`/models/${name}/`, `${FOLDERS.fixtures}${name}/`]));
+  const server = await t.server({ mounts });
+  const page = await t.page(server);
+  for (const name of found) {
+    const file = `${FOLDERS.fixtures}${name}/expected.safetensors`;
+    const want = integers(file, "greedy_ids");
+    const input = { ids: integers(file, "input_ids"), options: { ...greedy(want.length), eos_token_id: [] } };
+    const info = await page.act("open", { name, model: `${server.origin}/models/${name}/`, options: { cache: "quantized" } });
+    assert.equal(info.dtype, "f32", `${name}: a small one is exact`);
+    assert.deepEqual((await page.act("generate", { name, input })).ids, want, name);
+    await page.act("dispose", { name });
+  }
+  assert.deepEqual(page.problems, []);
+  // a dtype that is asked for is that of the rest
+  const info = await page.act("open", { model: `${server.origin}/models/${found[0]}/`, options: { cache: false, dtype: "q4" } });
+  assert.equal(info.dtype, "q4");
+  return found.join(", ");
+});

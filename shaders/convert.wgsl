@@ -1,10 +1,12 @@
-// Rows of a checkpoint's tensor, as stored there, to rows of a weight, as kernels read it: f32, f16, or q4.
+// Rows of a checkpoint's tensor, as stored there, to rows of a weight, as kernels read it: f32, f16, or few bits.
 //
 // `bytes` holds whole source rows, packed, or of a tensor that is stored transposed ([inputs, outputs]) whole columns: element
 // (r, c) is at (r - first) * row_stride + (c - first_column) * column_stride. Source row r goes to weight row
 // base + (r / G) * G' + r % G, and source column c to column (c / C) * C' + c % C: groups of rows or columns (the heads of an attention) that are no multiple of 4 wide are
 // padded to one. What pads is zero. Rows outside this part (low .. high) are left alone.
 // Values that are not finite, or that f16 cannot hold, are reported in `status` by the tensor's number.
+@if(d_blocks) import package::shared::dequantize::{F16_ZERO, is_wide};
+@if(d_blocks) import package::shared::encode::{Block, Encoded, encode_block};
 import package::shared::f16::{f16_bits, f16_value};
 import package::shared::group::flat_group;
 
@@ -17,7 +19,7 @@ struct Params {
     first_column: u32,
     row_stride: u32,
     column_stride: u32,
-    // units (vec4s; q4: scale words) of a stored row that are made here, and the first
+    // units (vec4s; in blocks: 64 elements) of a stored row that are made here, and the first
     units: u32,
     first_unit: u32,
     // G, G' and the weight row of the first group
@@ -30,7 +32,7 @@ struct Params {
     // the part of the weight that is bound: rows low .. high
     low: u32,
     high: u32,
-    // vec4s in a stored row of the weight, and its scale words (q4)
+    // vec4s in a stored row of the weight, and its scale words
     stride4: u32,
     scale_stride: u32,
     // the tensor's number, for `status`
@@ -51,6 +53,10 @@ struct Status {
 @if(d_f16) @group(0) @binding(3) var<storage, read_write> weight: array<vec2<u32>>;
 @if(d_blocks) @group(0) @binding(3) var<storage, read_write> weight: array<vec4<u32>>;
 @if(d_blocks) @group(0) @binding(4) var<storage, read_write> scales: array<u32>;
+
+// The format, as `shared/dequantize.wgsl` numbers it.
+@if(d_blocks) override CODES: u32 = 0u;
+@if(d_blocks) override SCALES: u32 = 0u;
 
 const EXPONENT: u32 = 0x7f800000u;
 
@@ -103,34 +109,33 @@ fn half2(v: vec2<f32>) -> u32 {
     return low | (high << 16u);
 }
 
-// One block of 32: the scale that takes its largest magnitude (of equals a negative one) to -8 or 8 exactly, as ggml's Q4_0 does, in
-// f16.
+// The elements of column c and the three even ones, or odd ones, after it.
 @if(d_blocks)
-fn encode(r: u32, c: u32, at: u32) -> u32 {
-    var block: array<vec4<f32>, 8>;
-    // a magnitude with its sign below it
-    var extreme = 0u;
-    for (var i = 0u; i < 8u; i++) {
-        let v = value4(r, c + i * 4u);
-        block[i] = v;
-        for (var j = 0u; j < 4u; j++) {
-            let bits = bitcast<u32>(v[j]);
-            extreme = max(extreme, (bits << 1u) | (bits >> 31u));
-        }
-    }
-    let scale_bits = f16_bits(bitcast<f32>((extreme >> 1u) | (extreme << 31u)) * -0.125);
-    if (scale_bits & 0x7fffu) == 0x7c00u {
+fn alternate4(r: u32, c: u32) -> vec4<f32> {
+    return vec4<f32>(value(r, c), value(r, c + 2u), value(r, c + 4u), value(r, c + 6u));
+}
+
+// Makes the block from column c on, the weight's block `at`.
+@if(d_blocks)
+fn encode(r: u32, c: u32, at: u32) -> Encoded {
+    let made = encode_block(
+        Block(
+            alternate4(r, c), alternate4(r, c + 1u), alternate4(r, c + 8u), alternate4(r, c + 9u),
+            alternate4(r, c + 16u), alternate4(r, c + 17u), alternate4(r, c + 24u), alternate4(r, c + 25u),
+        ),
+        CODES,
+        SCALES,
+    );
+    if (made.scale & 0x7fffu) == 0x7c00u {
         atomicMin(&status.overflow, params.tensor);
     }
-    let scale = f16_value(scale_bits);
-    let inverse = select(0.0, 1.0 / scale, scale != 0.0);
-    var words = vec4<u32>(0u);
-    for (var i = 0u; i < 8u; i++) {
-        let q = vec4<u32>(clamp(floor(block[i] * inverse + 8.5), vec4<f32>(0.0), vec4<f32>(15.0)));
-        words[i / 2u] |= (q.x | (q.y << 4u) | (q.z << 8u) | (q.w << 12u)) << ((i & 1u) * 16u);
+    if is_wide(CODES) {
+        weight[at * 2u] = made.low;
+        weight[at * 2u + 1u] = made.high;
+    } else {
+        weight[at] = made.low;
     }
-    weight[at] = words;
-    return scale_bits;
+    return made;
 }
 
 @compute @workgroup_size(64)
@@ -140,7 +145,7 @@ fn main(
     @builtin(local_invocation_index) lane: u32,
 ) {
     let index = flat_group(group, groups) * 64u + lane;
-    // an invocation makes one vec4 of a row, or one scale word with its two blocks
+    // an invocation makes one vec4 of a row, or two blocks
     let r = index / params.units;
     let i = params.first_unit + index % params.units;
     if r >= params.rows {
@@ -162,10 +167,18 @@ fn main(
     @if(d_blocks) {
         let blocks = params.stride4 / 8u;
         let at = to * blocks + i * 2u;
-        var pair = encode(r, i * 64u, at);
+        let zeros = SCALES == F16_ZERO;
+        let scale_at = to * params.scale_stride + select(i, i * 2u, zeros);
+        let first = encode(r, i * 64u, at);
+        var word = first.scale | (first.zero << 16u);
         if i * 2u + 1u < blocks {
-            pair |= encode(r, i * 64u + 32u, at + 1u) << 16u;
+            let second = encode(r, i * 64u + 32u, at + 1u);
+            if zeros {
+                scales[scale_at + 1u] = second.scale | (second.zero << 16u);
+            } else {
+                word |= second.scale << 16u;
+            }
         }
-        scales[to * params.scale_stride + i] = pair;
+        scales[scale_at] = word;
     }
 }

@@ -1,9 +1,11 @@
-// As `convert`, of rows whose columns are stored without padding and are a multiple of 8 (q4: 64): source and weight are then one
+// As `convert`, of rows whose columns are stored without padding and are a multiple of 8 (in blocks: 64): source and weight are then one
 // run of units each, and a unit is converted without a division, in vectors. Nearly all bytes of a checkpoint are such rows.
 //
-// A unit is 8 elements, q4: 64. Results are those of `convert`, bit by bit (but for tensors
+// A unit is 8 elements, in blocks 64. Results are those of `convert`, bit by bit (but for tensors
 // that are refused: what is not finite is not made 0).
-import package::shared::f16::{f16_bits, f16_magnitude4, f16_subnormal4, f16_value, f16_value4};
+@if(d_blocks) import package::shared::dequantize::{F16_ZERO, is_wide};
+@if(d_blocks) import package::shared::encode::{Block, Encoded, encode_block};
+import package::shared::f16::{f16_magnitude4, f16_subnormal4, f16_value4};
 import package::shared::group::flat_group;
 
 struct Params {
@@ -38,6 +40,10 @@ struct Eight {
 @if(d_blocks) @group(0) @binding(3) var<storage, read_write> weight: array<vec4<u32>>;
 @if(d_blocks) @group(0) @binding(4) var<storage, read_write> scales: array<u32>;
 
+// The format, as `shared/dequantize.wgsl` numbers it.
+@if(d_blocks) override CODES: u32 = 0u;
+@if(d_blocks) override SCALES: u32 = 0u;
+
 // Units that an invocation makes, 64 apart, so that neighbours read neighbouring bytes.
 const PER: u32 = 32u;
 
@@ -65,13 +71,13 @@ fn eight(i: u32) -> Eight {
 const NOT_FINITE: u32 = 0x47800000u;
 @if(!s_f16)
 const NOT_FINITE: u32 = 0x7f800000u;
-// The least magnitude that becomes infinity in f16; q4: whose scale does.
+// The least magnitude that becomes infinity in f16; in blocks a mark for a scale that did.
 @if(d_f32)
 const OVERFLOW: u32 = 0xffffffffu;
 @if(d_f16)
 const OVERFLOW: u32 = 0x477ff000u;
 @if(d_blocks)
-const OVERFLOW: u32 = 0x48fff000u;
+const OVERFLOW: u32 = 1u;
 
 // The greatest of eight.
 fn greatest(even: vec4<u32>, odd: vec4<u32>) -> u32 {
@@ -81,7 +87,7 @@ fn greatest(even: vec4<u32>, odd: vec4<u32>) -> u32 {
 
 const MAGNITUDE: vec4<u32> = vec4<u32>(0x7fffffffu);
 
-// Makes one unit; returns the bits of its greatest magnitude.
+// Makes one unit; returns the bits of its greatest magnitude, or what is to be said of it.
 @if(d_f32)
 fn convert(i: u32, to: u32) -> u32 {
     let v = eight(i);
@@ -124,54 +130,42 @@ fn convert(i: u32, to: u32) -> u32 {
     return select(0u, NOT_FINITE, most >= 0x7c00u);
 }
 
+// Makes the block `at` of the elements from vector i on.
 @if(d_blocks)
-fn nibbles(v: vec4<u32>, inverse: f32) -> vec4<f32> {
-    return floor(clamp(bitcast<vec4<f32>>(v) * inverse + 8.5, vec4<f32>(0.0), vec4<f32>(15.5)));
-}
-
-// Eight nibbles, put together as numbers, which are exact below 2^24: cheaper than shifts on adapters that are CPUs.
-@if(d_blocks)
-fn word(v: Eight, inverse: f32) -> u32 {
-    let pairs = nibbles(v.even, inverse) + nibbles(v.odd, inverse) * 16.0;
-    let low = (pairs.x + 8388608.0) + pairs.y * 256.0;
-    let high = (pairs.z + 8388608.0) + pairs.w * 256.0;
-    return (bitcast<u32>(low) & 0xffffu) | (bitcast<u32>(high) << 16u);
-}
-
-// One block of 32: the scale that takes its largest magnitude (of equals a negative one) to -8 or 8 exactly, in f16. Without loops:
-// arrays that a variable indexes are memory, on adapters that are CPUs at half the speed.
-@if(d_blocks)
-fn encode(i: u32, at: u32) -> u32 {
+fn encode(i: u32, at: u32) -> Encoded {
     let a = eight(i);
     let b = eight(i + 1u);
     let c = eight(i + 2u);
     let d = eight(i + 3u);
-    // bits order magnitudes: as signed numbers those of positive values, as unsigned ones those of negative values
-    let evens = max(max(bitcast<vec4<i32>>(a.even), bitcast<vec4<i32>>(b.even)), max(bitcast<vec4<i32>>(c.even), bitcast<vec4<i32>>(d.even)));
-    let odds = max(max(bitcast<vec4<i32>>(a.odd), bitcast<vec4<i32>>(b.odd)), max(bitcast<vec4<i32>>(c.odd), bitcast<vec4<i32>>(d.odd)));
-    let positive = max(max(evens, odds), vec4<i32>(0));
-    let negative = max(max(max(a.even, b.even), max(c.even, d.even)), max(max(a.odd, b.odd), max(c.odd, d.odd)));
-    let above = u32(max(max(positive.x, positive.y), max(positive.z, positive.w)));
-    let below = max(max(negative.x, negative.y), max(negative.z, negative.w));
-    let is_below = below >= 0x80000000u && (below & 0x7fffffffu) >= above;
-    let extreme = select(above, below, is_below);
-    worst = max(worst, extreme & 0x7fffffffu);
-    let scale_bits = f16_bits(bitcast<f32>(extreme) * -0.125);
-    let scale = f16_value(scale_bits);
-    let inverse = select(0.0, 1.0 / scale, scale != 0.0);
-    weight[at] = vec4<u32>(word(a, inverse), word(b, inverse), word(c, inverse), word(d, inverse));
-    return scale_bits;
+    let made = encode_block(
+        Block(
+            bitcast<vec4<f32>>(a.even), bitcast<vec4<f32>>(a.odd), bitcast<vec4<f32>>(b.even), bitcast<vec4<f32>>(b.odd),
+            bitcast<vec4<f32>>(c.even), bitcast<vec4<f32>>(c.odd), bitcast<vec4<f32>>(d.even), bitcast<vec4<f32>>(d.odd),
+        ),
+        CODES,
+        SCALES,
+    );
+    if is_wide(CODES) {
+        weight[at * 2u] = made.low;
+        weight[at * 2u + 1u] = made.high;
+    } else {
+        weight[at] = made.low;
+    }
+    return made;
 }
 
 @if(d_blocks)
-var<private> worst: u32;
-
-@if(d_blocks)
 fn convert(i: u32, to: u32) -> u32 {
-    let low = encode(i * 8u, to * 2u);
-    let high = encode(i * 8u + 4u, to * 2u + 1u);
-    scales[to] = low | (high << 16u);
-    return worst;
+    let first = encode(i * 8u, to * 2u);
+    let second = encode(i * 8u + 4u, to * 2u + 1u);
+    if SCALES == F16_ZERO {
+        scales[to * 2u] = first.scale | (first.zero << 16u);
+        scales[to * 2u + 1u] = second.scale | (second.zero << 16u);
+    } else {
+        scales[to] = first.scale | (second.scale << 16u);
+    }
+    let is_infinite = (first.scale & 0x7fffu) == 0x7c00u || (second.scale & 0x7fffu) == 0x7c00u;
+    return select(select(0u, OVERFLOW, is_infinite), NOT_FINITE, max(first.most, second.most) >= NOT_FINITE);
 }
 
 @compute @workgroup_size(64)

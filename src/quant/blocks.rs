@@ -217,49 +217,6 @@ pub struct Encoded {
     pub scales: Vec<u32>,
 }
 
-/// Quantizes `weight`, `[rows, dim]`, to one of the formats that are made here ([`Blocks::Q4`], [`Blocks::Q4A`], [`Blocks::NF4`],
-/// [`Blocks::Q8`]); a last short block of a row is filled with zeros. The twin of `shaders/shared/encode.wgsl`, bit by bit.
-///
-/// # Panics
-/// For another format.
-#[must_use]
-pub fn encode(weight: &[f32], dim: usize, blocks: Blocks) -> Encoded {
-    let mut to = Encoded::default();
-    for row in weight.chunks_exact(dim) {
-        let mut halves = Vec::new();
-        for block in row.chunks(BLOCK as usize) {
-            let mut full = [0.0; BLOCK as usize];
-            full[..block.len()].copy_from_slice(block);
-            let (scale, zero, codes) = match blocks {
-                Blocks::Q4 => q4(&full),
-                other => panic!("{other:?} is not made here"),
-            };
-            let per_word = 32 / blocks.codes.bits();
-            to.words.extend(codes.chunks_exact(per_word as usize).map(|codes| {
-                codes.iter().enumerate().fold(0, |word, (i, code)| word | code << (i as u32 * blocks.codes.bits()))
-            }));
-            halves.push(scale.to_bits());
-            halves.extend(zero.map(f16::to_bits));
-        }
-        to.scales.extend(
-            halves.chunks(2).map(|pair| u32::from(pair[0]) | u32::from(pair.get(1).copied().unwrap_or(0)) << 16),
-        );
-    }
-    to
-}
-
-type Block = (f16, Option<f16>, [u32; BLOCK as usize]);
-
-/// The scale that takes the block's largest magnitude (of equals a negative one) to -8 or 8 exactly, as ggml's Q4_0 does.
-fn q4(block: &[f32; BLOCK as usize]) -> Block {
-    // a magnitude with its sign below it
-    let extreme = block.iter().map(|v| v.to_bits().rotate_left(1)).max().unwrap_or(0);
-    let extreme = f32::from_bits(extreme.rotate_right(1));
-    let scale = f16::from_f32(extreme * -0.125);
-    let inverse = if scale == f16::ZERO { 0.0 } else { 1.0 / scale.to_f32() };
-    (scale, None, block.map(|v| (v * inverse + 8.5).floor().clamp(0.0, 15.0) as u32))
-}
-
 /// The values that `from` stands for: `[rows, dim]`.
 #[must_use]
 pub fn decode(from: &Encoded, rows: usize, dim: usize, blocks: Blocks) -> Vec<f32> {

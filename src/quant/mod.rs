@@ -7,6 +7,7 @@ mod awq;
 mod bitsandbytes;
 mod blocks;
 mod compressed;
+mod encode;
 mod fp8;
 mod gptq;
 mod layer;
@@ -15,8 +16,9 @@ mod side;
 use serde_json::Value;
 
 pub use awq::Awq;
-pub use blocks::{BLOCK, Blocks, Codes, Encoded, Scales, decode, encode};
+pub use blocks::{BLOCK, Blocks, Codes, Encoded, Scales, decode};
 pub use compressed::Compressed;
+pub use encode::encode;
 pub use fp8::Fp8;
 pub use gptq::Gptq;
 pub use layer::{

@@ -92,7 +92,7 @@ pub(super) struct Conversion {
     pub groups: u64,
 }
 
-/// Elements behind one word of scales of the formats that are made here.
+/// Elements that the formats made here are made in: two blocks, whose scales without zero points are a word.
 const UNIT: u32 = 64;
 
 /// Units that a workgroup of `convert_dense` makes.
@@ -225,7 +225,7 @@ impl Request {
             let groups = u64::from(params.units).div_ceil(DENSE_UNITS);
             (&shaders::CONVERT_DENSE, bytemuck::bytes_of(&params).to_vec(), groups)
         } else {
-            // units (vec4s; in blocks: words of scales) before a column, the first of a piece
+            // units (vec4s; in blocks: pairs of them) before a column, the first of a piece
             let unit = if matches!(self.to.storage, Storage::Blocks(_)) { UNIT } else { 4 };
             let before = |c: u32| (c / e.column_group * e.column_padded + c % e.column_group) / unit;
             let first_unit = before(columns.start);
@@ -254,7 +254,13 @@ impl Request {
             (&shaders::CONVERT, bytemuck::bytes_of(&params).to_vec(), groups)
         };
         let buffers = [&part.data].into_iter().chain(&part.scales).cloned().collect();
-        Conversion { kernel: kernel.variant(&flags), constants: Vec::new(), params, buffers, groups }
+        let constants = match self.to.storage {
+            Storage::Blocks(blocks) => {
+                vec![("CODES", f64::from(blocks.codes.number())), ("SCALES", f64::from(blocks.scales.number()))]
+            }
+            Storage::F32 | Storage::F16 => Vec::new(),
+        };
+        Conversion { kernel: kernel.variant(&flags), constants, params, buffers, groups }
     }
 
     fn repack_codes(

@@ -3,7 +3,7 @@ use wasm_bindgen_test::wasm_bindgen_test;
 
 use half::{bf16, f16};
 use webweft::graph::Operand;
-use webweft::quant;
+use webweft::quant::{self, Blocks};
 use webweft::reference::convert as reference;
 use webweft::reference::convert::Layout;
 use webweft::shaders::{self, ConvertDenseParams, ConvertParams};
@@ -71,7 +71,7 @@ struct Setup<'a> {
 /// Converts by every kernel that can, and expects the reference's words: in every row that a source row goes to, and in no other.
 fn record(bench: &mut Bench, setup: &Setup<'_>, status: [u32; 2]) {
     record_by(bench, setup, status, None);
-    let unit = if setup.storage == Storage::Q4 { 64 } else { 8 };
+    let unit = if matches!(setup.storage, Storage::Blocks(_)) { 64 } else { 8 };
     let Layout { columns, row_group, row_padded, column_group, column_padded, .. } = setup.layout;
     let padded = row_group != row_padded || column_group != column_padded || columns != setup.weight[1];
     if !setup.transposed && !padded && columns.is_multiple_of(unit) {
@@ -108,11 +108,14 @@ fn record_by(bench: &mut Bench, setup: &Setup<'_>, status: [u32; 2], dense: Opti
         let all: Vec<usize> = [0].iter().chain(firsts).chain([&end]).copied().collect();
         all.windows(2).map(|w| [w[0], w[1]]).collect()
     };
-    let dest = match storage {
-        Storage::F32 => "d_f32",
-        Storage::F16 => "d_f16",
-        Storage::Blocks(_) => "d_blocks",
+    let (dest, blocks) = match storage {
+        Storage::F32 => ("d_f32", None),
+        Storage::F16 => ("d_f16", None),
+        Storage::Blocks(blocks) => ("d_blocks", Some(blocks)),
     };
+    let constants = |blocks: Blocks| [("CODES", blocks.codes.number()), ("SCALES", blocks.scales.number())];
+    let constants: Vec<_> =
+        blocks.into_iter().flat_map(constants).map(|(name, number)| (name, f64::from(number))).collect();
     let name = format!(
         "dense {dense:?}, convert {source:?} to {storage:?}, {layout:?}, [{rows}, {dim}], parts {splits:?}, chunks {chunks:?}, \
          transposed {transposed}"
@@ -122,7 +125,7 @@ fn record_by(bench: &mut Bench, setup: &Setup<'_>, status: [u32; 2], dense: Opti
     let (stride4, scale_stride) = (storage.stride4(dim as u32), storage.scale_stride(dim as u32));
     for [low, high] in ends(splits, rows) {
         let data = bench.poisoned((high - low) * want.len() / rows);
-        let scales = (storage == Storage::Q4).then(|| bench.poisoned((high - low) * want_scales.len() / rows));
+        let scales = blocks.map(|_| bench.poisoned((high - low) * want_scales.len() / rows));
         bench.case(|case| {
             for [first, end] in ends(chunks, line_count) {
                 let mut chunk = bytes[first * line_bytes..end * line_bytes].to_vec();
@@ -141,12 +144,12 @@ fn record_by(bench: &mut Bench, setup: &Setup<'_>, status: [u32; 2], dense: Opti
                     operands.extend(scales.as_ref().map(Operand::from));
                     let kernel = shaders::CONVERT_DENSE.variant(&[flag, dest]);
                     let groups = u64::from(params.units).div_ceil(2048);
-                    case.g.dispatch(kernel, &[], &params, &operands, groups).expect("it compiles");
+                    case.g.dispatch(kernel, &constants, &params, &operands, groups).expect("it compiles");
                     continue;
                 }
-                // a unit is a vec4, or a word of scales
-                let unit = if storage == Storage::Q4 { 64 } else { 4 };
-                let per_row = if storage == Storage::Q4 { scale_stride } else { stride4 };
+                // a unit is a vec4, or two blocks
+                let unit = if blocks.is_some() { 64 } else { 4 };
+                let per_row = if blocks.is_some() { (dim as u32).div_ceil(64) } else { stride4 };
                 let first_unit = if transposed { layout.column(first) as u32 / unit } else { 0 };
                 let end_unit = if transposed && end < line_count { layout.column(end) as u32 / unit } else { per_row };
                 let rows_here = if transposed { count } else { end - first } as u32;
@@ -174,7 +177,7 @@ fn record_by(bench: &mut Bench, setup: &Setup<'_>, status: [u32; 2], dense: Opti
                 operands.extend(scales.as_ref().map(Operand::from));
                 let groups = (u64::from(rows_here) * u64::from(end_unit - first_unit)).div_ceil(64);
                 let kernel = shaders::CONVERT.variant(&[flag, dest]);
-                case.g.dispatch(kernel, &[], &params, &operands, groups).expect("it compiles");
+                case.g.dispatch(kernel, &constants, &params, &operands, groups).expect("it compiles");
             }
         });
         let of = |words: &[u32]| words[low * words.len() / rows..high * words.len() / rows].to_vec();
@@ -322,6 +325,16 @@ async fn reports_what_is_not_finite() {
         (SOURCES[0], Storage::Q4, 500_000.0, false),
         (SOURCES[0], Storage::Q4, 530_000.0, true),
         (SOURCES[2], Storage::Q4, -1e30, true),
+        (SOURCES[0], Storage::Q4, f32::MAX, true),
+        (SOURCES[0], Storage::Blocks(Blocks::Q4A), 950_000.0, false),
+        (SOURCES[0], Storage::Blocks(Blocks::Q4A), -1_050_000.0, true),
+        (SOURCES[0], Storage::Blocks(Blocks::Q4A), f32::MIN, true),
+        (SOURCES[0], Storage::Blocks(Blocks::NF4), -65_000.0, false),
+        (SOURCES[0], Storage::Blocks(Blocks::NF4), 66_000.0, true),
+        (SOURCES[2], Storage::Blocks(Blocks::NF4), 3e38, true),
+        (SOURCES[0], Storage::Blocks(Blocks::Q8), -8.0e6, false),
+        (SOURCES[0], Storage::Blocks(Blocks::Q8), 8.5e6, true),
+        (SOURCES[2], Storage::Blocks(Blocks::Q8), -3e38, true),
     ] {
         for columns in [70, 128] {
             let mut values = vec![0.0; 3 * columns];
@@ -339,6 +352,59 @@ async fn reports_what_is_not_finite() {
                 transposed: false,
             };
             record(&mut bench, &setup, [u32::MAX, if reported { 5 } else { u32::MAX }]);
+        }
+    }
+    bench.run().await;
+}
+
+/// Blocks that lie at an edge of their encoders, by both kernels.
+#[cfg_attr(target_arch = "wasm32", wasm_bindgen_test)]
+#[cfg_attr(not(target_arch = "wasm32"), pollster::test)]
+async fn encodes_edges_bit_by_bit() {
+    let mut bench = Bench::new(&device().await);
+    let noise = random(32 * 64, 5);
+    let mut values = Vec::new();
+    let mut block = |of: &dyn Fn(usize) -> f32| values.extend((0..32).map(of));
+    // magnitudes from where all is zero to nearly where scales become infinite, subnormals and their borders between
+    for power in (-150..=-100).step_by(25).chain(-40..=15) {
+        block(&|i| noise[(power + 200) as usize + i] * 2.0_f32.powi(power));
+        block(&|i| if i == 7 { 2.0_f32.powi(power) } else { 0.0 });
+    }
+    for k in 1..40 {
+        let v = k as f32 / 7.0;
+        block(&|_| v);
+        block(&|_| -v);
+        // two values, near one another or not, and of either sign
+        block(&|i| if i % 3 == 0 { v } else { v * 0.995 });
+        block(&|i| if i % 2 == 0 { -v } else { v });
+        // one that is far from all others
+        block(&|i| if i == k % 32 { -1000.0 * v } else { noise[k * 32 + i] });
+        // none near zero
+        block(&|i| v + noise[k * 32 + i] * 0.1);
+        block(&|i| noise[k * 32 + i] * 0.01 - v);
+        // whole numbers: ties everywhere
+        block(&|i| ((i * k) % 33) as f32 - 16.0);
+        block(&|i| (i % (k + 1)) as f32 * 0.5);
+    }
+    block(&|_| 0.0);
+    block(&|_| -0.0);
+    values.resize(values.len().next_multiple_of(128), 0.25);
+    // after a column of padding none falls into the same block
+    for (source, columns) in SOURCES.into_iter().flat_map(|s| [(s, 128), (s, 127)]) {
+        for storage in STORAGES.into_iter().filter(|s| matches!(s, Storage::Blocks(_))) {
+            let count = values.len() / columns / 4 * 4;
+            let setup = Setup {
+                source,
+                storage,
+                layout: plain(columns),
+                values: &values[..count * columns],
+                weight: [count, columns],
+                splits: &[],
+                chunks: &[],
+                tensor: 0,
+                transposed: false,
+            };
+            record(&mut bench, &setup, [u32::MAX; 2]);
         }
     }
     bench.run().await;

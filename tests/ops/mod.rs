@@ -21,7 +21,7 @@ mod softcap;
 use half::f16;
 use webweft::device::{Buffer, Category, Device, Readback};
 use webweft::graph::{Arena, Graph, Program};
-use webweft::quant;
+use webweft::quant::{self, Blocks};
 use webweft::reference::convert as reference;
 use webweft::shaders;
 use webweft::step::{BLOCK, Step};
@@ -249,4 +249,14 @@ pub const fn tolerance(elem: Elem) -> (f64, f64) {
 }
 
 pub const ELEMS: [Elem; 2] = [Elem::F32, Elem::F16];
-pub const STORAGES: [Storage; 3] = [Storage::F32, Storage::F16, Storage::Q4];
+/// What a weight is made into while loading.
+pub const STORAGES: [Storage; 6] = [
+    Storage::F32,
+    Storage::F16,
+    Storage::Q4,
+    Storage::Blocks(Blocks::Q4A),
+    Storage::Blocks(Blocks::NF4),
+    Storage::Blocks(Blocks::Q8),
+];
+/// Those whose kernels differ by more than constants.
+pub const KINDS: [Storage; 3] = [Storage::F32, Storage::F16, Storage::Q4];

@@ -14,3 +14,5 @@ mod generate;
 mod models;
 mod ops;
 mod preprocess;
+#[cfg(not(target_arch = "wasm32"))]
+mod quant;

@@ -41,7 +41,7 @@ struct Whole {
     negative: bool,
 }
 
-// The biased exponent of 2^-24: what is below has a scale that f16 rounds to 0.
+// The biased exponent of 2^-24, the least number in f16: a block below it is zero.
 const LEAST: u32 = 103u;
 
 fn most4(v: vec4<u32>) -> u32 {
@@ -117,12 +117,20 @@ fn bytes8(even: vec4<f32>, odd: vec4<f32>) -> vec2<u32> {
     return vec2<u32>(halves(pairs.xy), halves(pairs.zw)) ^ vec2<u32>(0x80808080u);
 }
 
-fn limited(q: Block) -> Block {
-    let low = vec4<f32>(-8.0);
+// Of the steps tried only the smallest takes anything below -8 (-8.625 is rounded to -9, -8.125 is not), and the largest nothing above 7.
+fn at_most_7(q: Block) -> Block {
     let high = vec4<f32>(7.0);
     return Block(
-        clamp(q.a, low, high), clamp(q.b, low, high), clamp(q.c, low, high), clamp(q.d, low, high),
-        clamp(q.e, low, high), clamp(q.f, low, high), clamp(q.g, low, high), clamp(q.h, low, high),
+        min(q.a, high), min(q.b, high), min(q.c, high), min(q.d, high),
+        min(q.e, high), min(q.f, high), min(q.g, high), min(q.h, high),
+    );
+}
+
+fn at_least_minus_8(q: Block) -> Block {
+    let low = vec4<f32>(-8.0);
+    return Block(
+        max(q.a, low), max(q.b, low), max(q.c, low), max(q.d, low),
+        max(q.e, low), max(q.f, low), max(q.g, low), max(q.h, low),
     );
 }
 
@@ -138,9 +146,11 @@ fn better(a: Fit, b: Fit) -> Fit {
     return Fit(select(a.score, b.score, is_b), select(a.step, b.step, is_b), select(a.inverse, b.inverse, is_b));
 }
 
-fn fit_q4(w: Whole, sign: f32, eighths: u32) -> Fit {
-    let inverse = sign * f32(((0x10000000u / w.most) * eighths) >> 11u) * 9.5367431640625e-7; // 2^-20
-    let q = limited(floors(w.x, inverse, 0.5));
+fn inverse_q4(w: Whole, sign: f32, eighths: u32) -> f32 {
+    return sign * f32(((0x10000000u / w.most) * eighths) >> 11u) * 9.5367431640625e-7; // 2^-20
+}
+
+fn fit_q4(w: Whole, q: Block, inverse: f32) -> Fit {
     let a = abs(dot(q, w.x));
     let step = f32((u32(a) << 11u) / max(u32(dot(q, q)), 1u));
     return Fit(a * step, step, inverse);
@@ -148,8 +158,14 @@ fn fit_q4(w: Whole, sign: f32, eighths: u32) -> Fit {
 
 fn q4(w: Whole) -> Encoded {
     let sign = select(-1.0, 1.0, w.negative);
-    let fit = better(better(fit_q4(w, sign, 69u), fit_q4(w, sign, 65u)), fit_q4(w, sign, 58u));
-    let codes = words(limited(floors(w.x, fit.inverse, 0.5)), 8.0);
+    let i69 = inverse_q4(w, sign, 69u);
+    let i65 = inverse_q4(w, sign, 65u);
+    let i58 = inverse_q4(w, sign, 58u);
+    let a = fit_q4(w, at_least_minus_8(at_most_7(floors(w.x, i69, 0.5))), i69);
+    let b = fit_q4(w, at_most_7(floors(w.x, i65, 0.5)), i65);
+    let c = fit_q4(w, floors(w.x, i58, 0.5), i58);
+    let fit = better(better(a, b), c);
+    let codes = words(at_least_minus_8(at_most_7(floors(w.x, fit.inverse, 0.5))), 8.0);
     return Encoded(codes, vec4<u32>(0u), scale_bits(w, sign * fit.step, 11u), 0u, w.extreme);
 }
 
@@ -166,12 +182,13 @@ fn fit_q4a(u: Block, width: u32, sx: i32, inverse: f32, add: f32) -> Regression 
     let sq = i32(sum(q));
     let a = 32 * i32(dot(u, q)) - sx * sq;
     let n = 32 * i32(dot(q, q)) - sq * sq;
-    let is_fit = a > 0 && n > 0;
     let ua = u32(a);
-    let un = select(1u, u32(n), is_fit);
+    let un = select(1u, u32(n), n > 0);
     let fitted = ((ua / un) << 13u) + ((ua % un) << 13u) / un;
+    // values that are nearly the same, far from zero, fit a step so small that f16 loses them: best are then codes that are the same
+    let is_fit = a > 0 && n > 0 && fitted >= (width << 7u);
     let step = select((width << 13u) / 15u, fitted, is_fit);
-    return Regression(select(0.0, f32(ua >> 4u) * f32(fitted), is_fit), step, sq, add);
+    return Regression(select(select(-0.5, 0.0, n == 0), f32(ua >> 4u) * f32(fitted), is_fit), step, sq, add);
 }
 
 fn q4a(w: Whole) -> Encoded {

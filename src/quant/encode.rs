@@ -68,7 +68,7 @@ struct Whole {
     exponent: u32,
 }
 
-/// The biased exponent of 2^-24: what is below has a scale that f16 rounds to 0.
+/// The biased exponent of 2^-24, the least number in f16: a block below it is zero.
 const LEAST: u32 = 103;
 
 impl Whole {
@@ -132,13 +132,17 @@ fn q4a(block: &[f32; SIZE]) -> Block {
         let squares = sum(q.iter().map(|q| q * q)) as i32;
         let products = sum(q.iter().zip(&u).map(|(q, u)| q * u)) as i32;
         let (a, n) = (32 * products - sx * sq, 32 * squares - sq * sq);
-        let (step, score) = if a > 0 && n > 0 {
+        let fitted = if a > 0 && n > 0 {
             let (a, n) = (a as u32, n as u32);
-            let step = ((a / n) << 13) + ((a % n) << 13) / n;
-            (step, (a >> 4) as f32 * step as f32)
+            ((a / n) << 13) + ((a % n) << 13) / n
         } else {
-            // all the same
-            ((width << 13) / 15, 0.0)
+            0
+        };
+        // values that are nearly the same, far from zero, fit a step so small that f16 loses them: best are then codes that are the same
+        let (step, score) = if fitted >= width << 7 {
+            (fitted, (a as u32 >> 4) as f32 * fitted as f32)
+        } else {
+            ((width << 13) / 15, if n == 0 { 0.0 } else { -0.5 })
         };
         if score > best {
             (best, kept) = (score, (step, sq, offset));

@@ -96,7 +96,7 @@ fn sum(terms: impl Iterator<Item = f32>) -> f32 {
     terms.sum()
 }
 
-/// Codes -8 to 7. The extreme goes to -8 by a step of exactly that, or (8.625, 8.125) is cut off there, or (7.25) goes to -7.
+/// Codes -8 to 7. The extreme would go to -8.625 or -8.125, which is cut off at -8 and leaves the others finer steps, or to -7.25.
 fn q4(block: &[f32; SIZE]) -> Block {
     let whole = Whole::new(block);
     let sign = if whole.negative { 1.0 } else { -1.0 };

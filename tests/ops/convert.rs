@@ -392,7 +392,7 @@ async fn encodes_edges_bit_by_bit() {
     block(&|_| 0.0);
     block(&|_| -0.0);
     values.resize(values.len().next_multiple_of(128), 0.25);
-    // after a column of padding none falls into the same block
+    // at 127 columns rows begin elsewhere, and are filled
     let of_blocks = |(_, storage): &(_, Storage)| matches!(storage, Storage::Blocks(_));
     for (source, storage) in pairs().into_iter().filter(of_blocks) {
         for columns in [128, 127] {

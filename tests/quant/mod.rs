@@ -40,7 +40,8 @@ fn bound(block: &[f32], blocks: Blocks) -> f64 {
         Blocks::Q4 => most * (0.5 / 7.25 + 1.0 / 512.0) + 16.0 * 2.0_f64.powi(-25),
         Blocks::Q4A => (greatest - least) * 0.5625 / 15.25 + most / 512.0 + 80.0 * 2.0_f64.powi(-25),
         Blocks::NF4 => most * (0.152 + 1.0 / 512.0) + 2.0_f64.powi(-24),
-        _ => most * (0.54 / 127.0 + 1.0 / 2048.0) + 127.0 * 2.0_f64.powi(-25),
+        // values, their extreme and the inverse have 12 bits: a 32nd of a code each
+        _ => most * (0.6 / 127.0 + 1.0 / 2048.0) + 127.0 * 2.0_f64.powi(-25),
     }
 }
 

@@ -98,6 +98,12 @@ pub enum DeviceError {
         /// What the driver or the budget said.
         reason: String,
     },
+    /// The memory budget holds the model at no dtype.
+    #[error("out of GPU memory before anything is loaded: {reason}")]
+    NothingFits {
+        /// What it needs, what there is, and what would fit.
+        reason: String,
+    },
     /// wgpu found a mistake of ours.
     #[error("internal error, please report it: {message}")]
     Validation {

@@ -6,7 +6,7 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 
-use crate::device::{Buffer, Category, Constants, Device, Pipeline};
+use crate::device::{Buffer, Category, Constants, Device, Memory, Pipeline, Plan};
 use crate::error::{DeviceError, OpError};
 use crate::shaders::{Binding, Kernel};
 use crate::tensor::{Elem, Tensor};
@@ -55,9 +55,11 @@ struct Recorded {
 
 /// A program being recorded.
 pub struct Graph<'a> {
-    device: &'a Device,
+    memory: Memory<'a>,
     slots: Vec<Slot>,
+    /// what a plan has none of
     recorded: Vec<Recorded>,
+    dispatches: usize,
     /// all dispatches' parameters, each at the alignment of uniform bindings
     params: Vec<u8>,
     kept: Vec<usize>,
@@ -67,13 +69,33 @@ impl<'a> Graph<'a> {
     /// An empty program.
     #[must_use]
     pub fn new(device: &'a Device) -> Self {
-        Self { device, slots: Vec::new(), recorded: Vec::new(), params: Vec::new(), kept: Vec::new() }
+        Self::within(Memory::Device(device))
+    }
+
+    /// A program that is only counted: see [`held`](Self::held).
+    #[must_use]
+    pub fn planned(plan: &'a Plan) -> Self {
+        Self::within(Memory::Plan(plan))
+    }
+
+    fn within(memory: Memory<'a>) -> Self {
+        Self { memory, slots: Vec::new(), recorded: Vec::new(), dispatches: 0, params: Vec::new(), kept: Vec::new() }
     }
 
     /// The device that it is recorded for.
+    ///
+    /// # Panics
+    /// Where it is [`planned`](Self::planned).
     #[must_use]
     pub fn device(&self) -> &'a Device {
-        self.device
+        let Memory::Device(device) = self.memory else { panic!("a planned graph is counted, and never finished") };
+        device
+    }
+
+    /// Whether kernels may use subgroups.
+    #[must_use]
+    pub fn subgroups(&self) -> bool {
+        matches!(self.memory, Memory::Device(device) if device.capabilities().subgroups)
     }
 
     /// A new activation `[rows, dim]`, unwritten.
@@ -82,7 +104,7 @@ impl<'a> Graph<'a> {
     /// [`OpError::Limit`] where one binding cannot show it.
     pub fn empty(&mut self, op: &'static str, rows: u32, dim: u32, elem: Elem) -> Result<Tensor, OpError> {
         let tensor = Tensor { id: self.slots.len(), rows, dim, elem };
-        let limit = self.device.max_binding();
+        let limit = self.memory.max_binding();
         if tensor.bytes() > limit {
             return Err(OpError::Limit { op, what: "bytes of one activation", got: tensor.bytes(), limit });
         }
@@ -110,16 +132,23 @@ impl<'a> Graph<'a> {
     ) -> Result<(), DeviceError> {
         debug_assert_eq!(kernel.bindings.len(), operands.len() + 1, "{}", kernel.label);
         debug_assert_eq!(kernel.bindings.first(), Some(&Binding::Uniform), "{}", kernel.label);
-        let pipeline = self.device.pipeline(kernel, constants)?;
-        let at = self.recorded.len();
+        let at = self.dispatches;
+        self.dispatches += 1;
         let operands = operands.iter().map(|operand| self.slot(operand, at)).collect();
 
-        let align = self.device.limits().min_uniform_buffer_offset_alignment as usize;
+        let align = match self.memory {
+            Memory::Device(device) => device.limits().min_uniform_buffer_offset_alignment as usize,
+            // the most that WebGPU lets an adapter ask for
+            Memory::Plan(_) => 256,
+        };
         let start = self.params.len().next_multiple_of(align);
         self.params.resize(start, 0);
         self.params.extend_from_slice(bytemuck::bytes_of(params));
         let size = std::mem::size_of::<P>();
-        self.recorded.push(Recorded { pipeline, params: (start, size), operands, groups: self.device.fold(groups) });
+        if let Memory::Device(device) = self.memory {
+            let pipeline = device.pipeline(kernel, constants)?;
+            self.recorded.push(Recorded { pipeline, params: (start, size), operands, groups: device.fold(groups) });
+        }
         Ok(())
     }
 
@@ -147,8 +176,9 @@ impl<'a> Graph<'a> {
     /// # Errors
     /// As [`Device::buffer`].
     pub fn finish(self, arena: &Arena) -> Result<Program, DeviceError> {
-        let Self { device, slots, recorded, params, kept } = self;
-        let buffers = assign(device, &slots, &kept, recorded.len(), arena)?;
+        let device = self.device();
+        let Self { slots, recorded, dispatches, params, kept, .. } = self;
+        let buffers = assign(Memory::Device(device), &slots, &kept, dispatches, arena)?;
         let uniforms = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
         let params_buffer = device.buffer("kernel parameters", Category::Activations, params.len() as u64, uniforms)?;
         device.write(&params_buffer, 0, &params);
@@ -179,11 +209,20 @@ impl<'a> Graph<'a> {
         device.check()?;
         Ok(Program { dispatches, kept, _bound: buffers, _params: params_buffer })
     }
+
+    /// Assigns memory as [`finish`](Self::finish) does, and makes no program: what it would hold beside `arena`.
+    ///
+    /// # Errors
+    /// As [`Device::buffer`].
+    pub fn held(self, arena: &Arena) -> Result<Buffer, DeviceError> {
+        assign(self.memory, &self.slots, &self.kept, self.dispatches, arena)?;
+        self.memory.storage("kernel parameters", Category::Activations, self.params.len() as u64)
+    }
 }
 
 /// A buffer for each slot: activations whose lives do not meet share one.
 fn assign(
-    device: &Device,
+    memory: Memory<'_>,
     slots: &[Slot],
     kept: &[usize],
     end: usize,
@@ -206,14 +245,14 @@ fn assign(
             Slot::Activation { bytes, first, last } => {
                 let (first, last) = life(id, *first, *last);
                 // sizes in powers of two, so that programs of different rows find each other's buffers
-                let size = bytes.next_power_of_two().clamp(256, device.max_binding().max(*bytes));
+                let size = bytes.next_power_of_two().clamp(256, memory.max_binding().max(*bytes));
                 let free = (0..pool.len())
                     .filter(|&i| pool[i].size() == size && taken[i].is_none_or(|until| until < first))
                     .min();
                 let i = match free {
                     Some(i) => i,
                     None => {
-                        pool.push(device.storage("activations", Category::Activations, size)?);
+                        pool.push(memory.storage("activations", Category::Activations, size)?);
                         taken.push(None);
                         pool.len() - 1
                     }

@@ -3,10 +3,10 @@
 use serde_json::{Map, Value};
 
 use crate::checkpoint::{self, Checkpoint};
-use crate::device::{Buffer, Device};
-use crate::error::{ConfigError, Error, GenerateError};
+use crate::device::{AdapterInfo, Buffer, Device};
+use crate::error::{ConfigError, DeviceError, Error, GenerateError};
 use crate::generate::{Engine, GenerateOptions, Generation, Hidden, TextGeneration};
-use crate::managers::{self, Architecture, CacheShape, Dtype, Precision, Traffic};
+use crate::managers::{self, Architecture, CacheShape, Dtype, Model, Precision, Recommendation, Traffic, Wanted};
 use crate::models::{Decoder, ModelConfig};
 use crate::preprocess::{ChatOptions, ChatTemplate, Message, Tokenizer};
 use crate::quant::{Quantization, Side};
@@ -66,6 +66,7 @@ pub struct Session {
     generation_config: Value,
     defaults: GenerateOptions,
     precision: Precision,
+    recommendation: Option<Recommendation>,
     model_type: String,
     architecture: Architecture,
     traffic: Traffic,
@@ -74,6 +75,20 @@ pub struct Session {
     parameters: u64,
     files: Vec<String>,
     place: String,
+}
+
+/// What [`Dtype::Auto`] becomes on `device`, with the memory that it has left.
+fn recommend(device: &Device, model: Model<'_>, options: &LoadOptions) -> Result<Recommendation, Error> {
+    let limits = device.limits();
+    let adapter = AdapterInfo {
+        max_binding: limits.max_storage_buffer_binding_size,
+        max_buffer: limits.max_buffer_size,
+        ..device.info().clone()
+    };
+    let budget = device.memory_limit().map(|limit| limit.saturating_sub(device.ledger().snapshot().total));
+    let LoadOptions { context, prefill_chunk, .. } = *options;
+    let wanted = Wanted { budget, context, prefill_chunk, bytes_per_second: None };
+    Ok(Recommendation::of(model, Some(&adapter), wanted)?.0)
 }
 
 impl Session {
@@ -112,7 +127,16 @@ impl Session {
         };
         let quantization = Quantization::read(source, &json).await?;
         let side = Side::read(source, &checkpoint, &quantization).await?;
-        let precision = managers::choose(options.dtype, &config, &checkpoint, &quantization)?;
+        let recommendation = match options.dtype {
+            Dtype::Auto => {
+                let model = Model { config: &config, checkpoint: &checkpoint, quantization: &quantization };
+                Some(recommend(device, model, options)?)
+            }
+            _ => None,
+        };
+        let chosen = recommendation.as_ref().map(Recommendation::chosen).transpose()?;
+        let dtype = chosen.and_then(|chosen| Dtype::from_name(chosen.dtype)).unwrap_or(options.dtype);
+        let precision = managers::choose(dtype, &config, &checkpoint, &quantization)?;
         let mut weights = Weights::new(device, &checkpoint).quantized_by(&quantization, Some(&side));
         let model = Decoder::load(&mut weights, &config, precision.weights)?;
         let extra = weights.extra();
@@ -122,11 +146,16 @@ impl Session {
         let table = precision.weights.embedding.row_bytes(config.embedding.size) * u64::from(config.vocab_size);
         let read = bytes.saturating_sub(if config.tie_word_embeddings { 0 } else { table });
         let traffic = Traffic::new(&architecture, &cache, read, used);
-        let context = options.context.unwrap_or_else(|| cache.default_context(device.max_binding()));
+        let context = options.context.or(chosen.map(|chosen| chosen.context));
+        let context = context.unwrap_or_else(|| cache.default_context(device.max_binding()));
         let chunk = options.prefill_chunk.unwrap_or_else(|| managers::prefill_chunk(used));
         let mut engine = Engine::new(device, model, config, precision, context, chunk)?;
         let mut cold = options.warm_up;
-        let warm_up = || if std::mem::take(&mut cold) { engine.warm_up() } else { Ok(()) };
+        let warm_up = || match std::mem::take(&mut cold).then(|| engine.warm_up()) {
+            // while chunks are under way there is less room than there will be
+            None | Some(Err(Error::Device(DeviceError::OutOfMemory { .. }))) => Ok(()),
+            Some(warm) => warm,
+        };
         weights.stream(source, progress, warm_up).await?;
         Ok(Self {
             engine,
@@ -136,6 +165,7 @@ impl Session {
             generation_config,
             defaults,
             precision,
+            recommendation,
             model_type,
             architecture,
             traffic,
@@ -162,6 +192,12 @@ impl Session {
     #[must_use]
     pub fn precision(&self) -> Precision {
         self.precision
+    }
+
+    /// What `auto` became, and why; `None` where a dtype was given.
+    #[must_use]
+    pub fn recommendation(&self) -> Option<&Recommendation> {
+        self.recommendation.as_ref()
     }
 
     /// `model_type`, as `config.json` says.

@@ -1,9 +1,11 @@
 //! What changes from one step to the next, on the GPU: [`shaders::Step`] and what goes with it.
 
-use crate::device::{Buffer, Category, Device};
+use crate::device::{Buffer, Category, Device, Memory};
 use crate::error::DeviceError;
 use crate::shaders;
 
+/// Sampled ids that [`Step::ring`] holds: twice the longest lookahead.
+pub const RING: u32 = 256;
 /// Positions in one block of the cache, as `shaders/shared/step.wgsl` has it.
 pub const BLOCK: u32 = 32;
 
@@ -35,17 +37,25 @@ impl Step {
     /// # Errors
     /// As [`Device::buffer`].
     pub fn new(device: &Device, rows: u32, pages: u32, ring_len: u32) -> Result<Self, DeviceError> {
-        let new = |label, words: u64| device.storage(label, Category::Activations, words * 4);
-        let step = Self {
+        let step = Self::within(Memory::Device(device), rows, pages, ring_len)?;
+        step.set_pages(device, &(0..pages).collect::<Vec<_>>());
+        Ok(step)
+    }
+
+    /// As [`new`](Self::new), with nothing written.
+    ///
+    /// # Errors
+    /// As [`Device::buffer`].
+    pub fn within(memory: Memory<'_>, rows: u32, pages: u32, ring_len: u32) -> Result<Self, DeviceError> {
+        let new = |label, words: u64| memory.storage(label, Category::Activations, words * 4);
+        Ok(Self {
             state: new("step", HEADER / 4 + u64::from(pages))?,
             ids: new("token ids", u64::from(rows))?,
             ring: new("sampled ids", u64::from(ring_len))?,
             sampling: new("sampling", size_of::<shaders::Sampling>() as u64 / 4 + MAX_EOS as u64)?,
             ring_len,
             pages,
-        };
-        step.set_pages(device, &(0..pages).collect::<Vec<_>>());
-        Ok(step)
+        })
     }
 
     /// Maps logical cache blocks to physical ones, from the first on.
@@ -115,6 +125,12 @@ impl History {
             bias: new("logit bias", u64::from(vocab))?,
             sequences: new("sequence bias", MAX_SEQUENCE_WORDS as u64)?,
         })
+    }
+
+    /// What that takes.
+    #[must_use]
+    pub fn bytes(vocab: u32, positions: u32) -> u64 {
+        4 * (u64::from(positions) + 2 * u64::from(vocab) + MAX_SEQUENCE_WORDS as u64)
     }
 
     /// Sets everything before the next submit: this is how a generation begins, and how one is rolled back.

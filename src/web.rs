@@ -23,7 +23,7 @@ use web_sys::{AbortSignal, AddEventListenerOptions};
 
 use crate::device::{AdapterInfo, Category, Device, DeviceOptions, LedgerSnapshot, find_adapter};
 use crate::error::Error;
-use crate::managers::{self, Dtype};
+use crate::managers::{self, Dtype, Wanted};
 use crate::preprocess::Message;
 use crate::session::{LoadOptions, Session};
 use crate::source::browser::Keep;
@@ -46,11 +46,11 @@ struct OpenOptions {
 }
 
 impl OpenOptions {
-    /// 4 bits unless something else is asked for: a page has less memory than a desktop.
-    fn dtype(&self) -> Result<Dtype, Failed> {
-        let Some(name) = self.dtype.as_deref() else { return Ok(Dtype::Q4) };
-        Dtype::from_name(name)
-            .ok_or_else(|| invalid("dtype", &format!("{name:?} is none of q4, q4a, nf4, q8, f16, f32, auto")))
+    /// `None` where none is asked for.
+    fn dtype(&self) -> Result<Option<Dtype>, Failed> {
+        let Some(name) = self.dtype.as_deref() else { return Ok(None) };
+        let wrong = || invalid("dtype", &format!("{name:?} is none of q4, q4a, nf4, q8, f16, f32, auto"));
+        Dtype::from_name(name).map(Some).ok_or_else(wrong)
     }
 
     fn device(&self) -> DeviceOptions {
@@ -93,15 +93,20 @@ impl Model {
         let started = web_time::Instant::now();
         let options: OpenOptions = from_js(options, "options")?;
         tell(json!({ "type": "stage", "stage": "config" }));
+        let dtype = options.dtype()?;
+        let device = Device::open(&options.device()).await?;
+        let source = source::open(spec, &options.source, Some(on_event)).await?;
+        let dtype = match dtype {
+            Some(dtype) => dtype,
+            None => managers::default_of_pages(&source).await?,
+        };
         let load = LoadOptions {
-            dtype: options.dtype()?,
+            dtype,
             context: options.context,
             prefill_chunk: options.prefill_chunk,
             warm_up: true,
             weights_file: None,
         };
-        let device = Device::open(&options.device()).await?;
-        let source = source::open(spec, &options.source, Some(on_event)).await?;
         let keep = options.source.keep()? == Keep::Quantized;
         let Loaded { session, bytes, weights_ms, from } = Loaded::of(&device, &source, &load, keep, &tell).await?;
         tell(json!({ "type": "stage", "stage": "ready" }));
@@ -110,6 +115,7 @@ impl Model {
             "model_type": session.model_type(),
             "architecture": session.architecture(),
             "dtype": precision.dtype.name(),
+            "dtype_reason": session.recommendation().map(|told| &told.reason),
             "activations": precision.activations.name(),
             "context": session.engine().context(),
             "has_tokenizer": session.tokenizer().is_ok(),
@@ -262,7 +268,9 @@ pub async fn inspect(spec: JsValue, options: JsValue, signal: AbortSignal) -> Re
         let options: OpenOptions = from_js(&options, "options")?;
         let adapter = find_adapter(&options.device()).await?;
         let source = source::open(&spec, &options.source.keeping_nothing_new(), None).await?;
-        let seen = managers::inspect_weights(&source, Some(&adapter), options.memory_limit).await?;
+        let OpenOptions { memory_limit: budget, context, prefill_chunk, .. } = options;
+        let wanted = Wanted { budget, context, prefill_chunk, bytes_per_second: None };
+        let seen = managers::inspect_weights(&source, Some(&adapter), wanted).await?;
         let mut seen = serde_json::to_value(seen).unwrap_or_default();
         seen["adapter"] = report(&adapter);
         Ok::<_, Failed>(to_js(&seen))

@@ -108,7 +108,7 @@ Only headers are read, and no GPU is needed. Whether a model fits is told by the
 
 Examples:
   native-runner inspect MODEL
-  native-runner inspect MODEL --max-gpu-memory 6GB
+  native-runner inspect MODEL --max-gpu-memory 6GB --context 8192
   native-runner inspect MODEL --json
 
 Exit codes: 0 done (also where the model is not supported), 1 failed, 2 wrong command line";
@@ -314,6 +314,9 @@ pub struct Inspect {
     /// [default: the built-in model, which tells little stories]
     #[arg(value_name = "MODEL", value_parser = NonEmptyStringValueParser::new())]
     pub model: Option<String>,
+    /// The most positions that a sequence is to have [default: the model's, as far as memory allows]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub context: Option<u32>,
     /// One JSON object
     #[arg(long)]
     pub json: bool,

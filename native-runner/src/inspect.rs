@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use serde::Serialize;
 use webweft::device::{AdapterInfo, find_adapter};
 use webweft::error::DeviceError;
-use webweft::managers::{Architecture, Inspection, inspect};
+use webweft::managers::{Architecture, Inspection, Recommendation, Wanted, inspect};
 
 use crate::args::{Inspect, Shared};
 use crate::built_in;
@@ -49,7 +49,8 @@ async fn show(args: &Inspect, shared: &Shared) -> Result<ExitCode, CliError> {
         Err(DeviceError::NoAdapter { .. }) => None,
         Err(error) => return Err(error.into()),
     };
-    let mut model = inspect(&source, adapter.as_ref(), shared.max_gpu_memory).await?;
+    let wanted = Wanted { budget: shared.max_gpu_memory, context: args.context, ..Wanted::default() };
+    let mut model = inspect(&source, adapter.as_ref(), wanted).await?;
     if args.model.is_none() {
         built_in::NAME.clone_into(&mut model.place);
     }
@@ -84,6 +85,9 @@ fn report(model: &Inspection, adapter: Option<&AdapterInfo>, budget: Option<u64>
     } else if model.parameters > 0 {
         rows.push(row("stored elements", number(model.parameters)));
     }
+    if let Some(method) = model.quantization {
+        rows.push(row("quantized", format!("{method}: its layers keep their bits at every dtype")));
+    }
     rows.push(match &model.tokenizer {
         Some(t) => row("tokenizer", format!("{}, {} tokens", t.kind, number(t.vocab_size as u64))),
         None => row("tokenizer", "none: token ids only".into()),
@@ -110,6 +114,12 @@ fn report(model: &Inspection, adapter: Option<&AdapterInfo>, budget: Option<u64>
     }
     if !model.on_gpu.is_empty() {
         text += &format!("\n{}", on_gpu(model));
+        if let Some(recommendation) = &model.recommendation {
+            text += &format!("\n{}", weighed(recommendation));
+            let (title, reason) =
+                (if recommendation.dtype.is_some() { "recommended:" } else { "none fits:" }, &recommendation.reason);
+            text += &format!("\n{} {reason}\n", bold(title));
+        }
         text += &format!("\n{}", describe_adapter(adapter, budget));
     }
     for problem in &model.problems {
@@ -179,6 +189,43 @@ fn on_gpu(model: &Inspection) -> String {
     columns(&rows, &[1, 2, 3, 4, 5, 6])
 }
 
+/// Every dtype with the context that is wanted: what it takes, how fast and how good it is.
+fn weighed(recommendation: &Recommendation) -> String {
+    let head = [
+        "with a context",
+        "of",
+        "weights",
+        "cache",
+        "activations",
+        "loading",
+        "at most",
+        "longest",
+        "read per token",
+        "speed",
+        "perplexity",
+        "fits",
+    ];
+    let mut rows = vec![head.map(str::to_owned).to_vec()];
+    for f in &recommendation.formats {
+        let chosen = if recommendation.dtype == Some(f.dtype) { " *" } else { "" };
+        rows.push(vec![
+            format!("{}{chosen}", f.dtype),
+            number(f.context.into()),
+            sizes::format(f.weights),
+            sizes::format(f.cache),
+            sizes::format(f.activations),
+            sizes::format(f.staging),
+            sizes::format(f.total),
+            number(f.longest_context.into()),
+            sizes::format(f.bytes_per_token),
+            format!("x{:.2}", f.relative_speed),
+            f.perplexity.map_or("as stored".to_owned(), |ratio| format!("x{ratio:.3}")),
+            if f.fits { "yes" } else { "no" }.to_owned(),
+        ]);
+    }
+    columns(&rows, &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10])
+}
+
 fn describe_adapter(adapter: Option<&AdapterInfo>, budget: Option<u64>) -> String {
     let Some(adapter) = adapter else {
         return "No GPU adapter was found: `fits` does not know its limits. See `native-runner devices`.\n".to_owned();
@@ -186,7 +233,7 @@ fn describe_adapter(adapter: Option<&AdapterInfo>, budget: Option<u64>) -> Strin
     let (binding, buffer) = (sizes::format(adapter.max_binding), sizes::format(adapter.max_buffer));
     let memory = match budget {
         Some(budget) => {
-            format!("Budget: {}; activations, some MiB, come on top of what is listed.", sizes::format(budget))
+            format!("Budget: {}.", sizes::format(budget))
         }
         None => "How much memory it has, no adapter tells: give --max-gpu-memory to check that, too.".to_owned(),
     };

@@ -67,6 +67,13 @@ pub async fn open(
     let session = session?;
     let load_ms = started.elapsed().as_secs_f64() * 1e3;
     tracing::info!(load_ms, dtype = session.precision().dtype.name(), "model opened");
+    if let Some(told) = session.recommendation() {
+        tracing::info!(reason = told.reason, "dtype chosen");
+        // without a budget it is what it always is
+        if !shared.quiet && told.budget.is_some() {
+            let _ = writeln!(io::stderr(), "dtype {}", told.reason);
+        }
+    }
     if !shared.quiet
         && let Some(warning) = describe_extra(session.extra_tensors())
     {

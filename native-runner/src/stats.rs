@@ -25,6 +25,9 @@ pub struct Stats {
     #[serde(skip_serializing_if = "Option::is_none")]
     seed: Option<u64>,
     dtype: &'static str,
+    /// why, where it was chosen by `auto`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dtype_reason: Option<String>,
     adapter: String,
     memory: Memory,
 }
@@ -58,6 +61,7 @@ impl Stats {
             decode_tps: per_second(timing.decode_tokens, timing.decode_ms),
             seed,
             dtype: opened.session.precision().dtype.name(),
+            dtype_reason: opened.session.recommendation().map(|told| told.reason.clone()),
             adapter: opened.device.info().to_string(),
             memory: Memory {
                 weights: snapshot.of(Category::Weights),
@@ -81,7 +85,7 @@ impl Stats {
         let milliseconds = |ms: f64| format!("{ms:.1} ms");
         let speed = |tps: Option<f64>| tps.map_or(String::new(), |tps| format!(", {tps:.1} tokens/s"));
         row("adapter", &self.adapter, "");
-        row("dtype", self.dtype, "");
+        row("dtype", self.dtype, self.dtype_reason.as_deref().unwrap_or_default());
         if let Some(seed) = self.seed {
             row("seed", &seed.to_string(), "");
         }

@@ -163,6 +163,12 @@ impl Device {
         self.0.capabilities
     }
 
+    /// The most bytes that its buffers may take together, where that was said ([`DeviceOptions::memory_limit`]).
+    #[must_use]
+    pub fn memory_limit(&self) -> Option<u64> {
+        self.0.memory_limit
+    }
+
     /// The account of every buffer made through this device.
     #[must_use]
     pub fn ledger(&self) -> &Ledger {

@@ -2,12 +2,12 @@
 
 use std::collections::HashMap;
 
-use crate::device::{Buffer, Device, Readback};
+use crate::device::{Buffer, Device, Memory, Readback};
 use crate::error::{DeviceError, Error, GenerateError};
 use crate::graph::{Arena, Graph, Program};
 use crate::managers::Precision;
-use crate::models::{Decoder, DecoderConfig};
-use crate::nn::{KvCache, Pass, Rope};
+use crate::models::{Decoder, DecoderConfig, Sequence};
+use crate::nn::Pass;
 use crate::ops::{self, Rows};
 use crate::shaders;
 use crate::step::{BLOCK, History, Step};
@@ -60,8 +60,6 @@ pub(super) struct Prefilled {
 const MIN_LIVE: u32 = 128;
 /// Tokens of a prompt that [`Engine::warm_up`] thinks of: enough for the kernels of many rows.
 const WARM_PROMPT: u32 = 64;
-/// Ids that the ring holds: twice the longest lookahead.
-const RING: u32 = 256;
 
 /// Everything that a forward pass over given tokens makes, as transformers names it.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -94,9 +92,7 @@ pub struct Engine {
 
 /// What depends on how many positions there is room for.
 struct State {
-    step: Step,
-    cache: KvCache,
-    ropes: Vec<Rope>,
+    sequence: Sequence,
     /// what processors read; made when one is first asked for
     history: Option<History>,
 }
@@ -217,7 +213,7 @@ impl Engine {
     /// Makes room for `positions` positions: memory follows what is asked for, not the longest context.
     pub(super) fn reserve(&mut self, positions: usize) -> Result<(), Error> {
         let wanted = (positions as u32).next_power_of_two().max(MIN_LIVE).min(self.context.next_multiple_of(BLOCK));
-        if self.state.as_ref().is_some_and(|s| s.cache.positions() >= wanted) {
+        if self.state.as_ref().is_some_and(|s| s.sequence.cache.positions() >= wanted) {
             return Ok(());
         }
         let grown = match self.new_state(wanted) {
@@ -230,7 +226,7 @@ impl Engine {
         };
         if let Some(state) = self.state.as_ref().filter(|_| !self.cached.is_empty()) {
             let mut encoder = self.device.encoder();
-            grown.cache.copy_from(&state.cache, &mut encoder);
+            grown.sequence.cache.copy_from(&state.sequence.cache, &mut encoder);
             self.device.submit(encoder);
         }
         self.programs.clear();
@@ -251,27 +247,23 @@ impl Engine {
     }
 
     fn new_state(&self, positions: u32) -> Result<State, DeviceError> {
-        let (device, c) = (&self.device, &self.config);
-        let cache = KvCache::new(device, c.layers.len() as u32, &c.heads, self.precision.activations, positions)?;
-        let step = Step::new(device, self.chunk.next_power_of_two(), cache.blocks(), RING)?;
-        let ropes = c.ropes.iter().zip(&self.regimes);
-        let ropes = ropes
-            .map(|(rope, &regime)| {
-                Rope::new(device, &rope.table(c.heads.rotary, cache.positions(), regime), rope.every())
-            })
-            .collect::<Result<_, _>>()?;
-        Ok(State { step, cache, ropes, history: None })
+        let (memory, elem) = (Memory::Device(&self.device), self.precision.activations);
+        let sequence = Sequence::new(memory, &self.config, elem, &self.regimes, positions, self.chunk)?;
+        Ok(State { sequence, history: None })
     }
 
     /// Gives ropes whose frequencies follow the length of the sequence those of `length` positions. Where they change, what is
     /// cached was rotated by others, and is forgotten.
     fn set_length(&mut self, length: usize) {
         let Some(state) = &self.state else { return };
-        for ((config, rope), regime) in self.config.ropes.iter().zip(&state.ropes).zip(&mut self.regimes) {
+        for ((config, rope), regime) in self.config.ropes.iter().zip(&state.sequence.ropes).zip(&mut self.regimes) {
             let now = config.regime(length as u32);
             if now != *regime {
                 *regime = now;
-                rope.write(&self.device, &config.table(self.config.heads.rotary, state.cache.positions(), now));
+                rope.write(
+                    &self.device,
+                    &config.table(self.config.heads.rotary, state.sequence.cache.positions(), now),
+                );
                 self.cached.clear();
             }
         }
@@ -289,7 +281,7 @@ impl Engine {
 
     /// The sequence's step.
     pub(super) fn step(&self) -> &Step {
-        &self.state().step
+        &self.state().sequence.step
     }
 
     /// The tokens so far, as processors read them on the GPU.
@@ -297,7 +289,7 @@ impl Engine {
         let (device, vocab) = (&self.device, self.config.vocab_size);
         let state = self.state.as_mut().expect("`generate` reserves before anything else");
         if state.history.is_none() {
-            state.history = Some(History::new(device, vocab, state.cache.positions())?);
+            state.history = Some(History::new(device, vocab, state.sequence.cache.positions())?);
         }
         Ok(state.history.as_ref().expect("it was just made"))
     }
@@ -305,10 +297,18 @@ impl Engine {
     /// The program for `rows` rows that leave `live` keys in the cache, recorded now if it never was.
     pub(super) fn program(&mut self, phase: Phase, rows: u32, live: u32) -> Result<&Recorded, Error> {
         let state = self.state();
-        let live = live.next_power_of_two().clamp(MIN_LIVE, state.cache.positions().max(MIN_LIVE));
+        let live = live.next_power_of_two().clamp(MIN_LIVE, state.sequence.cache.positions().max(MIN_LIVE));
         let key = Key { phase, rows: rows.next_power_of_two(), live };
         if !self.programs.contains_key(&key) {
-            let recorded = self.record(key, state)?;
+            let recorded = match self.record(key, state) {
+                // the buffers of programs for other rows, which are made again when they are wanted
+                Err(Error::Device(DeviceError::OutOfMemory { .. })) if !self.programs.is_empty() => {
+                    self.programs.clear();
+                    self.arena = Arena::default();
+                    self.record(key, self.state())?
+                }
+                recorded => recorded?,
+            };
             self.programs.insert(key, recorded);
         }
         Ok(&self.programs[&key])
@@ -316,29 +316,30 @@ impl Engine {
 
     fn record(&self, key: Key, state: &State) -> Result<Recorded, Error> {
         let mut g = Graph::new(&self.device);
+        let sequence = &state.sequence;
         let pass = Pass {
-            step: &state.step,
-            cache: &state.cache,
+            step: &sequence.step,
+            cache: &sequence.cache,
             rows: key.rows,
             live: key.live,
             wanted: if key.phase == Phase::Everything { Rows::All } else { Rows::Last },
             elem: self.precision.activations,
         };
-        let hidden = self.model.forward(&mut g, &state.ropes, &pass)?; // [T, D] or [1, D]
+        let hidden = self.model.forward(&mut g, &sequence.ropes, &pass)?; // [T, D] or [1, D]
         let mut logits = None;
         if key.phase != Phase::Fill {
             let made = self.model.logits(&mut g, &hidden, &pass)?; // [T, V] or [1, V]
             match key.phase {
-                Phase::Sample => ops::sample(&mut g, &made, &state.step, None)?,
+                Phase::Sample => ops::sample(&mut g, &made, &sequence.step, None)?,
                 Phase::Process { penalties, ngrams } => {
                     let history = state.history.as_ref().expect("`generate` makes it before it asks for this phase");
                     if penalties {
-                        ops::penalize(&mut g, &made, &state.step, history)?;
+                        ops::penalize(&mut g, &made, &sequence.step, history)?;
                     }
                     if ngrams {
-                        ops::no_repeat_ngram(&mut g, &made, &state.step, history, key.live)?;
+                        ops::no_repeat_ngram(&mut g, &made, &sequence.step, history, key.live)?;
                     }
-                    ops::sample(&mut g, &made, &state.step, Some(history))?;
+                    ops::sample(&mut g, &made, &sequence.step, Some(history))?;
                 }
                 _ => {
                     g.keep(&made);

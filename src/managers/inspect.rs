@@ -6,20 +6,18 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{CacheShape, Dtype, choose, resolve};
+use super::recommend::{LEAST_CONTEXT, size};
+use super::{Footprint, Model, Recommendation, Wanted};
 use crate::checkpoint::{self, Checkpoint};
-use crate::device::{AdapterInfo, Category, Plan};
+use crate::device::AdapterInfo;
 use crate::error::{ConfigError, Error};
-use crate::models::{Decoder, DecoderConfig, ModelConfig, RopeConfig, RopeScaling};
+use crate::models::{DecoderConfig, ModelConfig, RopeConfig, RopeScaling};
 use crate::preprocess::{ChatTemplate, Tokenizer};
 use crate::quant::Quantization;
 use crate::source::Source;
-use crate::weights::{Weights, upload_bytes};
 
 /// Largest `config.json` that is read.
 const MAX_CONFIG: u64 = 4 << 20;
-/// Positions that the smallest cache has room for.
-const LEAST_CONTEXT: u32 = 128;
 
 /// Everything that can be told of a model without loading it.
 #[derive(Clone, Debug, Serialize)]
@@ -52,6 +50,8 @@ pub struct Inspection {
     pub auto: Option<&'static str>,
     /// What it takes on the GPU at each dtype.
     pub on_gpu: Vec<OnGpu>,
+    /// How that fits what is wanted, and which dtype is the best one.
+    pub recommendation: Option<Recommendation>,
 }
 
 /// The sizes of an architecture.
@@ -137,13 +137,16 @@ pub struct OnGpu {
     pub note: Option<String>,
 }
 
-/// Looks at a repository. `adapter`: whose limits count, if any; `budget`: the bytes that may be used on it, if known, which no
-/// adapter tells.
+/// Looks at a repository. `adapter`: whose limits count, if any; `wanted`: what for, or just the bytes that may be used.
 ///
 /// # Errors
 /// Where `config.json` or a tokenizer cannot be read or parsed. What is not supported is no error: [`Inspection::problems`].
-pub async fn inspect(source: &Source, adapter: Option<&AdapterInfo>, budget: Option<u64>) -> Result<Inspection, Error> {
-    let mut this = inspect_weights(source, adapter, budget).await?;
+pub async fn inspect(
+    source: &Source,
+    adapter: Option<&AdapterInfo>,
+    wanted: impl Into<Wanted>,
+) -> Result<Inspection, Error> {
+    let mut this = inspect_weights(source, adapter, wanted).await?;
     let tokenizer = Tokenizer::load(source).await?;
     this.tokenizer = tokenizer.map(|t| TokenizerFacts { kind: t.kind(), vocab_size: t.vocab_size() });
     Ok(this)
@@ -156,8 +159,9 @@ pub async fn inspect(source: &Source, adapter: Option<&AdapterInfo>, budget: Opt
 pub async fn inspect_weights(
     source: &Source,
     adapter: Option<&AdapterInfo>,
-    budget: Option<u64>,
+    wanted: impl Into<Wanted>,
 ) -> Result<Inspection, Error> {
+    let wanted = wanted.into();
     let place = source.describe();
     let json = checkpoint::read_json(source, "config.json", MAX_CONFIG).await?;
     let json = json.ok_or_else(|| ConfigError::Missing { place: place.clone() })?;
@@ -184,6 +188,7 @@ pub async fn inspect_weights(
         quantization: quantization.name(),
         auto: None,
         on_gpu: Vec::new(),
+        recommendation: None,
     };
     if let Some(checkpoint) = &checkpoint {
         this.parameters = checkpoint.parameters().0;
@@ -191,19 +196,15 @@ pub async fn inspect_weights(
         this.stored = stored(checkpoint);
     }
     if let (Some(ModelConfig::Decoder(config)), Some(checkpoint)) = (&config, &checkpoint) {
-        this.auto = choose(Dtype::Auto, config, checkpoint, &quantization).ok().map(|auto| auto.dtype.name());
-        for dtype in Dtype::ALL {
-            match OnGpu::of(config, (checkpoint, &quantization), dtype, adapter, budget) {
-                Ok((size, parameters)) => {
-                    this.on_gpu.push(size);
-                    this.parameters = parameters;
-                }
-                // what is missing is missing at every dtype
-                Err(error) => {
-                    this.problems.push(error.to_string());
-                    break;
-                }
+        let model = Model { config, checkpoint, quantization: &quantization };
+        match Recommendation::of(model, adapter, wanted) {
+            Ok((told, footprints, parameters)) => {
+                this.on_gpu = footprints.into_iter().map(|f| OnGpu::of(f, wanted.budget)).collect();
+                this.parameters = parameters;
+                this.auto = told.dtype;
+                this.recommendation = Some(told);
             }
+            Err(error) => this.problems.push(error.to_string()),
         }
     }
     this.supported = this.problems.is_empty();
@@ -294,68 +295,31 @@ fn stored(checkpoint: &Checkpoint) -> Vec<Stored> {
 }
 
 impl OnGpu {
-    /// And the number of weights.
-    fn of(
-        config: &DecoderConfig,
-        (checkpoint, quantization): (&Checkpoint, &Quantization),
-        dtype: Dtype,
-        adapter: Option<&AdapterInfo>,
-        budget: Option<u64>,
-    ) -> Result<(Self, u64), Error> {
-        let (parameters, stored_f32) = checkpoint.parameters();
-        let precision = resolve(dtype, parameters, stored_f32);
-        let load = |plan: &Plan| -> Result<(u64, u64), Error> {
-            let mut weights = Weights::planned(plan, checkpoint).quantized_by(quantization, None);
-            let asked = Decoder::load(&mut weights, config, precision.weights);
-            weights.check()?;
-            // what was asked for leaves the ledger here; its peak stays
-            asked.map(|_| (weights.parameters(), weights.stored_bytes()))
-        };
-        // without limits: the files may be wrong; within those of the adapter: it may not do
-        let (all, here) = (Plan::new(None), Plan::new(adapter));
-        let (used, stored) = load(&all)?;
-        let refused = load(&here).err();
-
-        let weights = all.ledger().snapshot().peak[Category::Weights as usize];
-        let cache = CacheShape::of(config, precision.activations);
-        let max_binding = here.max_binding();
-        let context = cache.default_context(max_binding);
+    fn of(f: Footprint, budget: Option<u64>) -> Self {
+        let context = f.cache.default_context(f.max_binding);
         let mut this = Self {
-            dtype: precision.dtype.name(),
-            weights,
-            largest_buffer: here.ledger().largest(),
-            cache_per_1k: cache.bytes(1024),
+            dtype: f.dtype.name(),
+            weights: f.weights,
+            largest_buffer: f.largest_buffer,
+            cache_per_1k: f.cache.bytes(1024),
             context,
-            cache: cache.bytes(context),
-            fits: true,
+            cache: f.cache.bytes(context),
+            fits: f.refused.is_none(),
             longest_context: None,
             note: None,
         };
-        if let Some(error) = refused {
-            this.fits = false;
-            this.note = Some(error.to_string());
-        } else if let Some(budget) = budget {
-            this.hold_to(budget, upload_bytes(stored), &cache, max_binding);
+        if let Some(budget) = budget {
+            let longest = f.longest(Some(budget));
+            this.fits &= longest >= LEAST_CONTEXT.min(context);
+            this.longest_context = Some(if this.fits { longest } else { 0 });
+            if !this.fits {
+                let least = f.needs(LEAST_CONTEXT.min(context)).total;
+                this.note = Some(format!("needs {} at least, and the budget is {}", size(least), size(budget)));
+            } else if longest < context {
+                this.note = Some(format!("only with a context of up to {longest}"));
+            }
         }
-        Ok((this, used))
+        this.note = f.refused.or(this.note);
+        this
     }
-
-    /// Compares with what may be used. Activations come on top of what is counted here: some MiB.
-    fn hold_to(&mut self, budget: u64, upload: u64, cache: &CacheShape, max_binding: u64) {
-        let least = upload.max(cache.bytes(LEAST_CONTEXT.min(self.context)));
-        let left = budget.saturating_sub(self.weights);
-        self.fits = left >= least;
-        let longest = cache.longest(left, max_binding);
-        self.longest_context = Some(if self.fits { longest } else { 0 });
-        if !self.fits {
-            let (needed, budget) = (mib(self.weights + least), mib(budget));
-            self.note = Some(format!("needs {needed} MiB at least, and the budget is {budget} MiB"));
-        } else if longest < self.context {
-            self.note = Some(format!("only with a context of up to {longest}"));
-        }
-    }
-}
-
-fn mib(bytes: u64) -> String {
-    format!("{:.1}", bytes as f64 / f64::from(1 << 20))
 }

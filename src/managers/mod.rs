@@ -1,13 +1,17 @@
 //! Policy, shared by every target: decisions on plain facts, tested without an adapter.
 
 mod context;
+mod footprint;
 mod inspect;
 mod prefill;
 mod quantization;
+mod recommend;
 mod roofline;
 
 pub use context::CacheShape;
+pub use footprint::{Footprint, Model, Needs};
 pub use inspect::{Architecture, Inspection, OnGpu, Stored, StoredFile, TokenizerFacts, inspect, inspect_weights};
 pub use prefill::prefill_chunk;
-pub use quantization::{Dtype, Precision, choose, resolve};
+pub use quantization::{Dtype, Precision, choose, default_of_pages, resolve};
+pub use recommend::{Facts, Format, Recommendation, Wanted, recommend};
 pub use roofline::{Roofline, Traffic};

@@ -1,13 +1,17 @@
 //! Which types weights and activations take.
 
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{self, Checkpoint};
 use crate::device::Plan;
-use crate::error::{ConfigError, Error};
+use crate::error::{CheckpointError, ConfigError, Error};
 use crate::models::{Decoder, DecoderConfig};
 use crate::nn::WeightTypes;
 use crate::quant::{Blocks, Quantization};
+use crate::source::Source;
 use crate::tensor::{Elem, Storage};
 use crate::weights::Weights;
+
+/// Largest `config.json` that is read.
+const MAX_CONFIG: u64 = 4 << 20;
 
 /// `--dtype`: how weights are stored on the GPU.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,7 +28,7 @@ pub enum Dtype {
     Nf4,
     /// As q4, with 8 bits ([`Blocks::Q8`]).
     Q8,
-    /// By [`resolve`]'s rule.
+    /// By [`recommend`](super::recommend)'s rule.
     #[default]
     Auto,
 }
@@ -96,6 +100,23 @@ pub fn choose(
     Decoder::load(&mut weights, config, resolve(Dtype::F16, parameters, false).weights)?;
     let small = weights.parameters().saturating_mul(4) <= KEEP_F32;
     Ok(resolve(if small { Dtype::F32 } else { Dtype::F16 }, parameters, stored_f32))
+}
+
+/// What a web page gets that asks for no dtype, having less memory than a desktop: 4 bits; but where another tool quantized the
+/// checkpoint, its own ([`Dtype::Auto`]).
+///
+/// # Errors
+/// Those of the source. What is wrong with the files is told when they are opened.
+pub async fn default_of_pages(source: &Source) -> Result<Dtype, Error> {
+    let json = checkpoint::read_json(source, "config.json", MAX_CONFIG).await;
+    let json = match json {
+        Err(CheckpointError::Source(error)) => return Err(error.into()),
+        json => json.ok().flatten().unwrap_or_default(),
+    };
+    Ok(match Quantization::read(source, &json).await {
+        Ok(Quantization::None) | Err(_) => Dtype::Q4,
+        Ok(_) => Dtype::Auto,
+    })
 }
 
 impl Dtype {

@@ -111,10 +111,10 @@ pub struct Traffic {
     /// Weights that a token of a prompt is multiplied by: those of the layers; the output head sees the last token only.
     pub parameters: u64,
     /// Bytes of one position's keys and values in one layer.
-    cache_per_layer: u64,
-    layers: u32,
+    pub(super) cache_per_layer: u64,
+    pub(super) layers: u32,
     /// Width of sliding windows, and in how many layers.
-    windows: Vec<(u32, u32)>,
+    pub(super) windows: Vec<(u32, u32)>,
 }
 
 impl Traffic {

@@ -8,7 +8,9 @@ mod llama;
 mod opt;
 mod phi;
 pub mod rope;
+mod sequence;
 
 pub use config::ModelConfig;
 pub use decoder::{Decoder, DecoderConfig};
 pub use rope::{RopeConfig, RopeScaling};
+pub use sequence::Sequence;

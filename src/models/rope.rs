@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::config::{bad, flag, number, shorten};
 use crate::error::ConfigError;
-use crate::ops::rope_table;
+use crate::ops::{rope_rows, rope_table};
 
 /// Where the frequencies come from.
 #[derive(Clone, Debug, PartialEq)]
@@ -160,6 +160,13 @@ impl RopeConfig {
         };
         let of = |p: u32| if p < regime { row(p, &inv_freq) } else { row(p, &self.inv_freq(width, p + 1).0) };
         (0..positions).flat_map(of).collect()
+    }
+
+    /// The length of [`table`](Self::table).
+    #[must_use]
+    pub fn entries(&self, width: u32, positions: u32) -> u64 {
+        let rows = if self.every() { positions } else { rope_rows(positions) };
+        u64::from(width / 2) * u64::from(rows)
     }
 
     /// The angle per position of each pair of `width` rotated elements, `[width / 2]`, in f32 as transformers has it; and what

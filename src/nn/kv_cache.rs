@@ -1,4 +1,4 @@
-use crate::device::{Category, Device};
+use crate::device::{Category, Memory};
 use crate::error::DeviceError;
 use crate::ops::{Heads, LayerKv};
 use crate::step::BLOCK;
@@ -15,15 +15,21 @@ impl KvCache {
     /// Room for at least `positions` positions in each of `layers` layers.
     ///
     /// # Errors
-    /// [`DeviceError::BufferTooLarge`] where one binding does not show a layer's keys; else as [`Device::buffer`].
-    pub fn new(device: &Device, layers: u32, heads: &Heads, elem: Elem, positions: u32) -> Result<Self, DeviceError> {
+    /// [`DeviceError::BufferTooLarge`] where one binding does not show a layer's keys; else as [`Device::buffer`](crate::device::Device::buffer).
+    pub fn new(
+        memory: Memory<'_>,
+        layers: u32,
+        heads: &Heads,
+        elem: Elem,
+        positions: u32,
+    ) -> Result<Self, DeviceError> {
         let blocks = positions.div_ceil(BLOCK);
         let size = Self::bytes_per_position(heads, elem) * u64::from(BLOCK) * u64::from(blocks);
-        if size > device.max_binding() {
-            let (label, limit) = (format!("cache of {positions} positions"), device.max_binding());
+        if size > memory.max_binding() {
+            let (label, limit) = (format!("cache of {positions} positions"), memory.max_binding());
             return Err(DeviceError::BufferTooLarge { label, size, limit });
         }
-        let new = |what, layer| device.storage(&format!("{what} of layer {layer}"), Category::Cache, size);
+        let new = |what, layer| memory.storage(&format!("{what} of layer {layer}"), Category::Cache, size);
         let layers = (0..layers)
             .map(|layer| Ok(LayerKv { k: new("keys", layer)?, v: new("values", layer)?, elem }))
             .collect::<Result<_, DeviceError>>()?;

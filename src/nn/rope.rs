@@ -1,4 +1,4 @@
-use crate::device::{Category, Device};
+use crate::device::{Category, Device, Memory};
 use crate::error::DeviceError;
 use crate::ops::RopeTable;
 
@@ -15,6 +15,15 @@ impl Rope {
     /// As [`Device::buffer`].
     pub fn new(device: &Device, table: &[[f32; 2]], every: bool) -> Result<Self, DeviceError> {
         let data = device.storage_with("rope table", Category::Weights, table)?;
+        Ok(Self { table: RopeTable { data, every } })
+    }
+
+    /// As [`new`](Self::new), with nothing written: a table of `entries` cosines and sines.
+    ///
+    /// # Errors
+    /// As [`Device::buffer`].
+    pub fn within(memory: Memory<'_>, entries: u64, every: bool) -> Result<Self, DeviceError> {
+        let data = memory.storage("rope table", Category::Weights, entries * 8)?;
         Ok(Self { table: RopeTable { data, every } })
     }
 

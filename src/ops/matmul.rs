@@ -44,7 +44,7 @@ pub fn matmul(
         expect("matmul.bias", bias.size() >= padded, || format!("[{}]", w.rows), &[(bias.size() / 4) as u32])?;
     }
     let few = x.rows <= FEW;
-    let subgroups = if g.device().capabilities().subgroups { "sg_on" } else { "sg_off" };
+    let subgroups = if g.subgroups() { "sg_on" } else { "sg_off" };
     let (x_flag, y_flag) = (flag('x', x.elem), flag('y', y.elem));
     let per_group = x.rows.min(4);
     let products = if g.device().capabilities().packed_dot { "dp_on" } else { "dp_off" };

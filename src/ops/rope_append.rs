@@ -50,6 +50,12 @@ pub fn rope_append(
     Ok(q)
 }
 
+/// Rows of a [`rope_table`].
+#[must_use]
+pub fn rope_rows(positions: u32) -> u32 {
+    256 + positions.div_ceil(256) + 1
+}
+
 /// The table of cosines and sines that the kernel multiplies by: `(cos, sin)` of `inv_freq[i] * p` for p = 0 .. 255, then for
 /// p = 0, 256, 512, ... up to `positions`. `scale` (YaRN's and LongRoPE's attention factor) multiplies the first part.
 #[must_use]

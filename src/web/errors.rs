@@ -122,7 +122,9 @@ fn name(error: &Error) -> &'static str {
             DeviceError::NoAdapter { .. } | DeviceError::AdapterNotFound { .. } | DeviceError::Open { .. } => {
                 "WebGPUUnavailableError"
             }
-            DeviceError::OutOfMemory { .. } | DeviceError::BufferTooLarge { .. } => "OutOfMemoryError",
+            DeviceError::OutOfMemory { .. } | DeviceError::NothingFits { .. } | DeviceError::BufferTooLarge { .. } => {
+                "OutOfMemoryError"
+            }
             DeviceError::Lost { .. } | DeviceError::Readback => "DeviceLostError",
             DeviceError::Validation { .. } => "InternalError",
         },

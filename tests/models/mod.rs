@@ -8,6 +8,7 @@ mod inspect;
 mod large;
 mod packed;
 mod quantized;
+mod recommend;
 pub mod reference_llama;
 mod references;
 mod stories;

@@ -11,7 +11,7 @@ import {
 import { toOpenOptions, type LoadOptions } from "./options.js";
 import { resolveSource, type ModelSource } from "./source.js";
 import { requireWebGPU } from "./webgpu.js";
-import type { AdapterReport, Dtype, Inspection, OnGpu } from "./wasm.js";
+import type { AdapterReport, Dtype, Format, Inspection, OnGpu } from "./wasm.js";
 
 /** Another way to open the model, which fits. Bytes on the GPU. */
 export interface Suggestion {
@@ -31,6 +31,8 @@ export interface CanRunReport {
   adapter?: AdapterReport;
   /** How the weights would be stored: with `dtype: "auto"`, what that becomes. */
   dtype?: Exclude<Dtype, "auto">;
+  /** Why `"auto"` became that. */
+  why?: string;
   /** Number of weights. */
   parameters?: number;
   /** Bytes of the weights on the GPU. */
@@ -41,7 +43,7 @@ export interface CanRunReport {
   context?: number;
   /** Bytes of the files of weights. */
   download_bytes?: number;
-  /** Other ways that fit, the most exact one first. */
+  /** Other ways that fit: those with the context that is wanted first, then by quality, then the smaller one. */
   suggestions: Suggestion[];
   /** Everything else that the files' headers tell. */
   inspection?: Inspection;
@@ -78,26 +80,37 @@ export function judge(inspection: Inspection, options: Pick<LoadOptions, "dtype"
   if (!inspection.supported) {
     return refuse(new UnsupportedModelError(problems.join("; ") || `${inspection.model_type ?? "this model"} is not supported`));
   }
-  const names: Record<string, string> = { fp16: "f16", fp32: "f32", auto: inspection.auto ?? "q4" };
-  const wanted = options.dtype ?? "q4";
+  const { recommendation } = inspection;
+  // what another tool quantized is not quantized again
+  const wanted = options.dtype ?? (inspection.quantization ? "auto" : "q4");
+  const auto = recommendation?.dtype ?? smallest(recommendation?.formats) ?? inspection.auto ?? "q4";
+  const names: Record<string, string> = { fp16: "f16", fp32: "f32", auto };
   const chosen = on_gpu.find(({ dtype }) => dtype === (names[wanted] ?? wanted));
   if (!chosen) return refuse(new UnsupportedModelError(`the model cannot be stored as ${wanted}`));
 
   const longest = (size: OnGpu) => Math.min(options.context ?? size.context, size.longest_context ?? Infinity);
+  const short = ({ context }: Suggestion) => Number(context < (options.context ?? 0));
+  const quality = (dtype: OnGpu["dtype"]) => recommendation?.formats.find((f) => f.dtype === dtype)?.perplexity ?? 1;
   const cacheBytes = (size: OnGpu, context: number) => Math.ceil((size.cache_per_1k * context) / 1024);
   report.suggestions = on_gpu
-    .filter((size) => size.fits && size !== chosen)
+    .filter((size) => size.fits && size !== chosen && longest(size) > 0)
     .map((size) => ({
       dtype: size.dtype,
       context: longest(size),
       weights_bytes: size.weights,
       cache_bytes: cacheBytes(size, longest(size)),
     }))
-    .sort((a, b) => b.weights_bytes - a.weights_bytes);
+    .sort(
+      (a, b) => short(a) - short(b) || quality(a.dtype) - quality(b.dtype) || a.weights_bytes - b.weights_bytes,
+    );
+  if (wanted === "auto" && recommendation) report.why = recommendation.reason;
   report.dtype = chosen.dtype;
   report.weights_bytes = chosen.weights;
   report.context = longest(chosen);
   report.cache_bytes = cacheBytes(chosen, report.context);
+  if (wanted === "auto" && recommendation && recommendation.dtype === null) {
+    return refuse(new OutOfMemoryError(recommendation.reason));
+  }
   if (!chosen.fits) return refuse(new OutOfMemoryError(chosen.note ?? `the model does not fit as ${chosen.dtype}`));
   if (options.context !== undefined && report.context < options.context) {
     const { dtype, weights_bytes, context, cache_bytes } = report as Required<CanRunReport>;
@@ -105,4 +118,9 @@ export function judge(inspection: Inspection, options: Pick<LoadOptions, "dtype"
     return refuse(new OutOfMemoryError(`a context of ${options.context} does not fit as ${dtype}; ${context} does`));
   }
   return { ...report, ok: true };
+}
+
+/** The dtype that takes the least. */
+function smallest(formats: Format[] = []): Format["dtype"] | undefined {
+  return [...formats].sort((a, b) => a.total - b.total)[0]?.dtype;
 }

@@ -55,6 +55,7 @@ export type {
   AdapterReport,
   CacheEntry,
   Dtype,
+  Format,
   GenerateResult,
   Inspection,
   LoadStage,
@@ -64,6 +65,7 @@ export type {
   NoticeCode,
   OnGpu,
   Piece,
+  Recommendation,
   Timing,
   TopToken,
 } from "./wasm.js";

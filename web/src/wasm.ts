@@ -76,6 +76,8 @@ export interface ModelInfo {
   parameters: number;
   /** How the weights are stored. */
   dtype: string;
+  /** Why, where `dtype: "auto"` chose it. */
+  dtype_reason?: string | null;
   /** Type of the activations. */
   activations: string;
   /** Tokens that fit, prompt and answer together. */
@@ -216,6 +218,43 @@ export interface OnGpu {
   note: string | null;
 }
 
+/** A model at one dtype, with the context that is wanted. Bytes. */
+export interface Format {
+  dtype: Exclude<Dtype, "auto">;
+  /** What the sizes are for: `context`, else as many tokens as the default has and `memoryLimit` holds. */
+  context: number;
+  weights: number;
+  cache: number;
+  activations: number;
+  /** Gone when the weights are loaded; cache and activations come then. */
+  staging: number;
+  /** The most at once. */
+  total: number;
+  fits: boolean;
+  why_not: string | null;
+  /** The longest sequence that fits, in tokens; 0 where none does. */
+  longest_context: number;
+  /** What decoding reads for a token. */
+  bytes_per_token: number;
+  /** f16 is 1. */
+  relative_speed: number;
+  tokens_per_second: number | null;
+  /** To be expected, f32 being 1; `null` where another tool quantized the model. */
+  perplexity: number | null;
+}
+
+/** What `dtype: "auto"` becomes, and why. */
+export interface Recommendation {
+  /** `null` where none fits. */
+  dtype: Exclude<Dtype, "auto"> | null;
+  /** In words; where none fits what is missing, and what would fit. */
+  reason: string;
+  budget: number | null;
+  context: number | null;
+  /** Every dtype, the most bits first. */
+  formats: Format[];
+}
+
 /** What is known of a model before its weights are fetched. */
 export interface Inspection {
   place: string;
@@ -229,9 +268,12 @@ export interface Inspection {
   stored: { dtype: string; tensors: number; bytes: number }[];
   tokenizer: { kind: string; vocab_size: number } | null;
   chat_templates: string[];
+  /** How another tool quantized it: `"gptq"`, `"awq"`, ... */
+  quantization: string | null;
   /** What `dtype: "auto"` becomes. */
   auto: Exclude<Dtype, "auto"> | null;
   on_gpu: OnGpu[];
+  recommendation: Recommendation | null;
   adapter: AdapterReport;
 }
 

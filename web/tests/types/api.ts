@@ -48,7 +48,7 @@ export async function ofPipelines(handle: FileSystemDirectoryHandle, list: FileL
   // @ts-expect-error: another task
   await pipeline("translation", "org/name");
   // @ts-expect-error: no such type
-  await pipeline("text-generation", "org/name", { dtype: "q8" });
+  await pipeline("text-generation", "org/name", { dtype: "q3" });
   // @ts-expect-error: no such option
   await pipeline("text-generation", "org/name", { contxt: 1 });
   // @ts-expect-error: beams are not supported

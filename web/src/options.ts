@@ -15,7 +15,10 @@ export interface AssetOptions {
 
 /** How to open a model. */
 export interface LoadOptions extends SourceOptions, AssetOptions {
-  /** How weights are stored on the GPU; `"q4"` by default. `"fp16"` and `"fp32"` are other names of `"f16"` and `"f32"`. */
+  /**
+   * How weights are stored on the GPU; `"q4"` by default, but `"auto"` for a checkpoint that another tool quantized. `"auto"` takes the best
+   * quality that `memoryLimit` holds with `context`. `"fp16"` and `"fp32"` are other names of `"f16"` and `"f32"`.
+   */
   dtype?: Dtype | "fp16" | "fp32" | undefined;
   /** Only `"webgpu"`; for code that was written for Transformers.js. */
   device?: "webgpu" | undefined;

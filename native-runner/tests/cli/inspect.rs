@@ -48,6 +48,39 @@ fn the_table_tells_all_of_it() {
 }
 
 #[test]
+fn a_budget_has_a_recommendation() {
+    let Some(model) = stories() else { return };
+    let told = inspect(&model, &["--max-gpu-memory", "1GiB", "--context", "256"]);
+    let recommendation = &told["recommendation"];
+    assert_eq!((&recommendation["dtype"], &told["auto"]), (&"f32".into(), &"f32".into()));
+    assert_eq!(recommendation["budget"], 1_u64 << 30);
+    let formats = recommendation["formats"].as_array().expect("formats");
+    let names: Vec<_> = formats.iter().filter_map(|f| f["dtype"].as_str()).collect();
+    assert_eq!(names, ["f32", "f16", "q8", "q4a", "q4", "nf4"]);
+    for f in formats {
+        assert_eq!((&f["fits"], &f["context"], &f["longest_context"]), (&true.into(), &256.into(), &512.into()));
+        assert!(f["bytes_per_token"].as_u64().is_some_and(|bytes| bytes > 0) && f["perplexity"].is_number(), "{f}");
+    }
+    let out = run(&["inspect", text(&model), "--max-gpu-memory", "1GiB"]).ok();
+    for word in ["f32 *", "recommended: f32: ", "of 1.0 GiB with a context of 512", "x1.068", "read per token"] {
+        assert!(out.contains(word), "no {word:?} in {out}");
+    }
+    let out = run(&["inspect", text(&model), "--max-gpu-memory", "1MiB"]).ok();
+    assert!(out.contains("none fits: nf4, the smallest, needs"), "{out}");
+
+    // a run tells it on standard error, unless it is to be quiet
+    let flags = ["generate", "Once", "--max-new-tokens", "2", "--max-gpu-memory", "1GiB", "--model", text(&model)];
+    let told = run(&flags);
+    assert!(told.stderr.contains("dtype f32: ") && told.stderr.contains("of 1.0 GiB"), "{}", told.stderr);
+    let quiet = run(&[&flags[..], &["-q"]].concat());
+    assert!(!quiet.stderr.contains("dtype f32"), "{}", quiet.stderr);
+    if let Some(quantized) = shared("fixtures/q_gptq_sym") {
+        let out = run(&["inspect", text(&quantized)]).ok();
+        assert!(out.contains("gptq: its layers keep their bits") && out.contains("as stored"), "{out}");
+    }
+}
+
+#[test]
 fn what_cannot_be_loaded_is_told_with_its_files() {
     let Some(model) = shared("fixtures/bert") else { return };
     let told = inspect(&model, &[]);

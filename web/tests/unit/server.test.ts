@@ -18,7 +18,7 @@ test("on a server, everything imports and says what is missing", async () => {
 test("wrong arguments are told first", async () => {
   await assert.rejects(api.pipeline("translation" as never, "org/name"), api.UnsupportedParameterError);
   const wrong: [string, object, typeof api.InvalidRequestError][] = [
-    ["dtype", { dtype: "q8" }, api.UnsupportedParameterError],
+    ["dtype", { dtype: "q3" }, api.UnsupportedParameterError],
     ["device", { device: "wasm" }, api.UnsupportedParameterError],
     ["local_files_only", { local_files_only: true }, api.UnsupportedParameterError],
     ["contxt", { contxt: 3 }, api.InvalidRequestError],

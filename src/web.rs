@@ -96,8 +96,11 @@ impl Model {
         let dtype = options.dtype()?;
         let device = Device::open(&options.device()).await?;
         let source = source::open(spec, &options.source, Some(on_event)).await?;
+        let keep = options.source.keep()? == Keep::Quantized;
         let dtype = match dtype {
             Some(dtype) => dtype,
+            // weights as they lie on the GPU are kept under the name of their bits
+            None if keep => Dtype::Q4,
             None => managers::default_of_pages(&source).await?,
         };
         let load = LoadOptions {
@@ -107,7 +110,6 @@ impl Model {
             warm_up: true,
             weights_file: None,
         };
-        let keep = options.source.keep()? == Keep::Quantized;
         let Loaded { session, bytes, weights_ms, from } = Loaded::of(&device, &source, &load, keep, &tell).await?;
         tell(json!({ "type": "stage", "stage": "ready" }));
         let precision = session.precision();

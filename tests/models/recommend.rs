@@ -14,9 +14,11 @@ use super::{generate, shared_source};
 use crate::common::{report, skipped};
 
 /// Those that load.
+#[cfg_attr(target_arch = "wasm32", allow(dead_code))]
 const LOADED: [Dtype; 3] = [Dtype::F32, Dtype::F16, Dtype::Q4];
 
 /// The 110M parameters that `tools/random_llama.py` makes unless it is told otherwise: noise in bf16.
+#[cfg_attr(target_arch = "wasm32", allow(dead_code))]
 fn random_llama() -> Source {
     let (hidden, layers, ff, vocab) = (768_usize, 12, 2048, 32_000);
     let config = json!({
@@ -67,6 +69,7 @@ fn random_llama() -> Source {
     Source::Memory(memory)
 }
 
+#[cfg_attr(target_arch = "wasm32", allow(dead_code))]
 fn percent(estimate: u64, measured: u64) -> f64 {
     100.0 * (estimate as f64 - measured as f64) / measured as f64
 }

@@ -6,7 +6,7 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 
-use crate::device::{Buffer, Category, Constants, Device, Memory, Pipeline, Plan};
+use crate::device::{Buffer, Capabilities, Category, Constants, Device, Memory, Pipeline, Plan};
 use crate::error::{DeviceError, OpError};
 use crate::shaders::{Binding, Kernel};
 use crate::tensor::{Elem, Tensor};
@@ -92,10 +92,13 @@ impl<'a> Graph<'a> {
         device
     }
 
-    /// Whether kernels may use subgroups.
+    /// What kernels may use beyond WebGPU's defaults; nothing in a plan.
     #[must_use]
-    pub fn subgroups(&self) -> bool {
-        matches!(self.memory, Memory::Device(device) if device.capabilities().subgroups)
+    pub fn capabilities(&self) -> Capabilities {
+        match self.memory {
+            Memory::Device(device) => device.capabilities(),
+            Memory::Plan(_) => Capabilities::default(),
+        }
     }
 
     /// A new activation `[rows, dim]`, unwritten.

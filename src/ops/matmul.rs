@@ -44,10 +44,10 @@ pub fn matmul(
         expect("matmul.bias", bias.size() >= padded, || format!("[{}]", w.rows), &[(bias.size() / 4) as u32])?;
     }
     let few = x.rows <= FEW;
-    let subgroups = if g.subgroups() { "sg_on" } else { "sg_off" };
+    let subgroups = if g.capabilities().subgroups { "sg_on" } else { "sg_off" };
     let (x_flag, y_flag) = (flag('x', x.elem), flag('y', y.elem));
     let per_group = x.rows.min(4);
-    let products = if g.device().capabilities().packed_dot { "dp_on" } else { "dp_off" };
+    let products = if g.capabilities().packed_dot { "dp_on" } else { "dp_off" };
     // inputs in 8 bits, in their own order
     let mut in_order: Option<Tensor> = None;
     for part in &w.parts {

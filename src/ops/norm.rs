@@ -81,7 +81,7 @@ pub fn norm(
         Out::AddTo(y) => *y,
     };
     expect("norm.y", (y.rows, y.dim) == (count, x.dim), || format!("[{count}, {}]", x.dim), &[y.rows, y.dim])?;
-    let subgroups = if g.subgroups() { "sg_on" } else { "sg_off" };
+    let subgroups = if g.capabilities().subgroups { "sg_on" } else { "sg_off" };
     let kernel = shaders::NORM.variant(&[flag('y', y.elem), subgroups]);
     let params = NormParams { dim: x.dim, dim4: x.dim4(), eps: config.eps, offset: config.offset() };
     let mut constants = config.constants(affine.bias.as_ref()).to_vec();

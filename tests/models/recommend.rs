@@ -15,8 +15,6 @@ use crate::common::{report, skipped};
 
 /// Those that load.
 #[cfg_attr(target_arch = "wasm32", allow(dead_code))]
-const LOADED: [Dtype; 3] = [Dtype::F32, Dtype::F16, Dtype::Q4];
-
 /// The 110M parameters that `tools/random_llama.py` makes unless it is told otherwise: noise in bf16.
 #[cfg_attr(target_arch = "wasm32", allow(dead_code))]
 fn random_llama() -> Source {
@@ -82,7 +80,7 @@ async fn estimates_are_within_2_percent_of_the_ledger() {
     let (context, chunk) = (128, 64);
     let prompt: Vec<u32> = (0..chunk + 1).map(|i| (i * 31) % 32_000).collect();
     let wanted = Wanted { context: Some(context), prefill_chunk: Some(chunk), ..Wanted::default() };
-    for dtype in LOADED {
+    for dtype in Dtype::ALL {
         let device = Device::open(&DeviceOptions::default()).await.unwrap();
         let told = inspect(&source, Some(device.info()), wanted).await.unwrap();
         let told = told.recommendation.unwrap().formats.into_iter().find(|f| f.dtype == dtype.name()).unwrap();

@@ -8,7 +8,6 @@ use serde_json::{Value, json};
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test;
 use webweft::error::{ConfigError, Error, QuantError, WeightsError};
-use webweft::quant::Quantization;
 use webweft::session::{LoadOptions, Session};
 use webweft::source::{Memory, Source};
 
@@ -253,6 +252,6 @@ fn any_settings_are_answered() {
         ]
     });
     proptest!(ProptestConfig::with_cases(400), |(json in value)| {
-        let _ = Quantization::from_json(&json);
+        let _ = webweft::quant::Quantization::from_json(&json);
     });
 }

@@ -13,8 +13,6 @@ use webweft::source::{Memory, Source};
 use super::{generate, shared_source};
 use crate::common::{report, skipped};
 
-/// Those that load.
-#[cfg_attr(target_arch = "wasm32", allow(dead_code))]
 /// The 110M parameters that `tools/random_llama.py` makes unless it is told otherwise: noise in bf16.
 #[cfg_attr(target_arch = "wasm32", allow(dead_code))]
 fn random_llama() -> Source {

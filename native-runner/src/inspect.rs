@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use serde::Serialize;
 use webweft::device::{AdapterInfo, find_adapter};
 use webweft::error::DeviceError;
-use webweft::managers::{Architecture, Inspection, Recommendation, Wanted, inspect};
+use webweft::managers::{Architecture, Inspection, Wanted, inspect};
 
 use crate::args::{Inspect, Shared};
 use crate::built_in;
@@ -115,7 +115,6 @@ fn report(model: &Inspection, adapter: Option<&AdapterInfo>, budget: Option<u64>
     if !model.on_gpu.is_empty() {
         text += &format!("\n{}", on_gpu(model));
         if let Some(recommendation) = &model.recommendation {
-            text += &format!("\n{}", weighed(recommendation));
             let (title, reason) =
                 (if recommendation.dtype.is_some() { "recommended:" } else { "none fits:" }, &recommendation.reason);
             text += &format!("\n{} {reason}\n", bold(title));
@@ -155,75 +154,44 @@ fn describe(a: &Architecture, parameters: u64) -> Vec<(&'static str, String)> {
     ]
 }
 
-/// One row for each dtype.
+/// Every dtype: what it takes with the context that is wanted, how fast and how good it is.
 fn on_gpu(model: &Inspection) -> String {
     let head = [
         "on the GPU as",
         "weights",
-        "largest buffer",
-        "cache per 1k",
-        "default context",
-        "its cache",
-        "together",
-        "fits",
-    ];
-    let mut rows = vec![head.map(str::to_owned).to_vec()];
-    for size in &model.on_gpu {
-        let auto = if model.auto == Some(size.dtype) { " (auto)" } else { "" };
-        let fits = match (size.fits, &size.note) {
-            (true, None) => "yes".to_owned(),
-            (true, Some(note)) => note.clone(),
-            (false, note) => format!("no: {}", note.as_deref().unwrap_or_default()),
-        };
-        rows.push(vec![
-            format!("{}{auto}", size.dtype),
-            sizes::format(size.weights),
-            sizes::format(size.largest_buffer),
-            sizes::format(size.cache_per_1k),
-            number(size.context.into()),
-            sizes::format(size.cache),
-            sizes::format(size.weights + size.cache),
-            fits,
-        ]);
-    }
-    columns(&rows, &[1, 2, 3, 4, 5, 6])
-}
-
-/// Every dtype with the context that is wanted: what it takes, how fast and how good it is.
-fn weighed(recommendation: &Recommendation) -> String {
-    let head = [
-        "with a context",
-        "of",
-        "weights",
         "cache",
+        "of",
         "activations",
-        "loading",
+        "while loading",
         "at most",
         "longest",
-        "read per token",
         "speed",
         "perplexity",
         "fits",
     ];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
-    for f in &recommendation.formats {
-        let chosen = if recommendation.dtype == Some(f.dtype) { " *" } else { "" };
+    let recommendation = model.recommendation.as_ref();
+    for f in recommendation.into_iter().flat_map(|r| &r.formats) {
+        let chosen = if recommendation.is_some_and(|r| r.dtype == Some(f.dtype)) { " (auto)" } else { "" };
+        let fits = match &f.why_not {
+            None => "yes".to_owned(),
+            Some(why) => format!("no: {why}"),
+        };
         rows.push(vec![
             format!("{}{chosen}", f.dtype),
-            number(f.context.into()),
             sizes::format(f.weights),
             sizes::format(f.cache),
+            number(f.context.into()),
             sizes::format(f.activations),
             sizes::format(f.staging),
             sizes::format(f.total),
             number(f.longest_context.into()),
-            sizes::format(f.bytes_per_token),
             format!("x{:.2}", f.relative_speed),
             f.perplexity.map_or("as stored".to_owned(), |ratio| format!("x{ratio:.3}")),
-            if f.fits { "yes" } else { "no" }.to_owned(),
+            fits,
         ]);
     }
-    columns(&rows, &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10])
+    columns(&rows, &[1, 2, 3, 4, 5, 6, 7, 8, 9])
 }
 
 fn describe_adapter(adapter: Option<&AdapterInfo>, budget: Option<u64>) -> String {

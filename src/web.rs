@@ -99,8 +99,6 @@ impl Model {
         let keep = options.source.keep()? == Keep::Quantized;
         let dtype = match dtype {
             Some(dtype) => dtype,
-            // weights as they lie on the GPU are kept under the name of their bits
-            None if keep => Dtype::Q4,
             None => managers::default_of_pages(&source).await?,
         };
         let load = LoadOptions {

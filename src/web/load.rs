@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::source::Files;
 use crate::device::Device;
 use crate::error::Error;
-use crate::managers::Dtype;
+use crate::managers::{self, Dtype};
 use crate::session::{LoadOptions, Session};
 use crate::source::Source;
 
@@ -32,7 +32,11 @@ impl Loaded {
         keep: bool,
         tell: &dyn Fn(Value),
     ) -> Result<Self, Error> {
-        let quantized = load.dtype.blocks().is_some();
+        // what another tool quantized, or what is quantized here: other weights take no fewer bytes as they lie on the GPU
+        let quantized = match load.dtype {
+            Dtype::Auto => managers::default_of_pages(source).await? == Dtype::Auto,
+            dtype => dtype.blocks().is_some(),
+        };
         let file = packed(load.dtype);
         if quantized && source.size(&file).await?.is_some() {
             let load = LoadOptions { weights_file: Some(file.clone()), ..load.clone() };
@@ -45,7 +49,7 @@ impl Loaded {
         let loaded = Self::open(device, source, load, tell).await?;
         if quantized && keep {
             tell(json!({ "type": "stage", "stage": "keep" }));
-            loaded.keep(source, tell).await;
+            loaded.keep(source, &file, tell).await;
         }
         Ok(loaded)
     }
@@ -66,17 +70,14 @@ impl Loaded {
 
     /// Keeps the weights as they lie on the GPU. The model is there whether or not that succeeds: the next visit may read them as
     /// this one did.
-    async fn keep(&self, source: &Source, tell: &dyn Fn(Value)) {
-        if let Err(error) = self.try_keep(source).await {
+    async fn keep(&self, source: &Source, file: &str, tell: &dyn Fn(Value)) {
+        if let Err(error) = self.try_keep(source, file).await {
             tell(json!({ "type": "notice", "code": "cache_unavailable", "message": error.to_string() }));
         }
     }
 
-    async fn try_keep(&self, source: &Source) -> Result<(), Error> {
-        let Some(mut keeper) = source.keeper(&packed(self.session.precision().dtype), self.session.files()).await?
-        else {
-            return Ok(());
-        };
+    async fn try_keep(&self, source: &Source, file: &str) -> Result<(), Error> {
+        let Some(mut keeper) = source.keeper(file, self.session.files()).await? else { return Ok(()) };
         let mut image = self.session.image();
         while let Some(bytes) = image.next().await? {
             keeper.append(&bytes);

@@ -9,6 +9,7 @@
 @if(d_blocks) import package::shared::encode::{Block, Encoded, encode_block};
 import package::shared::f16::{f16_bits, f16_value};
 import package::shared::group::flat_group;
+import package::shared::status::Status;
 
 struct Params {
     // source rows in `bytes`, the number of the first, and columns of the whole tensor
@@ -37,13 +38,6 @@ struct Params {
     scale_stride: u32,
     // the tensor's number, for `status`
     tensor: u32,
-}
-
-struct Status {
-    // least number of a tensor that holds a NaN or an infinity
-    not_finite: atomic<u32>,
-    // least number of a tensor with a value beyond f16
-    overflow: atomic<u32>,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;

@@ -7,6 +7,7 @@
 @if(d_blocks) import package::shared::encode::{Block, Encoded, encode_block};
 import package::shared::f16::{f16_magnitude4, f16_subnormal4, f16_value4};
 import package::shared::group::flat_group;
+import package::shared::status::Status;
 
 struct Params {
     // units in `bytes`
@@ -17,13 +18,6 @@ struct Params {
     limit: u32,
     // the tensor's number, for `status`
     tensor: u32,
-}
-
-struct Status {
-    // least number of a tensor that holds a NaN or an infinity
-    not_finite: atomic<u32>,
-    // least number of a tensor with a value beyond f16
-    overflow: atomic<u32>,
 }
 
 // The bits of 8 elements as f32: those at even places, those at odd ones.

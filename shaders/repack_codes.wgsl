@@ -5,6 +5,7 @@
 // `bytes`, the others stay. Source row r goes to weight row base + (r / G) * G' + r % G; element i of a weight's row is column
 // columns[i] where there is an ORDER, and column i elsewhere. What is no column is 0.
 import package::shared::group::flat_group;
+import package::shared::status::Status;
 
 override BITS: u32 = 4u;
 override PACKING: u32 = 0u;
@@ -41,13 +42,6 @@ struct Params {
     high: u32,
     // the tensor's number, for `status`
     tensor: u32,
-}
-
-struct Status {
-    // least number of a tensor that holds a NaN or an infinity
-    not_finite: atomic<u32>,
-    // least number of a tensor with a value beyond f16
-    overflow: atomic<u32>,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;

@@ -6,6 +6,7 @@
 // ((n / row_div) * row_stride + (n % row_div) * row_step + g * group_stride) / div, g being numbers[g] where groups have an ORDER.
 import package::shared::f16::{f16_bits, f16_value};
 import package::shared::group::flat_group;
+import package::shared::status::Status;
 
 // Of the elements: f32, f16, bf16, bytes into a table (nested), integers.
 override SOURCE: u32 = 0u;
@@ -46,13 +47,6 @@ struct Params {
     high: u32,
     // the tensor's number, for `status`
     tensor: u32,
-}
-
-struct Status {
-    // least number of a tensor that holds a NaN or an infinity
-    not_finite: atomic<u32>,
-    // least number of a tensor with a value beyond f16
-    overflow: atomic<u32>,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;

@@ -5,8 +5,9 @@
 //! elements `NAME.order`. No float checkpoint has such tensors, so that a reader knows them by their type. The bytes do not depend
 //! on the adapter: a weight that is split into parts for one is written as a whole.
 
+use super::Weights;
+use super::matrix::{Rows, Run};
 use super::request::{Copied, RowMap, What};
-use super::{Rows, Run, Weights};
 use crate::checkpoint::Dtype;
 use crate::device::{Buffer, Device};
 use crate::error::DeviceError;

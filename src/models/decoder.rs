@@ -168,7 +168,7 @@ impl Decoder {
             let positions = c.embedding.positions.map(|offset| offset + c.max_position_embeddings);
             let positions = positions.map(|rows| Embedding::load(w, n.positions, [rows, dim], false, types.embedding));
             let mut project =
-                |name, to, from| Linear::load(w, &[weights::Rows::plain(name, to)], from, from, false, types.linear);
+                |name, to, from| Linear::load(w, &[weights::Rows::plain(name, to)], from, from, false, types.embedding);
             let projections = match size == dim {
                 true => None,
                 false => Some([project("project_in", dim, size)?, project("project_out", size, dim)?]),

@@ -89,11 +89,18 @@ async fn few_bits_cost_little_and_take_little() {
     if cfg!(target_arch = "wasm32") {
         bars.truncate(1); // the others are this one with other constants, and browsers are slow to compile them
     }
-    let (exact, _) = perplexity_and_bytes(&source, &expected, Dtype::F32).await;
-    let (half, half_bytes) = perplexity_and_bytes(&source, &expected, Dtype::F16).await;
+    let texts: Vec<_> = (0..3)
+        .map(|prompt| {
+            let start = expected.ids(&format!("prompt{prompt}.input_ids"));
+            let ids = start.iter().chain(&expected.ids(&format!("prompt{prompt}.greedy_ids"))).copied().collect();
+            (ids, start.len())
+        })
+        .collect();
+    let (exact, _) = perplexity_and_bytes(&source, &texts, Dtype::F32).await;
+    let (half, half_bytes) = perplexity_and_bytes(&source, &texts, Dtype::F16).await;
     report(&format!("perplexity: f32 {exact:.4}, f16 {half:.4}, {:.4} of it", half / exact));
     for Bar { dtype, perplexity, linear } in bars {
-        let (of_dtype, bytes) = perplexity_and_bytes(&source, &expected, dtype).await;
+        let (of_dtype, bytes) = perplexity_and_bytes(&source, &texts, dtype).await;
         let ratio = of_dtype / exact;
         let [share, of_all] = [0, 1].map(|i| bytes[i] as f64 / half_bytes[i] as f64);
         let name = dtype.name();
@@ -105,19 +112,44 @@ async fn few_bits_cost_little_and_take_little() {
     }
 }
 
-/// Perplexity of three greedy texts, and bytes of linear layers and of all weights.
-async fn perplexity_and_bytes(source: &Source, expected: &Expected, dtype: Dtype) -> (f64, [u64; 2]) {
+/// The built-in model, on stories that it tells itself, drawn at f32: four times as many weights, and trained for four bits.
+#[cfg(not(target_arch = "wasm32"))]
+#[pollster::test]
+async fn few_bits_cost_the_built_in_model_next_to_nothing() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/stories");
+    let source = Source::Folder(webweft::source::Folder::open(folder).unwrap());
+    let mut session = open(&source, &LoadOptions { dtype: Dtype::F32, ..LoadOptions::default() }).await;
+    let start = session.encode("Once upon a time").unwrap();
+    let mut texts = Vec::new();
+    for seed in 0..6 {
+        let options = GenerateOptions { temperature: 1.0, seed, max_new_tokens: 160, ..GenerateOptions::default() };
+        let mut ids = start.clone();
+        ids.extend(generate(&mut session, &start, options).await);
+        texts.push((ids, start.len()));
+    }
+    let (exact, full) = perplexity_and_bytes(&source, &texts, Dtype::F32).await;
+    for dtype in Dtype::ALL {
+        let (of_dtype, bytes) = perplexity_and_bytes(&source, &texts, dtype).await;
+        let (ratio, name) = (of_dtype / exact, dtype.name());
+        let [share, of_all] = [0, 1].map(|i| 2.0 * bytes[i] as f64 / full[i] as f64);
+        report(&format!(
+            "built-in, {name}: {ratio:.4} of {exact:.4}; linear layers {share:.4} of f16, all weights {of_all:.4}"
+        ));
+        assert!(ratio <= 1.02, "perplexity at {name} is {ratio} times that of f32");
+    }
+}
+
+/// Perplexity of texts, each from its start on, and bytes of linear layers and of all weights.
+async fn perplexity_and_bytes(source: &Source, texts: &[(Vec<u32>, usize)], dtype: Dtype) -> (f64, [u64; 2]) {
     // a device of its own, whose ledger knows this model only
     let device = Device::open(&DeviceOptions::default()).await.unwrap();
     let options = LoadOptions { dtype, ..LoadOptions::default() };
     let mut session = Session::open(&device, source, &options, |_| ()).await.unwrap();
     let (mut sum, mut count) = (0.0, 0);
-    for prompt in 0..3 {
-        let start = expected.ids(&format!("prompt{prompt}.input_ids"));
-        let ids: Vec<u32> = start.iter().chain(&expected.ids(&format!("prompt{prompt}.greedy_ids"))).copied().collect();
-        let logits = session.forward(&ids).await.unwrap().logits;
-        sum += negative_log_likelihood(&logits, session.engine().vocab_size() as usize, &ids, start.len() - 1);
-        count += ids.len() - start.len();
+    for (ids, start) in texts {
+        let logits = session.forward(ids).await.unwrap().logits;
+        sum += negative_log_likelihood(&logits, session.engine().vocab_size() as usize, ids, start - 1);
+        count += ids.len() - start;
     }
     let weights: Vec<_> =
         device.ledger().entries().into_iter().filter(|entry| entry.category == Category::Weights).collect();

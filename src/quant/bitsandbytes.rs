@@ -1,6 +1,6 @@
 //! bitsandbytes: 4 bits (nf4, fp4; Dettmers et al. 2023) and 8 bits (LLM.int8(), Dettmers et al. 2022).
 //!
-//! 4 bits: `weight`: U8, the codes of all elements in turn, two to a byte, the first in the high nibble; `weight.absmax`: for each block
+//! 4 bits: `weight`: U8 (or its bytes as another type), the codes of all elements in turn, two to a byte, the first in the high nibble; `weight.absmax`: for each block
 //! of so many elements, F32, or U8 with nested statistics; `weight.quant_state.bitsandbytes__nf4` (`__fp4`): JSON. 8 bits: `weight`:
 //! `[rows, dim]` I8, `SCB`: `[rows]` F32, `weight[n, k] = q[n, k] * SCB[n] / 127`.
 
@@ -17,9 +17,12 @@ pub(super) const STATES: [(&str, Codes); 2] =
 
 /// The layer, if it is quantized.
 pub(super) fn find<'a>(at: &Lookup<'a, '_>) -> Result<Option<Layer<'a>>, QuantError> {
-    match at.find("weight") {
-        Some(weight) if weight.dtype == Dtype::I8 => eight(at, weight).map(Some),
-        Some(weight) if weight.dtype == Dtype::U8 => four(at, weight).map(Some),
+    let Some(weight) = at.find("weight") else { return Ok(None) };
+    // `bnb_4bit_quant_storage` may call the bytes by another type
+    let has_state = STATES.iter().any(|(suffix, _)| at.find(suffix).is_some());
+    match weight.dtype {
+        Dtype::I8 if !has_state => eight(at, weight).map(Some),
+        _ if has_state || weight.dtype == Dtype::U8 => four(at, weight).map(Some),
         _ => Ok(None),
     }
 }

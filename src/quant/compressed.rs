@@ -17,6 +17,8 @@ pub struct Compressed {
     /// Inputs of layers in I8 are rounded to 8 bits, each token with a scale of its own (W8A8). Other roundings of inputs (with scales
     /// that are fixed, with zero points, to 8-bit floats) are left out: the result is nearer to the model that was quantized.
     pub int8_inputs: bool,
+    /// Rows and columns of a block that has one scale (8-bit floats).
+    pub block_structure: Option<[u32; 2]>,
 }
 
 impl Compressed {
@@ -29,7 +31,15 @@ impl Compressed {
             let symmetric = inputs["symmetric"].as_bool() != Some(false);
             is_int8(inputs) && inputs["dynamic"].as_bool() == Some(true) && symmetric
         };
-        Self { int8_inputs: groups().any(|group| is_int8(&group["weights"]) && rounds(group)) }
+        let size = |value: &Value| value.as_u64().and_then(|n| u32::try_from(n).ok()).filter(|n| *n > 0);
+        let block = |group: &Value| {
+            let block = &group["weights"]["block_structure"];
+            Some([size(&block[0])?, size(&block[1])?])
+        };
+        Self {
+            int8_inputs: groups().any(|group| is_int8(&group["weights"]) && rounds(group)),
+            block_structure: groups().find_map(block),
+        }
     }
 
     /// The layer, if it is quantized.
@@ -51,7 +61,7 @@ impl Compressed {
                 layer.int8_inputs = self.int8_inputs;
                 Ok(Some(layer))
             }
-            Some(weight) if weight.dtype == Dtype::F8_E4M3 => fp8::layer(at, weight, None).map(Some),
+            Some(weight) if weight.dtype == Dtype::F8_E4M3 => fp8::layer(at, weight, self.block_structure).map(Some),
             _ => Ok(None),
         }
     }

@@ -1,10 +1,13 @@
 //! Checkpoints that other tools quantized: those of `../shared/fixtures`, and those of `tests/quantized`, which `tools/quantized.py` made
 //! with the formats' own libraries.
 
+use safetensors::SafeTensors;
+use safetensors::tensor::{Dtype, TensorView};
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test;
 use webweft::generate::GenerateOptions;
 use webweft::session::LoadOptions;
+use webweft::source::{Memory, Source};
 
 use super::{Expected, assert_close, generate, json, open, shared_source, top2_margin};
 use crate::common::{read_shared, report, skipped};
@@ -123,5 +126,42 @@ async fn what_libraries_decode_is_what_is_computed() {
         let want = expected.ids("short.greedy_ids");
         let options = GenerateOptions { max_new_tokens: want.len(), ..GenerateOptions::default() };
         assert_eq!(generate(&mut session, &expected.ids("short.input_ids"), options).await, want, "{name}");
+    }
+}
+
+/// The same bytes under other names: 4-bit codes of bitsandbytes stored as bf16, blocks of 8-bit floats by compressed-tensors.
+#[cfg_attr(target_arch = "wasm32", wasm_bindgen_test)]
+#[cfg_attr(not(target_arch = "wasm32"), pollster::test)]
+async fn other_names_of_the_same_bytes() {
+    for name in ["bnb_nf4_128", "fp8_block_odd"] {
+        let folder = format!("quantized/{name}");
+        let bytes = read_shared(&format!("{folder}/model.safetensors")).await.unwrap();
+        let file = SafeTensors::deserialize(&bytes).unwrap();
+        let renamed = file.tensors().into_iter().map(|(name, t)| match t.dtype() {
+            Dtype::U8 if name.ends_with("_proj.weight") => {
+                let shape = vec![t.data().len() / 2, 1];
+                (name, TensorView::new(Dtype::BF16, shape, t.data()).unwrap())
+            }
+            _ => (name.replace("weight_scale_inv", "weight_scale"), t),
+        });
+        let file = safetensors::serialize(renamed, None).unwrap();
+        let mut config = json(&format!("{folder}/config.json")).await;
+        if name == "fp8_block_odd" {
+            let block = config["quantization_config"]["weight_block_size"].clone();
+            let weights =
+                serde_json::json!({"num_bits": 8, "type": "float", "strategy": "block", "block_structure": block});
+            config["quantization_config"] = serde_json::json!({
+                "quant_method": "compressed-tensors", "format": "float-quantized",
+                "config_groups": {"group_0": {"targets": ["Linear"], "weights": weights}},
+            });
+        }
+        let mut memory = Memory::new();
+        memory.insert("config.json", config.to_string().into_bytes()).unwrap();
+        memory.insert("model.safetensors", file).unwrap();
+        let mut session = open(&Source::Memory(memory), &LoadOptions::default()).await;
+        let expected = Expected::of(&folder).await;
+        let tolerance = json(&format!("{folder}/tolerance.json")).await["f32_abs"].as_f64().unwrap();
+        let got = session.forward(&expected.ids("input_ids")).await.unwrap();
+        assert_close(name, &got.logits, &expected.floats("logits"), tolerance, 0.0);
     }
 }

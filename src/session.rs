@@ -66,6 +66,7 @@ pub struct Session {
     generation_config: Value,
     defaults: GenerateOptions,
     precision: Precision,
+    quantization: Option<&'static str>,
     recommendation: Option<Recommendation>,
     model_type: String,
     architecture: Architecture,
@@ -165,6 +166,7 @@ impl Session {
             generation_config,
             defaults,
             precision,
+            quantization: quantization.name(),
             recommendation,
             model_type,
             architecture,
@@ -198,6 +200,12 @@ impl Session {
     #[must_use]
     pub fn recommendation(&self) -> Option<&Recommendation> {
         self.recommendation.as_ref()
+    }
+
+    /// How another tool quantized the checkpoint (`gptq`, `awq`, ...), if one did.
+    #[must_use]
+    pub fn quantization(&self) -> Option<&'static str> {
+        self.quantization
     }
 
     /// `model_type`, as `config.json` says.

@@ -115,6 +115,7 @@ impl Model {
             "model_type": session.model_type(),
             "architecture": session.architecture(),
             "dtype": precision.dtype.name(),
+            "quantization": session.quantization(),
             "dtype_reason": session.recommendation().map(|told| &told.reason),
             "activations": precision.activations.name(),
             "context": session.engine().context(),

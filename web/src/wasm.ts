@@ -78,6 +78,8 @@ export interface ModelInfo {
   dtype: string;
   /** Why, where `dtype: "auto"` chose it. */
   dtype_reason?: string | null;
+  /** How another tool quantized the checkpoint: `gptq`, `awq`, ... */
+  quantization?: string | null;
   /** Type of the activations. */
   activations: string;
   /** Tokens that fit, prompt and answer together. */

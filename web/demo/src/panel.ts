@@ -19,6 +19,7 @@ export interface Loaded {
   model_type: string;
   parameters: number;
   dtype: string;
+  quantization?: string | null;
   activations: string;
   context: number;
   architecture: { layers: number; hidden_size: number; vocab_size: number };
@@ -62,7 +63,7 @@ export class Panel {
     const seconds = load.ms / 1000;
     this.#model.hidden = false;
     this.#model.replaceChildren(
-      h("div", { className: "card-head" }, h("h2", {}, "Model"), h("span", { className: "badge" }, info.dtype)),
+      h("div", { className: "card-head" }, h("h2", {}, "Model"), h("span", { className: "badge" }, info.quantization ?? info.dtype)),
       pairs([
         ["Architecture", `${info.model_type}, ${architecture.layers} layers`],
         ...(info.parameters ? [["Weights", count(info.parameters)] as [string, string]] : []),

@@ -28,7 +28,7 @@ export interface Verdict {
   suggestions: { dtype: Dtype; context: number; weights_bytes: number }[];
 }
 
-type Dtype = "q4" | "f16" | "f32";
+type Dtype = "q4" | "q4a" | "nf4" | "q8" | "f16" | "f32";
 
 export interface PickerEvents {
   check(choice: Choice, signal: AbortSignal): Promise<Verdict>;

@@ -7,7 +7,7 @@ export interface Settings {
   /** Empty: another one each time. */
   seed: string;
   system: string;
-  dtype: "q4" | "f16" | "f32" | "auto";
+  dtype: "q4" | "q4a" | "nf4" | "q8" | "f16" | "f32" | "auto";
   /** Positions, 0: what the model has, as far as memory allows. */
   context: number;
   keep: boolean;

@@ -117,20 +117,12 @@ fn bytes8(even: vec4<f32>, odd: vec4<f32>) -> vec2<u32> {
     return vec2<u32>(halves(pairs.xy), halves(pairs.zw)) ^ vec2<u32>(0x80808080u);
 }
 
-// Of the steps tried only the smallest takes anything below -8 (-8.625 is rounded to -9, -8.125 is not), and the largest nothing above 7.
+// Of the steps tried none takes anything below -8 (-8.25 is rounded to -8), and the larger nothing above 7.
 fn at_most_7(q: Block) -> Block {
     let high = vec4<f32>(7.0);
     return Block(
         min(q.a, high), min(q.b, high), min(q.c, high), min(q.d, high),
         min(q.e, high), min(q.f, high), min(q.g, high), min(q.h, high),
-    );
-}
-
-fn at_least_minus_8(q: Block) -> Block {
-    let low = vec4<f32>(-8.0);
-    return Block(
-        max(q.a, low), max(q.b, low), max(q.c, low), max(q.d, low),
-        max(q.e, low), max(q.f, low), max(q.g, low), max(q.h, low),
     );
 }
 
@@ -158,14 +150,12 @@ fn fit_q4(w: Whole, q: Block, inverse: f32) -> Fit {
 
 fn q4(w: Whole) -> Encoded {
     let sign = select(-1.0, 1.0, w.negative);
-    let i69 = inverse_q4(w, sign, 69u);
-    let i65 = inverse_q4(w, sign, 65u);
+    let i66 = inverse_q4(w, sign, 66u);
     let i58 = inverse_q4(w, sign, 58u);
-    let a = fit_q4(w, at_least_minus_8(at_most_7(floors(w.x, i69, 0.5))), i69);
-    let b = fit_q4(w, at_most_7(floors(w.x, i65, 0.5)), i65);
-    let c = fit_q4(w, floors(w.x, i58, 0.5), i58);
-    let fit = better(better(a, b), c);
-    let codes = words(at_least_minus_8(at_most_7(floors(w.x, fit.inverse, 0.5))), 8.0);
+    let a = fit_q4(w, at_most_7(floors(w.x, i66, 0.5)), i66);
+    let b = fit_q4(w, floors(w.x, i58, 0.5), i58);
+    let fit = better(a, b);
+    let codes = words(at_most_7(floors(w.x, fit.inverse, 0.5)), 8.0);
     return Encoded(codes, vec4<u32>(0u), scale_bits(w, sign * fit.step, 11u), 0u, w.extreme);
 }
 

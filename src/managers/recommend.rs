@@ -13,7 +13,7 @@ const PERPLEXITY: [(Dtype, f64); 6] = [
     (Dtype::F16, 1.0),
     (Dtype::Q8, 1.001),
     (Dtype::Q4a, 1.042),
-    (Dtype::Q4, 1.068),
+    (Dtype::Q4, 1.063),
     (Dtype::Nf4, 1.056),
 ];
 

@@ -96,13 +96,13 @@ fn sum(terms: impl Iterator<Item = f32>) -> f32 {
     terms.sum()
 }
 
-/// Codes -8 to 7. The extreme would go to -8.625 or -8.125, which is cut off at -8 and leaves the others finer steps, or to -7.25.
+/// Codes -8 to 7. The extreme goes to -8.25, which is rounded to -8 and leaves the others finer steps, or to -7.25.
 fn q4(block: &[f32; SIZE]) -> Block {
     let whole = Whole::new(block);
     let sign = if whole.negative { 1.0 } else { -1.0 };
     let codes = |inverse: f32| whole.x.map(|x| (x * inverse + 0.5).floor().clamp(-8.0, 7.0));
     let (mut best, mut kept) = (-1.0, (0.0, 0.0));
-    for eighths in [69, 65, 58] {
+    for eighths in [66, 58] {
         let inverse = sign * (((1 << 28) / whole.most * eighths) >> 11) as f32 * 2.0_f32.powi(-20);
         let q = codes(inverse);
         let a = sum(q.iter().zip(&whole.x).map(|(q, x)| q * x)).abs();

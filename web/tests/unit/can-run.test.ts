@@ -40,7 +40,7 @@ const inspection = (more: Partial<Inspection> = {}): Inspection => ({
   ...more,
 });
 
-const PERPLEXITY = { f32: 1, f16: 1, q8: 1.001, q4a: 1.042, q4: 1.068, nf4: 1.055 };
+const PERPLEXITY = { f32: 1, f16: 1, q8: 1.001, q4a: 1.042, q4: 1.063, nf4: 1.056 };
 
 const recommendation = (dtype: Recommendation["dtype"], reason: string): Recommendation => ({
   ...{ dtype, reason, budget: 100, context: null },

@@ -117,7 +117,7 @@ pub struct TokenizerFacts {
 /// What a model takes on the GPU at one dtype.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct OnGpu {
-    /// As [`Dtype::name`].
+    /// As [`Dtype::name`](super::Dtype::name).
     pub dtype: &'static str,
     /// Bytes of the weights: what the ledger says once they are loaded.
     pub weights: u64,

@@ -133,7 +133,7 @@ impl<'a> Weights<'a> {
     /// multiple of 4. Tensors that another tool quantized stay in the bits that it gave them; others become `storage`.
     ///
     /// # Errors
-    /// As [`Device::buffer`]; what is wrong with quantized tensors; other wrong names and shapes are told by [`Weights::stream`], all
+    /// As [`Device::buffer`](crate::device::Device::buffer); what is wrong with quantized tensors; other wrong names and shapes are told by [`Weights::stream`], all
     /// at once.
     pub fn matrix(
         &mut self,

@@ -133,8 +133,8 @@ impl<'a> Weights<'a> {
     /// multiple of 4. Tensors that another tool quantized stay in the bits that it gave them; others become `storage`.
     ///
     /// # Errors
-    /// As [`Device::buffer`](crate::device::Device::buffer); what is wrong with quantized tensors; other wrong names and shapes are told by [`Weights::stream`], all
-    /// at once.
+    /// As [`Device::buffer`](crate::device::Device::buffer); what is wrong with quantized tensors; other wrong names and shapes are told
+    /// by [`Weights::stream`], all at once.
     pub fn matrix(
         &mut self,
         rows: &[Rows<'_>],
@@ -154,7 +154,8 @@ impl<'a> Weights<'a> {
                     None => self.plain(block, columns, storage, base),
                 },
             };
-            base += run.rows;
+            // what a file claims may be any number
+            base = base.saturating_add(run.rows);
             let mut covered = run.rows;
             while let [block, later @ ..] = rest
                 && covered >= block.padded()
@@ -162,9 +163,10 @@ impl<'a> Weights<'a> {
                 covered -= block.padded();
                 rest = later;
             }
-            if covered > 0 {
-                // packed with other tensors than it should be
-                self.misshaped.push((run.name.clone(), vec![u64::from(run.rows - covered)], vec![u64::from(run.rows)]));
+            if covered > 0 || run.rows == 0 {
+                // packed with other tensors than it should be, or with none
+                let fits = if run.rows == 0 { block.padded() } else { run.rows - covered };
+                self.misshaped.push((run.name.clone(), vec![fits.into()], vec![run.rows.into()]));
                 rest = &[];
             }
             match runs.last_mut() {

@@ -33,8 +33,11 @@ impl<'a> Weights<'a> {
         let said = checkpoint.metadata(&name)?;
         let (format, int8_inputs) = said.strip_suffix(INT8_INPUTS).map_or((said, false), |format| (format, true));
         let storage = Storage::from_name(format)?;
+        // an order of no element, or of part of a block, is none that was written here
         let order = get(&(name.clone() + ORDER));
-        let len = order.map_or(dim, |order| u32::try_from(order.shape.iter().product::<u64>()).unwrap_or(0));
+        let ordered = order.map(|order| order.shape.iter().product::<u64>());
+        let ordered = ordered.map(|len| u32::try_from(len).ok().filter(|len| *len > 0 && len.is_multiple_of(BLOCK)));
+        let len = ordered.flatten().unwrap_or(dim);
         let mut run = Run::new(name.clone(), storage, len, base);
         run.rows = data.shape.first().and_then(|&rows| u32::try_from(rows).ok()).unwrap_or(0);
         run.has_order = order.is_some();
@@ -56,7 +59,7 @@ impl<'a> Weights<'a> {
         }
         for (info, what, [rows, words]) in wanted {
             let expected = vec![u64::from(rows), u64::from(words)];
-            if info.shape != expected || (what.is_order() && !len.is_multiple_of(BLOCK)) {
+            if info.shape != expected || (what.is_order() && ordered == Some(None)) {
                 self.misshaped.push((info.name.clone(), expected, info.shape.clone()));
                 run.is_whole = false;
             }

@@ -138,3 +138,38 @@ async fn what_is_packed_stays_and_what_is_damaged_is_refused() {
         assert!(matches!(error, Error::Weights(WeightsError::Mismatch { .. })), "{to}: {error}");
     }
 }
+
+/// Shapes that no file of ours has: without rows, without elements, with more rows than there can be.
+#[cfg_attr(target_arch = "wasm32", wasm_bindgen_test)]
+#[cfg_attr(not(target_arch = "wasm32"), pollster::test)]
+async fn packed_tensors_of_no_size_are_refused() {
+    let Some(source) = shared_source("fixtures/llama_mha").await else { return skipped("no fixtures") };
+    let name = "model.layers.0.self_attn.q_proj.weight";
+    for (shape, order) in [
+        (vec![0_u64, 8], None),
+        (vec![0], None),
+        (vec![], None),
+        (vec![u64::from(u32::MAX), 0], None),
+        (vec![1 << 40, 0], None),
+        (vec![192, 0], Some(vec![1_u64, 0])),
+        (vec![0, 0], Some(vec![0, 1])),
+    ] {
+        let scalar = if shape.is_empty() { 4 } else { 0 };
+        let mut header = serde_json::json!({
+            "__metadata__": { name: "int4-f16-32" },
+            name: { "dtype": "U32", "shape": shape, "data_offsets": [0, scalar] },
+        });
+        if let Some(order) = &order {
+            header[format!("{name}.order")] =
+                serde_json::json!({ "dtype": "U32", "shape": order, "data_offsets": [scalar, scalar] });
+        }
+        let header = header.to_string().into_bytes();
+        let mut file = (header.len() as u64).to_le_bytes().to_vec();
+        file.extend_from_slice(&header);
+        file.resize(file.len() + scalar, 0);
+        let again = with_image(&source, file).await;
+        let error = Session::open(&device().await, &again, &packed(Dtype::Q4), |_| ()).await.unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains("q_proj") && text.contains("wrong shape"), "{shape:?}: {text}");
+    }
+}

@@ -63,7 +63,7 @@ export class SettingsDialog {
     const dtype = h(
       "select",
       { id: "setting-dtype" },
-      ...([["q4", "4 bits"], ["q4a", "4 bits, with zero points"], ["nf4", "4 bits, quantiles"], ["q8", "8 bits"], ["f16", "16 bits"], ["f32", "32 bits"], ["auto", "automatic"]] as const).map(([value, label]) => h("option", { value }, label)),
+      ...([["q4", "4 bits"], ["nf4", "4 bits (nf4)"], ["q4a", "5 bits (q4a)"], ["q8", "8 bits"], ["f16", "16 bits"], ["f32", "32 bits"], ["auto", "automatic"]] as const).map(([value, label]) => h("option", { value }, label)),
     );
     dtype.value = this.settings.dtype;
     dtype.addEventListener("change", () => this.#set("dtype", dtype.value as Settings["dtype"]));

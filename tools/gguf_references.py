@@ -29,7 +29,7 @@ import torch
 import transformers
 from gguf import GGMLQuantizationType as Type
 from gguf.quants import dequantize, quantize
-from references import LONG, NEW, SHORT, randomize
+from references import outputs, randomize
 from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import save_file
 
@@ -91,5 +91,275 @@ def write_blocks() -> None:
         print(f"blocks/{kind.name.lower()}: {(folder / f'{kind.name.lower()}.safetensors').stat().st_size // 1024} KiB")
 
 
+LLAMA = dict(
+    model_type="llama", hidden_size=64, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
+    vocab_size=64, max_position_embeddings=64, bos_token_id=1, eos_token_id=2, pad_token_id=0,
+)
+TIED = LLAMA | dict(tie_word_embeddings=True)
+NARROW = LLAMA | dict(hidden_size=32, head_dim=16)
+TINY = TIED | dict(hidden_size=32, intermediate_size=32, num_hidden_layers=1)
+# Heads of 64 and rows of 256 values for the types with blocks of 256. Rows of other widths fall back, as in llama.cpp's quantizer.
+WIDE = TIED | dict(hidden_size=256, intermediate_size=64, num_hidden_layers=1, num_key_value_heads=1)
+GEMMA = NARROW | dict(tie_word_embeddings=True, num_key_value_heads=1, head_dim=16, rms_norm_eps=1e-6)
+WINDOWED = GEMMA | dict(query_pre_attn_scalar=16, sliding_window=7, num_key_value_heads=2)
+PHI3 = LLAMA | dict(model_type="phi3", hidden_size=32, num_attention_heads=2, num_key_value_heads=1, sliding_window=64)
+LONGROPE = dict(type="longrope", short_factor=[1.0, 1.1, 1.3, 1.2, 1.1, 1.4, 1.6, 1.5], long_factor=[1.0, 1.5, 2.5, 4.0, 7.0, 9.0, 9.5, 12.0])
+FALLBACK = {Type.Q2_K: Type.IQ4_NL, Type.Q3_K: Type.IQ4_NL, Type.Q4_K: Type.Q5_0, Type.Q5_K: Type.Q5_1, Type.Q6_K: Type.Q8_0}
+
+# Types by a part of the tensor's name, the first that fits; "" fits all. One-dimensional tensors are f32 always.
+SMALL = {"attn_v": Type.Q8_0, "blk.1.ffn_down": Type.Q5_1, "token_embd": Type.F16, "": Type.Q4_0}
+Q4_K_M = {"attn_v": Type.Q6_K, "ffn_down": Type.Q6_K, "token_embd": Type.Q6_K, "": Type.Q4_K}
+
+# name: (model, tensors' types, what else)
+CASES = {
+    "llama_q2_k": (WIDE | dict(intermediate_size=256, num_attention_heads=2, head_dim=64), {"token_embd": Type.Q6_K, "attn_v": Type.Q4_K, "": Type.Q2_K}, {"embedding": 0.15}),
+    "llama_q3_k": (WIDE | dict(head_dim=64), {"token_embd": Type.Q6_K, "attn_output": Type.Q4_K, "": Type.Q3_K}, {"embedding": 0.15}),
+    "llama_q4_k_m": (WIDE, Q4_K_M, {"embedding": 0.15}),
+    "llama_q5_k": (WIDE | dict(tie_word_embeddings=False, head_dim=32), {"output.weight": Type.Q6_K, "": Type.Q5_K}, {"embedding": 0.15}),
+    "llama_iq4_nl": (LLAMA | dict(hidden_size=96), {"output.weight": Type.Q8_0, "": Type.IQ4_NL}, {}),
+    "llama_odd": (
+        LLAMA | dict(hidden_size=96, intermediate_size=72),  # heads of 24
+        {
+            "attn_q": Type.Q4_0, "attn_k": Type.Q4_1, "attn_v": Type.Q5_0, "attn_output": Type.Q5_1, "ffn_gate": Type.Q8_0,
+            "ffn_up": Type.IQ4_NL, "blk.0.ffn_down": Type.F16, "ffn_down": Type.BF16, "token_embd": Type.F32, "": Type.Q5_0,
+        },
+        {},
+    ),
+    "llama_f16": (TIED | dict(hidden_size=48, intermediate_size=64), {"": Type.F16}, {"twin": True}),
+    "llama_rope_llama3": (
+        TIED | dict(
+            original_max_position_embeddings=32,
+            rope_scaling=dict(rope_type="llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=32),
+        ),
+        SMALL, {},
+    ),
+    "llama_rope_linear": (TIED | dict(rope_scaling=dict(rope_type="linear", factor=4.0)), SMALL, {}),
+    "llama_rope_yarn": (
+        TIED | dict(rope_theta=500.0, rope_scaling=dict(rope_type="yarn", factor=4.0, original_max_position_embeddings=16)), SMALL, {},
+    ),
+    "llama_biases": (LLAMA | dict(attention_bias=True, mlp_bias=True), SMALL, {}),
+    "llama_spm": (TIED | dict(vocab_size=320), SMALL | {"token_embd": Type.Q8_0}, {"spm": True}),
+    "llama_split": (LLAMA, SMALL, {"split": 7}),
+    "llama_align64": (TINY, SMALL, {"alignment": 64}),
+    "llama_v2": (TINY, SMALL, {"version": 2}),
+    "llama_big_endian": (TINY, {"": Type.F32}, {"big": True}),
+    "mistral": (NARROW | dict(model_type="mistral", sliding_window=None, head_dim=24), SMALL, {}),
+    "qwen2": (TIED | dict(model_type="qwen2", hidden_size=32, num_attention_heads=2, num_key_value_heads=1), SMALL, {}),
+    "qwen3": (NARROW | dict(model_type="qwen3", head_dim=24, tie_word_embeddings=True), SMALL, {}),
+    "phi3": (PHI3, SMALL, {}),
+    "phi3_longrope": (PHI3 | dict(original_max_position_embeddings=8, rope_scaling=LONGROPE), SMALL, {}),
+    "phi2": (
+        NARROW | dict(model_type="phi", intermediate_size=128, num_attention_heads=2, partial_rotary_factor=0.5), SMALL, {},
+    ),
+    "gemma": (GEMMA | dict(model_type="gemma"), SMALL, {}),
+    "gemma2": (WINDOWED | dict(model_type="gemma2", num_hidden_layers=3, attn_logit_softcapping=5.0, final_logit_softcapping=1.0), SMALL, {"embedding": 0.4}),
+    "gemma3": (
+        WINDOWED | dict(
+            model_type="gemma3_text", num_hidden_layers=7,
+            rope_parameters=dict(
+                full_attention=dict(rope_type="linear", factor=8.0, rope_theta=1000000.0),
+                sliding_attention=dict(rope_type="default", rope_theta=10000.0),
+            ),
+        ),
+        SMALL, {},
+    ),
+    "gpt2": (
+        dict(model_type="gpt2", n_embd=32, n_layer=2, n_head=4, n_positions=48, n_ctx=48, vocab_size=64, bos_token_id=1, eos_token_id=2),
+        SMALL, {},
+    ),
+    "smollm3": (NARROW | dict(model_type="smollm3", num_hidden_layers=5, tie_word_embeddings=True), SMALL, {}),
+}
+
+
+def vocabulary(writer: gguf.GGUFWriter, size: int, spm: bool) -> None:
+    """A tokenizer of as many tokens as the model has, with the keys that llama.cpp's converter writes."""
+    kinds = gguf.TokenType
+    tokens, types = ["<pad>", "<s>", "</s>"], [kinds.CONTROL] * 3
+    words = ["he", "in", "th", "the", "er", "an", "and"]
+    if spm:
+        tokens[0], types[0] = "<unk>", kinds.UNKNOWN
+        tokens += [f"<0x{byte:02X}>" for byte in range(256)]
+        types += [kinds.BYTE] * 256
+        space, merged = "\u2581", words
+    else:
+        tokens += ["\u010a"]
+        types += [kinds.NORMAL]
+        space, merged = "\u0120", words
+    merged = merged + [space + "a", space + "t", space + "the", space + "and"]
+    tokens += [space, *"abcdefghijklmnopqrstuvwxyz", *"ABCDEFGHI", *"0123", ".", ",", "!", "'", *merged]
+    types += [kinds.NORMAL] * (len(tokens) - len(types))
+    while len(tokens) < size:
+        tokens.append(f"<extra_{len(tokens)}>")
+        types.append(kinds.UNUSED if spm else kinds.USER_DEFINED)
+    assert len(tokens) == size, len(tokens)
+    writer.add_tokenizer_model("llama" if spm else "gpt2")
+    writer.add_tokenizer_pre("default" if spm else "gpt-2")
+    writer.add_token_list(tokens)
+    if spm:
+        writer.add_token_scores([0.0 if kind != kinds.NORMAL else -float(i - 258) for i, kind in enumerate(types)])
+    writer.add_token_types(types)
+    if not spm:
+        writer.add_token_merges(["h e", "i n", "t h", "th e", "e r", "a n", "an d", f"{space} a", f"{space} t", f"{space}t he", f"{space}a nd"])
+    writer.add_bos_token_id(1)
+    writer.add_eos_token_id(2)
+    writer.add_unk_token_id(0) if spm else writer.add_pad_token_id(0)
+    writer.add_add_bos_token(spm)
+    if spm:
+        writer.add_add_eos_token(False)
+        writer.add_add_space_prefix(True)
+        writer.add_chat_template("{% for message in messages %}{{ bos_token }}{{ message['role'] }}: {{ message['content'] }}{{ eos_token }}{% endfor %}")
+
+
+def drawn(kind: Type, rows: int, width: int, deviation: float, random: np.random.Generator) -> np.ndarray:
+    """Random raw rows of a type that `gguf` cannot quantize, which decode to about this deviation and a mean near 0."""
+    per_block, size = gguf.GGML_QUANT_SIZES[kind]
+    blocks = random.integers(0, 256, (rows * width // per_block, size), np.uint8)
+    count = len(blocks)
+    if kind in (Type.Q2_K, Type.Q4_K, Type.Q5_K):  # minimums near their scales, so that codes lie around 0
+        most, parts = (15, 16) if kind == Type.Q2_K else (63, 8)
+        scale = random.integers(most // 4, most + 1, (count, parts))
+        least = (scale + random.integers(-most // 16, most // 16 + 1, scale.shape)).clip(0, most)
+        if kind == Type.Q2_K:
+            blocks[:, :16] = scale | least << 4
+        else:
+            blocks[:, 4:8] = scale[:, :4] | scale[:, 4:] >> 4 << 6
+            blocks[:, 8:12] = least[:, :4] | least[:, 4:] >> 4 << 6
+            blocks[:, 12:16] = scale[:, 4:] & 15 | (least[:, 4:] & 15) << 4
+    jitter = random.uniform(0.5, 1.5, count)
+    if len(SCALES[kind]) == 1:
+        jitter *= random.choice([-1.0, 1.0], count)
+    ratio = {Type.Q2_K: 1.5, Type.Q4_K: 7.5, Type.Q5_K: 15.5}.get(kind)
+    for unit in (1 / 64, None):
+        if unit is None:  # how wide it came out
+            unit = deviation / 64 / float(dequantize(blocks, kind).std())
+        put(blocks, SCALES[kind][0], jitter * unit)
+        if ratio:
+            put(blocks, SCALES[kind][1], jitter * unit * ratio)
+    return blocks.reshape(rows, -1)
+
+
+class Encoder:
+    """Sets a model's weights to what its GGUF file will say, and knows the raw row of each decoded one."""
+
+    def __init__(self, types: dict[str, Type], seed: int):
+        self.types, self.random, self.rows = types, np.random.default_rng(seed), {}
+
+    def kind(self, name: str, width: int) -> Type:
+        if "position_embd" in name:
+            return Type.F32
+        kind = next(kind for part, kind in self.types.items() if part in name)
+        if width % gguf.GGML_QUANT_SIZES[kind][0]:
+            kind = FALLBACK.get(kind, Type.F16)
+        return kind if width % gguf.GGML_QUANT_SIZES[kind][0] == 0 else Type.F16
+
+    def encode(self, name: str, weight: np.ndarray) -> np.ndarray:
+        """The decoded weight [rows, width] of the tensor that GGUF calls by this name."""
+        kind = self.kind(name, weight.shape[1])
+        if kind in FALLBACK or kind == Type.IQ4_NL:
+            raw = drawn(kind, *weight.shape, float(weight.std()), self.random)
+            most = math.inf
+        else:
+            raw = quantize(np.ascontiguousarray(weight), kind)
+            most = 0.15
+        decoded = np.ascontiguousarray(dequantize(raw, kind), np.float32)
+        assert float((decoded - weight).std() / weight.std()) < most, f"{name}: {kind.name} decodes to something else"
+        assert 0.9 < float(decoded.std() / weight.std()) < 1.1, f"{name}: {kind.name} decodes to another deviation"
+        self.rows[name] = kind, {row.tobytes(): code for row, code in zip(decoded, raw)}
+        return decoded
+
+    def raw(self, name: str, values: np.ndarray) -> tuple[np.ndarray, Type]:
+        """The tensor [rows, width] as it was encoded, its rows in another order perhaps."""
+        kind, rows = self.rows[name]
+        return np.stack([rows[row.tobytes()] for row in np.ascontiguousarray(values)]), kind
+
+
+def encode_model(model: torch.nn.Module, encoder: Encoder) -> None:
+    """Every weight of two dimensions becomes what its encoding says."""
+    from conversion import get_model_class
+
+    arch = get_model_class(type(model).__name__).model_arch
+    names = gguf.get_tensor_name_map(arch, model.config.num_hidden_layers)
+    turned = {f"{name}.weight" for name, module in model.named_modules() if isinstance(module, transformers.pytorch_utils.Conv1D)}
+    for key, parameter in model.named_parameters():
+        if parameter.dim() == 2:
+            weight = parameter.data.T if key in turned else parameter.data
+            decoded = torch.from_numpy(encoder.encode(names.get_name(key, (".weight",)), weight.numpy()))
+            parameter.data = (decoded.T if key in turned else decoded).contiguous()
+    model.tie_weights()
+
+
+def convert(source: Path, target: Path, encoder: Encoder, extras: dict, vocab: int) -> None:
+    """Has llama.cpp's converter write a folder's model in f32, but each matrix as the encoder has it."""
+    from conversion import ModelBase, ModelType, get_model_architecture, get_model_class
+
+    architecture = get_model_architecture(ModelBase.load_hparams(source, False), ModelType.TEXT)
+    file = target / "model.gguf"
+    model = get_model_class(architecture)(
+        source, gguf.LlamaFileType.ALL_F32, file, is_big_endian=extras.get("big", False), eager=True,
+        split_max_tensors=extras.get("split", 0),
+    )
+    writer, add = model.gguf_writer, model.gguf_writer.add_tensor
+
+    def add_encoded(name: str, tensor: np.ndarray, raw_shape=None, raw_dtype=None) -> None:
+        if tensor.ndim == 2 and not extras.get("big"):
+            tensor, raw_dtype = encoder.raw(name, tensor)
+        add(name, tensor, raw_dtype=raw_dtype)
+
+    writer.add_tensor = add_encoded
+    model.set_vocab = lambda: vocabulary(writer, vocab, extras.get("spm", False))
+    if "alignment" in extras:
+        writer.add_custom_alignment(extras["alignment"])
+    model.write()
+    if "version" in extras:  # 2 and 3 differ in nothing else, little-endian
+        data = bytearray(file.read_bytes())
+        data[4:8] = extras["version"].to_bytes(4, "little")
+        file.write_bytes(data)
+
+
+def make(name: str) -> None:
+    settings, types, extras = CASES[name]
+    target = OUT / name
+    target.mkdir(parents=True, exist_ok=True)
+    for file in target.iterdir():
+        file.unlink()
+    settings = json.loads(json.dumps(settings))
+    kind, vocab = settings.pop("model_type"), settings["vocab_size"]
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / name
+        for seed in range(1000):
+            config = transformers.AutoConfig.for_model(kind, **json.loads(json.dumps(settings)))
+            model = transformers.AutoModelForCausalLM.from_config(config, attn_implementation="eager").float()
+            randomize(model, seed)
+            model.get_input_embeddings().weight.data *= extras.get("embedding", 1.0)
+            encoder = Encoder(types, seed)
+            encode_model(model, encoder)
+            model.save_pretrained(folder)
+            # the converter counts its tokens
+            (folder / "tokenizer.json").write_text(json.dumps({"model": {"vocab": list(range(vocab))}, "added_tokens": []}))
+            expected, margin = outputs(folder, vocab, seed)
+            if "-v" in sys.argv: print(seed, margin, expected["short.greedy_ids"].unique().numel(), float(expected["logits"].std()))
+            # near ties would test rounding, and a repeated token nothing
+            if extras.get("big") or margin > 0.02 and expected["short.greedy_ids"].unique().numel() >= 8:
+                break
+        else:
+            raise SystemExit(f"{name}: no seed gives clear tokens")
+        convert(folder, target, encoder, extras, vocab)
+        if extras.get("twin"):
+            state = {key: tensor.half() for key, tensor in model.state_dict().items() if key != "lm_head.weight"}
+            assert all((state[key].float() == tensor).all() for key, tensor in model.state_dict().items() if key in state)
+            save_file(state, target / "model.safetensors", {"format": "pt"})
+            shutil.copy(folder / "config.json", target)
+    if not extras.get("big"):  # only refused
+        save_file(expected, target / "expected.safetensors", {"made_by": f"transformers {transformers.__version__}, torch {torch.__version__}, seed {seed}"})
+        tolerance = 2e-4 * float(expected["logits"].std())
+        (target / "tolerance.json").write_text(json.dumps({"f32_abs": round(tolerance, 7)}) + "\n")
+    sizes = [f"{file.name} {-(-file.stat().st_size // 1024)}" for file in sorted(target.iterdir())]
+    print(f"{name}: seed {seed}, deviation {float(expected['logits'].std()):.2f}, margin {margin:.3f}, KiB: {', '.join(sizes)}")
+
+
 if __name__ == "__main__":
-    write_blocks()
+    torch.set_num_threads(1)
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    for name in [a for a in sys.argv[1:] if a != "-v"] or ["blocks", *CASES]:
+        write_blocks() if name == "blocks" else make(name)

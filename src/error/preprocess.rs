@@ -17,6 +17,37 @@ pub enum TokenizerError {
         /// What the parser said.
         detail: String,
     },
+    /// A model file whose tokenizer is of a kind that there is no code for.
+    #[error(
+        "the tokenizer in the model file is of the kind {kind:?}, and only {} are supported: use the repository that the file was \
+         made from",
+        .supported.join(", ")
+    )]
+    UnknownKind {
+        /// Its name, as in `tokenizer.ggml.model`.
+        kind: String,
+        /// The names of the kinds that are.
+        supported: &'static [&'static str],
+    },
+    /// A model file whose tokenizer cuts text in an unknown way.
+    #[error(
+        "the tokenizer in the model file cuts text as {name:?} (`tokenizer.ggml.pre`), which is not known here: update webweft, or use \
+         the repository that the file was made from"
+    )]
+    UnknownPreTokenizer {
+        /// The name.
+        name: String,
+    },
+    /// A model file whose vocabulary contradicts itself.
+    #[error(
+        "`tokenizer.ggml.{key}` in the model file cannot be used: {detail}; fetch the file again, or convert it anew"
+    )]
+    Vocabulary {
+        /// What is wrong, without `tokenizer.ggml.`.
+        key: &'static str,
+        /// What is wrong with it.
+        detail: String,
+    },
     /// The text could not be split into tokens.
     #[error("the text ({bytes} bytes) cannot be tokenized: {detail}; the tokenizer may lack an unknown token")]
     Encode {

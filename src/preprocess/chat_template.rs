@@ -8,15 +8,17 @@ use serde_json::{Map, Value};
 use web_time::{SystemTime, UNIX_EPOCH};
 
 use super::jinja::{Raised, environment, without_generation_tags};
-use super::{ChatOptions, Message};
+use super::{ChatOptions, Message, Vocabulary};
 use crate::checkpoint::read_json;
-use crate::error::ChatError;
+use crate::error::{ChatError, TokenizerError};
 use crate::source::Source;
 
 const CONFIG: &str = "tokenizer_config.json";
 const SPECIAL: &str = "special_tokens_map.json";
 const JINJA: &str = "chat_template.jinja";
 const JSON: &str = "chat_template.json";
+/// What a template of a model file is called in messages.
+const KEY: &str = "tokenizer.chat_template";
 /// Templates beside the default one: the names that are looked for, since a source need not list its files.
 const ADDITIONAL: [&str; 2] = ["tool_use", "rag"];
 /// The largest `tokenizer_config.json` in use have some MB, the largest templates 20 kB.
@@ -84,6 +86,31 @@ impl ChatTemplate {
             this.tokens.extend(known.map(|known| (known, (*token).to_owned())));
         }
         this
+    }
+
+    /// The templates of a model file, and its special tokens.
+    ///
+    /// # Errors
+    /// [`TokenizerError::Vocabulary`], where a special token is none of its tokens.
+    pub fn from_vocabulary(vocabulary: &Vocabulary) -> Result<Self, TokenizerError> {
+        vocabulary.check()?;
+        let mut this = Self { place: "the model file".to_owned(), ..Self::default() };
+        let named = vocabulary.chat_templates.iter().map(|(name, text)| (name.as_str(), text));
+        for (name, text) in named.chain(vocabulary.chat_template.as_ref().map(|text| (DEFAULT, text))) {
+            this.add(name, KEY, text.clone());
+        }
+        let ids = [
+            vocabulary.bos_id(),
+            vocabulary.eos_id(),
+            vocabulary.unk_id(),
+            vocabulary.sep,
+            vocabulary.pad,
+            vocabulary.cls,
+            vocabulary.mask,
+        ];
+        let token = |(name, id): (_, Option<u32>)| Some((name, vocabulary.tokens[id? as usize].clone()));
+        this.tokens = TOKENS.into_iter().zip(ids).filter_map(token).collect();
+        Ok(this)
     }
 
     fn add(&mut self, name: &str, file: &str, text: String) {

@@ -43,7 +43,12 @@ impl Tokenizer {
         let mut tokenizer = tokenizers::Tokenizer::from_bytes(bytes).map_err(|error| parse(error.to_string()))?;
         tokenizer.with_padding(None);
         tokenizer.with_truncation(None).map_err(|error| parse(error.to_string()))?;
-        Ok(Self { inner: Arc::new(Inner { tokenizer, id_bound: OnceLock::new() }) })
+        Ok(Self::from_crate(tokenizer))
+    }
+
+    /// Takes one that is built already.
+    pub(super) fn from_crate(tokenizer: tokenizers::Tokenizer) -> Self {
+        Self { inner: Arc::new(Inner { tokenizer, id_bound: OnceLock::new() }) }
     }
 
     /// Reads `tokenizer.json`; `None` where there is none.

@@ -5,6 +5,7 @@ mod property;
 mod safetensors;
 mod source;
 mod tokenizer;
+mod vocabulary;
 
 use std::path::PathBuf;
 use webweft::source::{Memory, Source};

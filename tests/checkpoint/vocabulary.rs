@@ -1,0 +1,201 @@
+//! Tokenizers and chat templates from the vocabulary of a model file, against the `tokenizer.json` that it would be made from.
+
+use super::shared;
+use serde_json::Value;
+use std::fs;
+use std::path::Path;
+use webweft::error::TokenizerError;
+use webweft::preprocess::{ChatOptions, ChatTemplate, Message, Tokenizer, Vocabulary};
+
+fn json_file(path: &Path) -> Option<Value> {
+    let bytes = fs::read(path).ok()?;
+    Some(serde_json::from_slice(&bytes).expect("parses"))
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().expect("a text").to_owned()
+}
+
+fn list(value: &Value) -> &[Value] {
+    value.as_array().map(Vec::as_slice).unwrap_or_default()
+}
+
+/// Merges stand as `"a b"`, or as `["a", "b"]`.
+fn merge(value: &Value) -> String {
+    value.as_str().map_or_else(|| format!("{} {}", text(&value[0]), text(&value[1])), str::to_owned)
+}
+
+/// The name in llama.cpp of how a byte-level tokenizer cuts text.
+fn pre(tokenizer: &Value) -> Option<&'static str> {
+    let cuts = &tokenizer["pre_tokenizer"];
+    let nfc = tokenizer["normalizer"]["type"] == "NFC";
+    match cuts["pretokenizers"][0]["pattern"]["Regex"].as_str() {
+        Some(regex) if regex.contains(r"\p{N}{1,3}") => Some("llama-bpe"),
+        Some(regex) if regex.contains(r"\p{L}+|\p{N}|") && nfc => Some("qwen2"),
+        Some(regex) if regex.starts_with(r" ?[^(") => Some("bloom"),
+        None if cuts["type"] == "ByteLevel" && cuts["add_prefix_space"] == false => {
+            Some(if nfc { "mpt" } else { "gpt-2" })
+        }
+        _ => None,
+    }
+}
+
+/// What a converter would write of a `tokenizer.json`; `None` for kinds that no file of ours has.
+fn converted(tokenizer: &Value, config: &Value) -> Option<Vocabulary> {
+    let model = &tokenizer["model"];
+    if model["type"] != "BPE" || !model["end_of_word_suffix"].as_str().unwrap_or_default().is_empty() {
+        return None;
+    }
+    let mut vocabulary =
+        Vocabulary { model: "gpt2".into(), pre: Some(pre(tokenizer)?.into()), ..Vocabulary::default() };
+    let put = |vocabulary: &mut Vocabulary, id: &Value, token: String, kind: i32| {
+        let id = usize::try_from(id.as_u64().expect("an id")).expect("an id");
+        for filler in vocabulary.tokens.len()..=id {
+            vocabulary.tokens.push(format!("[PAD{filler}]"));
+            vocabulary.token_types.push(5);
+        }
+        vocabulary.tokens[id] = token;
+        vocabulary.token_types[id] = kind;
+    };
+    for (token, id) in model["vocab"].as_object().expect("a vocabulary") {
+        put(&mut vocabulary, id, token.clone(), 1);
+    }
+    for added in list(&tokenizer["added_tokens"]) {
+        let kind = if added["special"] == true { 3 } else { 4 };
+        put(&mut vocabulary, &added["id"], text(&added["content"]), kind);
+    }
+    vocabulary.merges = list(&model["merges"]).iter().map(merge).collect();
+
+    let id = |token: &Value| {
+        let token = token.as_str().or_else(|| token["content"].as_str())?;
+        let id = vocabulary.tokens.iter().position(|known| known == token).expect("a token");
+        Some(u32::try_from(id).expect("an id"))
+    };
+    let special = ["bos_token", "eos_token", "unk_token", "pad_token"].map(|name| id(&config[name]));
+    [vocabulary.bos, vocabulary.eos, vocabulary.unk, vocabulary.pad] = special;
+    vocabulary.add_bos = Some(false);
+    let processor = &tokenizer["post_processor"];
+    if !processor.is_null() && processor["type"] != "ByteLevel" {
+        let single = list(&processor["single"]);
+        let [first, rest] = single else { return None };
+        vocabulary.add_bos = Some(rest["Sequence"].is_object() && id(&first["SpecialToken"]["id"]) == vocabulary.bos);
+    }
+    vocabulary.chat_template = config["chat_template"].as_str().map(str::to_owned);
+    Some(vocabulary)
+}
+
+/// Every folder of a kind that is had: ids, texts and chats are those that transformers gives with the files of the repository.
+#[test]
+fn vocabularies_of_all_fixtures() {
+    let Some(fixtures) = shared("fixtures") else { return };
+    let (mut folders, mut count, mut wrong) = (0, 0, Vec::new());
+    for entry in fs::read_dir(fixtures).expect("is listed") {
+        let path = entry.expect("is listed").path();
+        let (Some(file), Some(cases)) =
+            (json_file(&path.join("tokenizer.json")), json_file(&path.join("tokenizer_cases.json")))
+        else {
+            continue;
+        };
+        let mut config = json_file(&path.join("tokenizer_config.json")).unwrap_or_default();
+        if let Ok(template) = fs::read_to_string(path.join("chat_template.jinja")) {
+            config["chat_template"] = template.into();
+        }
+        let Some(vocabulary) = converted(&file, &config) else { continue };
+        let tokenizer =
+            Tokenizer::from_vocabulary(&vocabulary).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        folders += 1;
+        let mut check = |what: &str, got: Value, want: &Value| {
+            count += 1;
+            if got != *want {
+                wrong.push(format!("{}: {what}: {got} for {want}", path.display()));
+            }
+        };
+        for case in list(&cases["cases"]) {
+            let text = text(&case["text"]);
+            let all: Vec<u32> = serde_json::from_value(case["ids"].clone()).expect("a list of ids");
+            check("ids", tokenizer.encode(&text, true).expect("encodes").into(), &case["ids"]);
+            check("ids_no_special", tokenizer.encode(&text, false).expect("encodes").into(), &case["ids_no_special"]);
+            check("decoded", tokenizer.decode(&all, true).expect("decodes").into(), &case["decoded"]);
+            check(
+                "decoded_with_special",
+                tokenizer.decode(&all, false).expect("decodes").into(),
+                &case["decoded_with_special"],
+            );
+        }
+        let template = ChatTemplate::from_vocabulary(&vocabulary).expect("is in order");
+        for case in list(&cases["chat"]) {
+            let messages: Vec<Message> = serde_json::from_value(case["messages"].clone()).expect("messages");
+            let add_generation_prompt = case["add_generation_prompt"] == true;
+            let options = ChatOptions { add_generation_prompt, ..ChatOptions::default() };
+            let got = template.render(&messages, &options).expect("renders");
+            check("chat ids", tokenizer.encode(&got, false).expect("encodes").into(), &case["ids"]);
+            check("chat", got.into(), &case["text"]);
+        }
+    }
+    println!("{count} comparisons in {folders} fixtures");
+    assert!(wrong.is_empty(), "{} of {count}:\n{}", wrong.len(), wrong[..wrong.len().min(20)].join("\n"));
+    assert!(folders >= 15 && count >= 15 * 4, "{folders}, {count}");
+}
+
+/// Letters, digits and a word or two, with merges.
+fn small() -> Vocabulary {
+    let tokens = ["a", "b", "c", "ab", "abc", "<s>", "</s>"].map(str::to_owned).to_vec();
+    Vocabulary {
+        model: "gpt2".into(),
+        pre: Some("gpt-2".into()),
+        token_types: vec![1, 1, 1, 1, 1, 3, 3],
+        merges: vec!["a b".into(), "ab c".into()],
+        bos: Some(5),
+        eos: Some(6),
+        tokens,
+        ..Vocabulary::default()
+    }
+}
+
+#[test]
+fn what_stands_around_a_text() {
+    let with = |add_bos, add_eos| {
+        let tokenizer = Tokenizer::from_vocabulary(&Vocabulary { add_bos, add_eos, ..small() }).expect("is in order");
+        assert_eq!(tokenizer.encode("abc", false).expect("encodes"), [4]);
+        tokenizer.encode("abc", true).expect("encodes")
+    };
+    assert_eq!(with(None, None), [4]);
+    assert_eq!(with(Some(true), None), [5, 4]);
+    assert_eq!(with(None, Some(true)), [4, 6]);
+    assert_eq!(with(Some(true), Some(true)), [5, 4, 6]);
+    let llama = Vocabulary { pre: Some("llama-bpe".into()), ..small() };
+    assert_eq!(Tokenizer::from_vocabulary(&llama).expect("is in order").encode("ab", true).expect("encodes"), [5, 3]);
+}
+
+#[test]
+fn vocabularies_that_contradict_themselves() {
+    let check = |word: &str, change: &dyn Fn(&mut Vocabulary)| {
+        let mut vocabulary = small();
+        change(&mut vocabulary);
+        let error = Tokenizer::from_vocabulary(&vocabulary).expect_err(word);
+        assert!(error.to_string().contains(word), "{error}");
+        error
+    };
+    let kind = check("rwkv", &|v| v.model = "rwkv".into());
+    assert!(matches!(kind, TokenizerError::UnknownKind { .. }) && kind.to_string().contains("gpt2"), "{kind}");
+    let pre = check("made-up", &|v| v.pre = Some("made-up".into()));
+    assert!(matches!(pre, TokenizerError::UnknownPreTokenizer { .. }), "{pre}");
+    for error in [
+        check("tokens", &|v| v.tokens.clear()),
+        check("0 and 1 are both", &|v| v.tokens[1] = "a".into()),
+        check("scores", &|v| v.scores = vec![0.0; 3]),
+        check("token_type", &|v| v.token_types.push(1)),
+        check("bos_token_id", &|v| v.bos = Some(7)),
+        check("mask_token_id", &|v| v.mask = Some(u32::MAX)),
+        check("merges", &|v| v.merges.push("a z".into())),
+        check("merges", &|v| v.merges.push("b c".into())),
+        check("merges", &|v| v.merges.push(String::new())),
+        check("merges", &|v| v.merges.push("é".into())),
+        check("eos_token_id", &|v| (v.eos, v.add_eos) = (None, Some(true))),
+    ] {
+        assert!(matches!(error, TokenizerError::Vocabulary { .. }), "{error:?}");
+    }
+    let outside = Vocabulary { bos: Some(99), ..small() };
+    let error = ChatTemplate::from_vocabulary(&outside).expect_err("there is no such token");
+    assert!(error.to_string().contains("bos_token_id"), "{error}");
+}

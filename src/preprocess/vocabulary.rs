@@ -2,6 +2,7 @@
 
 mod byte_level;
 mod pre_tokenizer;
+mod sentence_piece;
 
 use serde_json::json;
 use tokenizers::AddedToken;
@@ -13,7 +14,15 @@ use crate::error::TokenizerError;
 use crate::source::shorten;
 
 /// The kinds that a tokenizer is made of, by their names in `tokenizer.ggml.model`.
-const KINDS: [&str; 1] = ["gpt2"];
+const KINDS: [&str; 3] = ["gpt2", "llama", "gemma4"];
+
+/// Types of tokens, as in `token_type`.
+const NORMAL: i32 = 1;
+const UNKNOWN: i32 = 2;
+const CONTROL: i32 = 3;
+const USER_DEFINED: i32 = 4;
+const UNUSED: i32 = 5;
+const BYTE: i32 = 6;
 
 /// What a GGUF file says of its tokenizer: the values of its keys `tokenizer.ggml.*`, which the fields are named after, as the
 /// [format](https://github.com/ggml-org/ggml/blob/master/docs/gguf.md) defines them; `None` or empty where the file has no such key.
@@ -87,6 +96,7 @@ impl Tokenizer {
         vocabulary.check()?;
         match vocabulary.model.as_str() {
             "gpt2" => byte_level::build(vocabulary).map(Self::from_crate),
+            "llama" | "gemma4" => sentence_piece::build(vocabulary).map(Self::from_crate),
             kind => Err(TokenizerError::UnknownKind { kind: shorten(kind), supported: &KINDS }),
         }
     }
@@ -159,31 +169,40 @@ impl Vocabulary {
         Some(id).filter(|id| self.model == "llama" && (*id as usize) < self.tokens.len())
     }
 
+    fn kind(&self, id: usize) -> i32 {
+        self.token_types.get(id).copied().unwrap_or(NORMAL)
+    }
+
     fn role(&self, id: usize) -> Role {
-        let (token, kind) = (self.tokens[id].as_str(), self.token_types.get(id).copied().unwrap_or(1));
-        // rows beyond the tokenizer's vocabulary are written so, under one type or another
-        let fills = |kind| matches!(kind, 2 | 4 | 5) && is_filler(token, id);
+        let (token, kind) = (self.tokens[id].as_str(), self.kind(id));
+        let is_special = || self.ids().iter().any(|(_, special)| special.is_some_and(|special| special as usize == id));
         match kind {
-            _ if token.is_empty() || fills(kind) => Role::Absent,
-            2 | 3 => Role::Added { special: true },
-            4 => Role::Added { special: self.ids().iter().any(|(_, special)| *special == u32::try_from(id).ok()) },
+            _ if token.is_empty() => Role::Absent,
+            // rows beyond the tokenizer's vocabulary are written so, under one type or another
+            UNKNOWN | USER_DEFINED | UNUSED if is_filler(token, id) => Role::Absent,
+            UNKNOWN | CONTROL => Role::Added { special: true },
+            USER_DEFINED => Role::Added { special: is_special() },
             _ => Role::Normal,
         }
     }
 
-    /// Ids by token, and what is cut out of a text.
-    fn sort_out(&self) -> Result<(Vocab, Vec<AddedToken>), TokenizerError> {
+    /// Ids by token, and what is cut out of a text. `rewritten` gives the tokens that the model has, but writes in another way.
+    fn sort_out(
+        &self,
+        rewritten: impl Fn(usize) -> Option<String>,
+    ) -> Result<(Vocab, Vec<AddedToken>), TokenizerError> {
         let (mut vocab, mut added) = (Vocab::with_capacity(self.tokens.len()), Vec::new());
         for (id, token) in (0_u32..).zip(&self.tokens) {
-            let role = self.role(id as usize);
-            if role == Role::Absent {
-                continue;
+            let text = rewritten(id as usize);
+            match self.role(id as usize) {
+                Role::Absent => continue,
+                Role::Added { special } if text.is_none() => {
+                    added.push(AddedToken::from(token.clone(), special).normalized(false));
+                }
+                _ => {}
             }
-            if let Some(other) = vocab.insert(token.clone(), id) {
+            if let Some(other) = vocab.insert(text.unwrap_or_else(|| token.clone()), id) {
                 return Err(bad("tokens", format!("{other} and {id} are both {:?}", shorten(token))));
-            }
-            if let Role::Added { special } = role {
-                added.push(AddedToken::from(token.clone(), special).normalized(false));
             }
         }
         Ok((vocab, added))

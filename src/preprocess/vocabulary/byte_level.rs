@@ -10,7 +10,7 @@ use crate::error::TokenizerError;
 
 pub(super) fn build(vocabulary: &Vocabulary) -> Result<tokenizers::Tokenizer, TokenizerError> {
     let rules = pre_tokenizer::of(vocabulary.pre.as_deref())?;
-    let (vocab, added) = vocabulary.sort_out()?;
+    let (vocab, added) = vocabulary.sort_out(|_| None)?;
     let merges = vocabulary.pairs(&vocab)?;
     let model = BPE::builder().vocab_and_merges(vocab, merges).ignore_merges(rules.ignore_merges).build();
     let mut tokenizer = vocabulary.assemble(model.map_err(refused("merges"))?, rules.add_bos)?;

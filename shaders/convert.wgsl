@@ -5,7 +5,7 @@
 // base + (r / G) * G' + r % G, and source column c to column (c / C) * C' + c % C: groups of rows or columns (the heads of an attention) that are no multiple of 4 wide are
 // padded to one. What pads is zero. Rows outside this part (low .. high) are left alone.
 // Values that are not finite, or that f16 cannot hold, are reported in `status` by the tensor's number.
-@if(d_blocks) import package::shared::dequantize::{F16_ZERO, is_wide};
+@if(d_blocks) import package::shared::dequantize::{code_bits, F16_ZERO};
 @if(d_blocks) import package::shared::encode::{Block, Encoded, encode_block};
 import package::shared::f16::{f16_bits, f16_value};
 import package::shared::group::flat_group;
@@ -123,7 +123,7 @@ fn encode(r: u32, c: u32, at: u32) -> Encoded {
     if (made.scale & 0x7fffu) == 0x7c00u {
         atomicMin(&status.overflow, params.tensor);
     }
-    if is_wide(CODES) {
+    if code_bits(CODES) == 8u {
         weight[at * 2u] = made.low;
         weight[at * 2u + 1u] = made.high;
     } else {

@@ -3,7 +3,7 @@
 //
 // A unit is 8 elements, in blocks 64. Results are those of `convert`, bit by bit (but for tensors
 // that are refused: what is not finite is not made 0).
-@if(d_blocks) import package::shared::dequantize::{F16_ZERO, is_wide};
+@if(d_blocks) import package::shared::dequantize::{code_bits, F16_ZERO};
 @if(d_blocks) import package::shared::encode::{Block, Encoded, encode_block};
 import package::shared::f16::{f16_magnitude4, f16_subnormal4, f16_value4};
 import package::shared::group::flat_group;
@@ -139,7 +139,7 @@ fn encode(i: u32, at: u32) -> Encoded {
         CODES,
         SCALES,
     );
-    if is_wide(CODES) {
+    if code_bits(CODES) == 8u {
         weight[at * 2u] = made.low;
         weight[at * 2u + 1u] = made.high;
     } else {

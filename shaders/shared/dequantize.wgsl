@@ -1,12 +1,13 @@
 // Weights in few bits (`src/quant/blocks.rs`): weight = scale * (value(code) - zero), scale and zero shared by a group along the input.
 // What codes and scales are comes as pipeline constants, so that what is chosen here is chosen while compiling.
 
-// Codes: 4 bits 0 to 15, 8 bits -128 to 127, two tables of 16, an 8-bit float.
+// Codes: 4 bits 0 to 15, 8 bits -128 to 127, two tables of 16, an 8-bit float, 2 bits 0 to 3.
 const INT4: u32 = 0u;
 const INT8: u32 = 1u;
 const NF4: u32 = 2u;
 const FP4: u32 = 3u;
 const E4M3: u32 = 4u;
+const INT2: u32 = 5u;
 
 // Scales: f16, two to a word; f16 with a zero above it; f32; f32 with a zero in the next word.
 const F16: u32 = 0u;
@@ -14,8 +15,8 @@ const F16_ZERO: u32 = 1u;
 const F32: u32 = 2u;
 const F32_ZERO: u32 = 3u;
 
-fn is_wide(codes: u32) -> bool {
-    return codes == INT8 || codes == E4M3;
+fn code_bits(codes: u32) -> u32 {
+    return select(select(4u, 8u, codes == INT8 || codes == E4M3), 2u, codes == INT2);
 }
 
 fn is_table(codes: u32) -> bool {
@@ -40,7 +41,7 @@ fn fill_table(codes: u32, lane: u32) {
 
 // vec4s of codes in a vec4 of words.
 fn vec4s_in_words(codes: u32) -> u32 {
-    return select(8u, 4u, is_wide(codes));
+    return 32u / code_bits(codes);
 }
 
 // The values of vec4 i of a row's codes, less the zero where no other is stored, from the word that holds them.
@@ -56,6 +57,9 @@ fn values4(codes: u32, word: u32, i: u32) -> vec4<f32> {
         let fixed = select(v, v * 2.0 - 0.015625, magnitude < vec4<u32>(8u));
         return select(fixed, -fixed, byte >= vec4<u32>(128u));
     }
+    if codes == INT2 {
+        return vec4<f32>((vec4<u32>(word) >> (vec4<u32>(0u, 2u, 4u, 6u) + (i & 3u) * 8u)) & vec4<u32>(3u));
+    }
     let n = (vec4<u32>(word) >> (vec4<u32>(0u, 4u, 8u, 12u) + (i & 1u) * 16u)) & vec4<u32>(15u);
     if is_table(codes) {
         return vec4<f32>(table[n.x], table[n.y], table[n.z], table[n.w]);
@@ -65,7 +69,7 @@ fn values4(codes: u32, word: u32, i: u32) -> vec4<f32> {
 
 // The word, of a row's words, that holds vec4 i of its codes.
 fn code_word(codes: u32, i: u32) -> u32 {
-    return select(i / 2u, i, is_wide(codes));
+    return i * code_bits(codes) / 8u;
 }
 
 // The word, of a row's scales, that holds that of a group; the zero of F32_ZERO is in the next.
@@ -75,7 +79,7 @@ fn scale_word(scales: u32, group: u32) -> u32 {
 
 // Scale and zero of a group, from its word and the next one.
 fn scale_and_zero(codes: u32, scales: u32, group: u32, word: u32, next: u32) -> vec2<f32> {
-    let zero = select(0.0, 8.0, codes == INT4);
+    let zero = select(select(0.0, 8.0, codes == INT4), 1.0, codes == INT2);
     if scales == F16 {
         let pair = unpack2x16float(word);
         return vec2<f32>(select(pair.x, pair.y, (group & 1u) == 1u), zero);

@@ -2,7 +2,8 @@
 //!
 //! `weight[n, k] = scale[n, k / group] * (value(code[n, k]) - zero[n, k / group])`
 //!
-//! Codes lie in words, the first in the lowest bits, each row filled to whole [`BLOCK`]s. Scales of a row begin a new word.
+//! Codes lie in words, the first in the lowest bits, each row filled to whole [`BLOCK`]s and to whole vec4s of words.
+//! Scales of a row begin a new word.
 
 use half::f16;
 
@@ -22,6 +23,8 @@ pub enum Codes {
     Fp4,
     /// 8-bit float, 4 exponent bits, no infinities (OCP 8-bit floating point, E4M3).
     E4m3,
+    /// 2 bits, 0 to 3; without zero points the zero is 1, so that three of the values are -1, 0 and 1 (BitNet b1.58).
+    Int2,
 }
 
 /// What stands for a group.
@@ -72,13 +75,20 @@ const NF4: [f32; 16] = [
 const FP4: [f32; 8] = [0.0, 0.005_208_333_3, 0.666_666_7, 1.0, 0.333_333_34, 0.5, 0.166_666_67, 0.25];
 
 impl Codes {
-    const ALL: [(Self, &'static str); 5] =
-        [(Self::Int4, "int4"), (Self::Int8, "int8"), (Self::Nf4, "nf4"), (Self::Fp4, "fp4"), (Self::E4m3, "e4m3")];
+    const ALL: [(Self, &'static str); 6] = [
+        (Self::Int4, "int4"),
+        (Self::Int8, "int8"),
+        (Self::Nf4, "nf4"),
+        (Self::Fp4, "fp4"),
+        (Self::E4m3, "e4m3"),
+        (Self::Int2, "int2"),
+    ];
 
     /// Bits of a code.
     #[must_use]
     pub const fn bits(self) -> u32 {
         match self {
+            Self::Int2 => 2,
             Self::Int4 | Self::Nf4 | Self::Fp4 => 4,
             Self::Int8 | Self::E4m3 => 8,
         }
@@ -93,6 +103,7 @@ impl Codes {
             Self::Nf4 => 2,
             Self::Fp4 => 3,
             Self::E4m3 => 4,
+            Self::Int2 => 5,
         }
     }
 
@@ -100,7 +111,7 @@ impl Codes {
     #[must_use]
     pub fn value(self, code: u32) -> f32 {
         match self {
-            Self::Int4 => code as f32,
+            Self::Int4 | Self::Int2 => code as f32,
             Self::Int8 => f32::from(code as u8 as i8),
             Self::Nf4 => NF4[code as usize & 15],
             Self::Fp4 => FP4[code as usize & 7] * if code & 8 == 0 { 1.0 } else { -1.0 },
@@ -119,7 +130,11 @@ impl Codes {
     /// The zero point where none is stored.
     #[must_use]
     pub const fn zero(self) -> f32 {
-        if matches!(self, Self::Int4) { 8.0 } else { 0.0 }
+        match self {
+            Self::Int4 => 8.0,
+            Self::Int2 => 1.0,
+            _ => 0.0,
+        }
     }
 }
 
@@ -181,7 +196,9 @@ impl Blocks {
     /// Elements of a stored row of `dim`.
     #[must_use]
     pub const fn padded(self, dim: u32) -> u32 {
-        dim.next_multiple_of(BLOCK)
+        // a vec4 of words, which is what kernels read at a time, is two blocks of the narrowest codes
+        let in_vec4 = 128 / self.codes.bits();
+        dim.next_multiple_of(if in_vec4 > BLOCK { in_vec4 } else { BLOCK })
     }
 
     /// Words of codes of a row of `dim`.

@@ -14,7 +14,7 @@ use webweft::tensor::{Elem, NO_INPUT, Order, Part, Storage, Weight};
 use super::{Bench, devices, shuffled, stored, tolerance};
 use crate::common::{assert_close, device, portable_device, random};
 
-const CODES: [Codes; 5] = [Codes::Int4, Codes::Int8, Codes::Nf4, Codes::Fp4, Codes::E4m3];
+const CODES: [Codes; 6] = [Codes::Int4, Codes::Int8, Codes::Nf4, Codes::Fp4, Codes::E4m3, Codes::Int2];
 const SCALES: [Scales; 4] = [Scales::F16, Scales::F16Zero, Scales::F32, Scales::F32Zero];
 
 /// Any codes but NaNs, scales that make values of magnitude 1, zero points among the codes.
@@ -32,6 +32,7 @@ fn encoded(filled: usize, rows: usize, dim: usize, blocks: Blocks) -> Encoded {
         Codes::Int8 => (128.0, -3.0),
         Codes::Nf4 | Codes::Fp4 => (1.0, 0.1),
         Codes::E4m3 => (448.0, 1.0),
+        Codes::Int2 => (2.0, 1.3),
     };
     let count = dim.div_ceil(blocks.group as usize);
     let mut scales = Vec::new();
@@ -135,7 +136,7 @@ async fn few_rows_of_every_format() {
         let mut bench = Bench::new(&device);
         for codes in CODES {
             for scales in SCALES {
-                let all = scales == Scales::F16 && matches!(codes, Codes::Int4 | Codes::Int8);
+                let all = scales == Scales::F16 && matches!(codes, Codes::Int4 | Codes::Int8 | Codes::Int2);
                 let groups: &[u32] = if all { &[4, 16, 24, 32, 64, 128] } else { &[32] };
                 for &group in groups {
                     let blocks = Blocks { codes, scales, group };
@@ -144,7 +145,7 @@ async fn few_rows_of_every_format() {
                 }
             }
             let blocks = Blocks { codes, scales: Scales::F32, group: 64 };
-            for inputs in [1, 2, 15, 16, 17, 31, 32, 33, 63, 65, 127, 129, 2050] {
+            for inputs in [1, 2, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 129, 2050, 4097] {
                 record(&mut bench, Setup { blocks, inputs, ..ONE });
             }
         }

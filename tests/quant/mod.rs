@@ -2,7 +2,7 @@
 
 use half::f16;
 use proptest::prelude::*;
-use webweft::quant::{Blocks, Encoded, Scales, decode, encode};
+use webweft::quant::{Blocks, Codes, Encoded, Scales, decode, encode};
 
 use crate::common::random;
 
@@ -105,6 +105,24 @@ proptest! {
             }
         }
     }
+}
+
+/// Codes of 2 bits lie sixteen to a word and stand for -1 to 2; a row is filled to 64 of them.
+#[test]
+fn codes_of_2_bits() {
+    let blocks = Blocks { codes: Codes::Int2, scales: Scales::F32, group: 64 };
+    assert_eq!(Blocks::from_name(&blocks.name()), Some(blocks));
+    assert_eq!([1, 63, 64, 65, 100, 128, 129].map(|dim| blocks.words(dim)), [4, 4, 4, 8, 8, 8, 12]);
+    let row = [0b11_10_01_00, 0, 0, 1 << 30, 0b10, 0, 0, 0];
+    let from = Encoded { words: row.repeat(2), scales: [0.5_f32, 4.0, -2.0, 1.0].map(f32::to_bits).to_vec() };
+    let got = decode(&from, 2, 65, blocks);
+    let nonzero = |values: &[f32]| -> Vec<(usize, f32)> {
+        values.iter().copied().enumerate().filter(|(_, v)| v.abs() != values[10].abs()).collect()
+    };
+    assert_eq!(got[..4], [-0.5, 0.0, 0.5, 1.0]);
+    assert_eq!(nonzero(&got[4..65]), [(59, 0.0), (60, 4.0)]);
+    assert_eq!(got[65..69], [2.0, 0.0, -2.0, -4.0]);
+    assert_eq!(nonzero(&got[69..]), [(59, 0.0), (60, 1.0)]);
 }
 
 /// What fills a row is zero; with a zero point, which lies between codes, it is near zero.

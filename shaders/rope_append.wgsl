@@ -1,5 +1,6 @@
-// Rotates queries and keys (Su et al. 2021, the half-split layout of Hugging Face checkpoints) and appends keys and values
-// to the cache:   (a, b) -> (a cos - b sin, b cos + a sin)   for a = x[i], b = x[i + R/2], R the rotary width.
+// Rotates queries and keys (Su et al. 2021) and appends keys and values to the cache:   (a, b) -> (a cos - b sin, b cos + a sin)
+// for a = x[i], b = x[i + R/2], R the rotary width (the half-split layout of Hugging Face checkpoints), or for neighbours (the paper's
+// layout, which llama.cpp keeps).
 // qkv: [T, (H + 2 K) E]; q: [T, H E]; cache: [blocks, 32, K E]. E is padded to whole vec4s, the padding being zero.
 @if(x_f32) import package::shared::elem_f32::{Elem4 as X4, unpack4 as unpack_x, pack4 as pack_x};
 @if(x_f16) import package::shared::elem_f16::{Elem4 as X4, unpack4 as unpack_x, pack4 as pack_x};
@@ -10,6 +11,8 @@ import package::shared::group::flat_group;
 
 // Whether the table has every position for itself (frequencies that change along the sequence).
 override EVERY: bool = false;
+// Whether the elements of a pair are neighbours.
+override INTERLEAVED: bool = false;
 
 struct Params {
     heads: u32,
@@ -40,7 +43,7 @@ fn rotated(head: u32, i: u32, p: u32) -> f32 {
     if i >= params.rotary {
         return element(head, i);
     }
-    let pair = i % half;
+    let pair = select(i % half, i / 2u, INTERLEAVED);
     var turn: vec2<f32>;
     if EVERY {
         turn = table[p * half + pair];
@@ -49,8 +52,10 @@ fn rotated(head: u32, i: u32, p: u32) -> f32 {
         let high = table[(256u + p / 256u) * half + pair];
         turn = vec2<f32>(low.x * high.x - low.y * high.y, low.y * high.x + low.x * high.y);
     }
-    let other = select(i + half, i - half, i >= half);
-    let sign = select(-1.0, 1.0, i >= half);
+    let is_second = select(i >= half, (i & 1u) == 1u, INTERLEAVED);
+    let apart = select(half, 1u, INTERLEAVED);
+    let other = select(i + apart, i - apart, is_second);
+    let sign = select(-1.0, 1.0, is_second);
     return element(head, i) * turn.x + sign * element(head, other) * turn.y;
 }
 

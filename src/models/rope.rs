@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::config::{bad, flag, number, shorten};
 use crate::error::ConfigError;
-use crate::ops::{rope_rows, rope_table};
+use crate::ops::{RopeLayout, rope_rows, rope_table};
 
 /// Where the frequencies come from.
 #[derive(Clone, Debug, PartialEq)]
@@ -15,6 +15,8 @@ pub struct RopeConfig {
     pub theta: f64,
     /// What is done to them so that more positions fit.
     pub scaling: RopeScaling,
+    /// Whether the elements of a rotated pair are neighbours, and not half the rotated width apart.
+    pub interleaved: bool,
 }
 
 /// `rope_type`.
@@ -102,7 +104,7 @@ impl RopeConfig {
         }
         let theta = number(c.json, "rope_theta", c.theta, 1.0..=1e12)?;
         let theta = number(rope, "rope_theta", theta, 1.0..=1e12)?;
-        Ok(Self { theta, scaling: RopeScaling::from_json(rope, field, theta, c)? })
+        Ok(Self { theta, scaling: RopeScaling::from_json(rope, field, theta, c)?, interleaved: false })
     }
 
     /// Which frequencies a sequence of `length` positions has: sequences of one regime share their cached keys.
@@ -137,10 +139,11 @@ impl RopeConfig {
         }
     }
 
-    /// Whether every position has frequencies of its own.
+    /// How pairs are rotated; under dynamic scaling every position has frequencies of its own.
     #[must_use]
-    pub fn every(&self) -> bool {
-        matches!(self.scaling, RopeScaling::Dynamic { .. })
+    pub fn layout(&self) -> RopeLayout {
+        let every = matches!(self.scaling, RopeScaling::Dynamic { .. });
+        RopeLayout { every, interleaved: self.interleaved }
     }
 
     /// Cosines and sines for `positions` positions of a sequence of this `regime`, `width` elements of a head being rotated; as
@@ -151,7 +154,7 @@ impl RopeConfig {
     #[must_use]
     pub fn table(&self, width: u32, positions: u32, regime: u32) -> Vec<[f32; 2]> {
         let (inv_freq, factor) = self.inv_freq(width, regime);
-        if !self.every() {
+        if !self.layout().every {
             return rope_table(&inv_freq, factor, positions);
         }
         let row = |p: u32, inv_freq: &[f32]| -> Vec<[f32; 2]> {
@@ -165,7 +168,7 @@ impl RopeConfig {
     /// The length of [`table`](Self::table).
     #[must_use]
     pub fn entries(&self, width: u32, positions: u32) -> u64 {
-        let rows = if self.every() { positions } else { rope_rows(positions) };
+        let rows = if self.layout().every { positions } else { rope_rows(positions) };
         u64::from(width / 2) * u64::from(rows)
     }
 

@@ -38,9 +38,9 @@ impl Sequence {
             Memory::Plan(_) => Step::within(memory, rows, cache.blocks(), RING)?,
         };
         let ropes = c.ropes.iter().zip(regimes).map(|(rope, &regime)| match memory {
-            Memory::Device(device) => Rope::new(device, &rope.table(c.heads.rotary, positions, regime), rope.every()),
+            Memory::Device(device) => Rope::new(device, &rope.table(c.heads.rotary, positions, regime), rope.layout()),
             // a plan has no use for what is in it
-            Memory::Plan(_) => Rope::within(memory, rope.entries(c.heads.rotary, positions), rope.every()),
+            Memory::Plan(_) => Rope::within(memory, rope.entries(c.heads.rotary, positions), rope.layout()),
         });
         let ropes = ropes.collect::<Result<_, _>>()?;
         Ok(Self { step, cache, ropes })

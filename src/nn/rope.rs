@@ -1,6 +1,6 @@
 use crate::device::{Category, Device, Memory};
 use crate::error::DeviceError;
-use crate::ops::RopeTable;
+use crate::ops::{RopeLayout, RopeTable};
 
 /// Rotary position embedding: its table of cosines and sines.
 #[derive(Debug)]
@@ -9,22 +9,22 @@ pub struct Rope {
 }
 
 impl Rope {
-    /// `table`: as [`RopeTable`] has it, with a row for every position where `every`.
+    /// `table`: as [`RopeTable`] has it.
     ///
     /// # Errors
     /// As [`Device::buffer`].
-    pub fn new(device: &Device, table: &[[f32; 2]], every: bool) -> Result<Self, DeviceError> {
+    pub fn new(device: &Device, table: &[[f32; 2]], layout: RopeLayout) -> Result<Self, DeviceError> {
         let data = device.storage_with("rope table", Category::Weights, table)?;
-        Ok(Self { table: RopeTable { data, every } })
+        Ok(Self { table: RopeTable { data, layout } })
     }
 
     /// As [`new`](Self::new), with nothing written: a table of `entries` cosines and sines.
     ///
     /// # Errors
     /// As [`Device::buffer`].
-    pub fn within(memory: Memory<'_>, entries: u64, every: bool) -> Result<Self, DeviceError> {
+    pub fn within(memory: Memory<'_>, entries: u64, layout: RopeLayout) -> Result<Self, DeviceError> {
         let data = memory.storage("rope table", Category::Weights, entries * 8)?;
-        Ok(Self { table: RopeTable { data, every } })
+        Ok(Self { table: RopeTable { data, layout } })
     }
 
     /// Other cosines and sines, as many as before, for what is submitted from now on.

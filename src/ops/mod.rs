@@ -27,7 +27,7 @@ pub use no_repeat_ngram::no_repeat_ngram;
 pub use norm::{Affine, NormConfig, NormKind, Rows, norm};
 pub use penalize::penalize;
 pub use quantize_rows::quantize_rows;
-pub use rope_append::{RopeTable, rope_append, rope_rows, rope_table};
+pub use rope_append::{RopeLayout, RopeTable, rope_append, rope_rows, rope_table};
 pub use sample::sample;
 pub use softcap::softcap;
 

@@ -8,10 +8,19 @@ use crate::tensor::Tensor;
 /// Cosines and sines on the GPU.
 #[derive(Clone, Debug)]
 pub struct RopeTable {
-    /// `(cos, sin)`: `[positions, R / 2]` where `every`, else as [`rope_table`] makes them.
+    /// `(cos, sin)`: `[positions, R / 2]` where every position has its own, else as [`rope_table`] makes them.
     pub data: Buffer,
+    /// How it is read.
+    pub layout: RopeLayout,
+}
+
+/// How elements are paired, and where the table has their cosines and sines.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RopeLayout {
     /// Whether every position has its own row: frequencies change along the sequence.
     pub every: bool,
+    /// Whether the elements of a pair are neighbours; else they are R / 2 apart.
+    pub interleaved: bool,
 }
 
 /// Rotates queries and keys, and appends keys and values to the cache (rotary embedding: Su et al. 2021).
@@ -41,7 +50,8 @@ pub fn rope_append(
     let head4 = heads.padded() / 4;
     let rotary = if table.is_some() { heads.rotary } else { 0 };
     let params = RopeAppendParams { heads: heads.heads, kv_heads: heads.kv_heads, head4, rotary };
-    let constants = [("EVERY", f64::from(u8::from(table.is_some_and(|t| t.every))))];
+    let RopeLayout { every, interleaved } = table.map(|t| t.layout).unwrap_or_default();
+    let constants = [("EVERY", f64::from(u8::from(every))), ("INTERLEAVED", f64::from(u8::from(interleaved)))];
     // without a table its binding shows the step state, unread
     let table = table.map_or(&step.state, |t| &t.data);
     let operands = [(&step.state).into(), qkv.into(), (&q).into(), (&kv.k).into(), (&kv.v).into(), table.into()];

@@ -9,14 +9,14 @@ pub struct Rotated {
     pub v: Vec<f64>,
 }
 
-/// Takes `qkv`, `[T, (H + 2 K) E]`, apart and rotates queries and keys, token `t` by position `position + t`, in the
-/// half-split layout of Hugging Face checkpoints (Su et al. 2021): `(a, b) -> (a cos - b sin, b cos + a sin)` for
-/// `a = x[i]`, `b = x[i + R/2]`, R being twice `inv_freq`'s length. `scale` multiplies cosines and sines.
+/// Takes `qkv`, `[T, (H + 2 K) E]`, apart and rotates queries and keys, token `t` by position `position + t` (Su et al. 2021):
+/// `(a, b) -> (a cos - b sin, b cos + a sin)` for `a = x[i]`, `b = x[i + R/2]` (the half-split layout of Hugging Face checkpoints), or
+/// where `interleaved` for `a = x[2 i]`, `b = x[2 i + 1]`, R being twice `inv_freq`'s length. `scale` multiplies cosines and sines.
 #[must_use]
 pub fn rope_append(
     qkv: &[f32],
     [heads, kv_heads, head_dim]: [usize; 3],
-    inv_freq: &[f32],
+    (inv_freq, interleaved): (&[f32], bool),
     scale: f64,
     position: usize,
 ) -> Rotated {
@@ -25,7 +25,7 @@ pub fn rope_append(
         for (h, head) in row.chunks_exact(head_dim).enumerate() {
             let mut head: Vec<f64> = head.iter().map(|&v| f64::from(v)).collect();
             if h < heads + kv_heads {
-                rotate(&mut head, inv_freq, scale, (position + t) as f64);
+                rotate(&mut head, (inv_freq, interleaved), scale, (position + t) as f64);
             }
             let to = if h < heads {
                 &mut out.q
@@ -40,13 +40,14 @@ pub fn rope_append(
     out
 }
 
-fn rotate(head: &mut [f64], inv_freq: &[f32], scale: f64, position: f64) {
+fn rotate(head: &mut [f64], (inv_freq, interleaved): (&[f32], bool), scale: f64, position: f64) {
     let half = inv_freq.len();
     for (i, &f) in inv_freq.iter().enumerate() {
         let (sin, cos) = (position * f64::from(f)).sin_cos();
-        let (a, b) = (head[i], head[i + half]);
-        head[i] = (a * cos - b * sin) * scale;
-        head[i + half] = (b * cos + a * sin) * scale;
+        let (first, second) = if interleaved { (2 * i, 2 * i + 1) } else { (i, i + half) };
+        let (a, b) = (head[first], head[second]);
+        head[first] = (a * cos - b * sin) * scale;
+        head[second] = (b * cos + a * sin) * scale;
     }
 }
 

@@ -147,8 +147,13 @@ impl Synthetic {
                 .flat_map(|t| (0..3).flat_map(move |p| (0..widths[p]).map(move |e| (t, p, e))))
                 .map(|(t, p, e)| parts[p][t * widths[p] + e])
                 .collect();
-            let rotated =
-                reference::rope_append::rope_append(&qkv, heads, &c.ropes[0].inv_freq(c.heads.rotary, 0).0, 1.0, 0);
+            let rotated = reference::rope_append::rope_append(
+                &qkv,
+                heads,
+                (&c.ropes[0].inv_freq(c.heads.rotary, 0).0, false),
+                1.0,
+                0,
+            );
             let (q, k, v) = (narrow(&rotated.q), narrow(&rotated.k), narrow(&rotated.v));
             let scale = (heads[2] as f32).powf(-0.5);
             let y = reference::attention::attention(&q, &k, &v, heads, 0, [scale, 0.0], 0);

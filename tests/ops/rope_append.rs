@@ -1,7 +1,7 @@
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test;
 
-use webweft::ops::{Heads, LayerKv, RopeTable, rope_append, rope_table};
+use webweft::ops::{Heads, LayerKv, RopeLayout, RopeTable, rope_append, rope_table};
 use webweft::reference;
 use webweft::step::BLOCK;
 use webweft::tensor::Elem;
@@ -31,13 +31,21 @@ async fn rotates_and_appends() {
     for (x_elem, c_elem) in ELEMS.into_iter().flat_map(|x| ELEMS.map(|c| (x, c))) {
         for (heads, kv_heads, head_dim, rotary, bucket, rows, position) in cases {
             let heads = Heads { heads, kv_heads, head_dim, rotary };
-            record(&mut bench, heads, [bucket, rows, position], x_elem, c_elem);
+            for interleaved in [false, true] {
+                record(&mut bench, heads, interleaved, [bucket, rows, position], [x_elem, c_elem]);
+            }
         }
     }
     bench.run().await;
 }
 
-fn record(bench: &mut Bench, heads: Heads, [bucket, rows, position]: [u32; 3], x_elem: Elem, c_elem: Elem) {
+fn record(
+    bench: &mut Bench,
+    heads: Heads,
+    interleaved: bool,
+    [bucket, rows, position]: [u32; 3],
+    [x_elem, c_elem]: [Elem; 2],
+) {
     let [h, k, e] = [heads.heads, heads.kv_heads, heads.head_dim].map(|v| v as usize);
     let all = h + 2 * k;
     let padded = heads.padded() as usize;
@@ -52,14 +60,16 @@ fn record(bench: &mut Bench, heads: Heads, [bucket, rows, position]: [u32; 3], x
     let every = e == 6;
     let data =
         if every { every_position(&inv_freq, position + rows) } else { rope_table(&inv_freq, scale, position + rows) };
-    let table = RopeTable { data: bench.buffer(data.as_flattened()), every };
+    let table = RopeTable { data: bench.buffer(data.as_flattened()), layout: RopeLayout { every, interleaved } };
     let table = (heads.rotary > 0).then_some(&table);
     let row_words = k * padded / 4 * c_elem.bytes4() as usize / 4;
     let cache = || bench.poisoned((step.pages * BLOCK) as usize * row_words);
     let kv = LayerKv { k: cache(), v: cache(), elem: c_elem };
 
-    let want = reference::rope_append(&qkv, [h, k, e], &inv_freq, scale, position as usize);
-    let name = format!("rope_append {heads:?} {x_elem:?} cache {c_elem:?}, {rows} of {bucket} rows from {position}");
+    let want = reference::rope_append(&qkv, [h, k, e], (&inv_freq, interleaved), scale, position as usize);
+    let name = format!(
+        "rope_append {heads:?} interleaved {interleaved} {x_elem:?} cache {c_elem:?}, {rows} of {bucket} rows from {position}"
+    );
     // every head is padded for itself, so that it looks like a row of pack
     let wide: Vec<u32> = pack(&qkv, e, Elem::F32);
     let wide: Vec<f32> = wide.into_iter().map(f32::from_bits).collect();

@@ -4,7 +4,7 @@
 @if(w_f32) import package::shared::elem_f32::{Elem4 as W4, unpack4 as unpack_w};
 @if(w_f16) import package::shared::elem_f16::{Elem4 as W4, unpack4 as unpack_w};
 @if(w_blocks) import package::shared::dequantize::{
-    code_word, fill_table, F32_ZERO, is_table, scale_and_zero, scale_word, values4,
+    code_word, fill_table, is_table, other_word, scale_and_zero, scale_word, scaled4, values4,
 };
 import package::shared::step::Step;
 import package::shared::group::flat_group;
@@ -42,14 +42,12 @@ struct Params {
 @if(w_blocks)
 fn table4(row: u32, i: u32) -> vec4<f32> {
     let group = i / GROUP4;
-    let at = row * params.scale_stride + scale_word(SCALES, group);
-    var next = 0u;
-    if SCALES == F32_ZERO {
-        next = scales[at + 1u];
-    }
-    let scale = scale_and_zero(CODES, SCALES, group, scales[at], next);
+    let at = row * params.scale_stride;
+    let first = scales[at + scale_word(SCALES, GROUP4, group)];
+    let other = scales[at + other_word(SCALES, GROUP4, group)];
+    let scale = scale_and_zero(CODES, SCALES, group, first, other);
     let word = table[row * code_word(CODES, params.stride4) + code_word(CODES, i)];
-    let v = (values4(CODES, word, i) - scale.y) * scale.x;
+    let v = scaled4(SCALES, values4(CODES, word, i), scale);
     // what pads a row may be any code
     return select(vec4<f32>(0.0), v, vec4<u32>(i * 4u) + vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(params.dim));
 }

@@ -7,7 +7,7 @@
 @if(w_f32) import package::shared::elem_f32::{Elem4 as W4, unpack4 as unpack_w};
 @if(w_f16) import package::shared::elem_f16::{Elem4 as W4, unpack4 as unpack_w};
 @if(w_blocks) import package::shared::dequantize::{
-    code_word, fill_table, F32_ZERO, is_table, scale_and_zero, scale_word, values4, vec4s_in_words,
+    code_word, fill_table, is_table, other_word, scale_and_zero, scale_word, scaled4, values4, vec4s_in_words,
 };
 import package::shared::step::Step;
 import package::shared::matmul::MatmulParams;
@@ -58,12 +58,10 @@ fn x4(t: u32, k: u32) -> vec4<f32> {
 
 @if(w_blocks)
 fn scale_of(n: u32, group: u32) -> vec2<f32> {
-    let at = n * params.scale_stride + scale_word(SCALES, group);
-    var next = 0u;
-    if SCALES == F32_ZERO {
-        next = scales[at + 1u];
-    }
-    return scale_and_zero(CODES, SCALES, group, scales[at], next);
+    let at = n * params.scale_stride;
+    let first = scales[at + scale_word(SCALES, GROUP4, group)];
+    let other = scales[at + other_word(SCALES, GROUP4, group)];
+    return scale_and_zero(CODES, SCALES, group, first, other);
 }
 
 @compute @workgroup_size(64)
@@ -113,10 +111,10 @@ fn main(
                         }
                     }
                     let word = code_word(CODES, i);
-                    let w0 = (values4(CODES, words[0][word], i) - scale[0].y) * scale[0].x;
-                    let w1 = (values4(CODES, words[1][word], i) - scale[1].y) * scale[1].x;
-                    let w2 = (values4(CODES, words[2][word], i) - scale[2].y) * scale[2].x;
-                    let w3 = (values4(CODES, words[3][word], i) - scale[3].y) * scale[3].x;
+                    let w0 = scaled4(SCALES, values4(CODES, words[0][word], i), scale[0]);
+                    let w1 = scaled4(SCALES, values4(CODES, words[1][word], i), scale[1]);
+                    let w2 = scaled4(SCALES, values4(CODES, words[2][word], i), scale[2]);
+                    let w3 = scaled4(SCALES, values4(CODES, words[3][word], i), scale[3]);
                     for (var r = 0u; r < ROWS; r++) {
                         let v = x4(min(t0 + r, last), k);
                         acc[r] += vec4<f32>(dot(v, w0), dot(v, w1), dot(v, w2), dot(v, w3));

@@ -26,7 +26,7 @@ override GROUP4: u32 = 8u;
 @group(0) @binding(6) var<storage, read> scales: array<u32>;
 
 fn scale_of(n: u32, group: u32) -> f32 {
-    return scale_and_zero(INT8, SCALES, group, scales[n * params.scale_stride + scale_word(SCALES, group)], 0u).x;
+    return scale_and_zero(INT8, SCALES, group, scales[n * params.scale_stride + scale_word(SCALES, GROUP4, group)], 0u).x;
 }
 
 @compute @workgroup_size(64)

@@ -31,7 +31,7 @@ var<workgroup> w_tile: array<vec4<u32>, 192>;
 var<workgroup> scale_tile: array<f32, 128>;
 
 fn scale_of(n: u32, group: u32) -> f32 {
-    return scale_and_zero(INT8, SCALES, group, scales[n * params.scale_stride + scale_word(SCALES, group)], 0u).x;
+    return scale_and_zero(INT8, SCALES, group, scales[n * params.scale_stride + scale_word(SCALES, GROUP4, group)], 0u).x;
 }
 
 @compute @workgroup_size(256)

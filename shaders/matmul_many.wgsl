@@ -7,7 +7,7 @@
 @if(w_f32) import package::shared::elem_f32::{Elem4 as W4, unpack4 as unpack_w};
 @if(w_f16) import package::shared::elem_f16::{Elem4 as W4, unpack4 as unpack_w};
 @if(w_blocks) import package::shared::dequantize::{
-    code_word, fill_table, F32_ZERO, is_table, scale_and_zero, scale_word, values4,
+    code_word, fill_table, is_table, other_word, scale_and_zero, scale_word, scaled4, values4,
 };
 import package::shared::step::Step;
 import package::shared::matmul::MatmulParams;
@@ -45,13 +45,11 @@ var<workgroup> w_tile: array<vec4<f32>, 320>;
 fn weight4(n: u32, k: u32) -> vec4<f32> {
     let word = w[n * code_word(CODES, params.w_stride4) + code_word(CODES, k)];
     let group = k / GROUP4;
-    let at = n * params.scale_stride + scale_word(SCALES, group);
-    var next = 0u;
-    if SCALES == F32_ZERO {
-        next = scales[at + 1u];
-    }
-    let scale = scale_and_zero(CODES, SCALES, group, scales[at], next);
-    return (values4(CODES, word, k) - scale.y) * scale.x;
+    let at = n * params.scale_stride;
+    let first = scales[at + scale_word(SCALES, GROUP4, group)];
+    let other = scales[at + other_word(SCALES, GROUP4, group)];
+    let scale = scale_and_zero(CODES, SCALES, group, first, other);
+    return scaled4(SCALES, values4(CODES, word, k), scale);
 }
 
 @if(w_blocks)

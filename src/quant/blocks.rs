@@ -1,6 +1,7 @@
 //! Weights in few bits: codes, and a scale (perhaps a zero point, too) for each group of them along a row.
 //!
-//! `weight[n, k] = scale[n, k / group] * (value(code[n, k]) - zero[n, k / group])`
+//! `weight[n, k] = scale[n, k / group] * (value(code[n, k]) - zero[n, k / group])`, or
+//! `weight[n, k] = scale[n, k / group] * value(code[n, k]) + minimum[n, k / group]`
 //!
 //! Codes lie in words, the first in the lowest bits, each row filled to whole [`BLOCK`]s and to whole vec4s of words.
 //! Scales of a row begin a new word.
@@ -25,6 +26,8 @@ pub enum Codes {
     E4m3,
     /// 2 bits, 0 to 3; without zero points the zero is 1, so that three of the values are -1, 0 and 1 (BitNet b1.58).
     Int2,
+    /// 4 bits, ggml's 16 values from -127 to 113.
+    Iq4Nl,
 }
 
 /// What stands for a group.
@@ -38,7 +41,15 @@ pub enum Scales {
     F32,
     /// A scale in f32, and in the next word the zero point in f32.
     F32Zero,
+    /// A scale in f16, and above it in the same word the minimum in f16.
+    F16Min,
+    /// For [`NESTED`] elements a word with two factors in f16; then for each of their groups half a word, a scale in 8 bits with a sign,
+    /// and above it a minimum: the group's scale is the product with the first factor, its minimum minus that with the second.
+    Nested,
 }
+
+/// Elements that share factors in [`Scales::Nested`].
+pub const NESTED: u32 = 256;
 
 /// A format of weights in few bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -74,14 +85,19 @@ const NF4: [f32; 16] = [
 /// Magnitudes of [`Codes::Fp4`], from bitsandbytes; bit 3 is the sign.
 const FP4: [f32; 8] = [0.0, 0.005_208_333_3, 0.666_666_7, 1.0, 0.333_333_34, 0.5, 0.166_666_67, 0.25];
 
+/// Values of [`Codes::Iq4Nl`], from ggml.
+const IQ4_NL: [f32; 16] =
+    [-127.0, -104.0, -83.0, -65.0, -49.0, -35.0, -22.0, -10.0, 1.0, 13.0, 25.0, 38.0, 53.0, 69.0, 89.0, 113.0];
+
 impl Codes {
-    const ALL: [(Self, &'static str); 6] = [
+    const ALL: [(Self, &'static str); 7] = [
         (Self::Int4, "int4"),
         (Self::Int8, "int8"),
         (Self::Nf4, "nf4"),
         (Self::Fp4, "fp4"),
         (Self::E4m3, "e4m3"),
         (Self::Int2, "int2"),
+        (Self::Iq4Nl, "iq4nl"),
     ];
 
     /// Bits of a code.
@@ -89,7 +105,7 @@ impl Codes {
     pub const fn bits(self) -> u32 {
         match self {
             Self::Int2 => 2,
-            Self::Int4 | Self::Nf4 | Self::Fp4 => 4,
+            Self::Int4 | Self::Nf4 | Self::Fp4 | Self::Iq4Nl => 4,
             Self::Int8 | Self::E4m3 => 8,
         }
     }
@@ -104,6 +120,7 @@ impl Codes {
             Self::Fp4 => 3,
             Self::E4m3 => 4,
             Self::Int2 => 5,
+            Self::Iq4Nl => 6,
         }
     }
 
@@ -114,6 +131,7 @@ impl Codes {
             Self::Int4 | Self::Int2 => code as f32,
             Self::Int8 => f32::from(code as u8 as i8),
             Self::Nf4 => NF4[code as usize & 15],
+            Self::Iq4Nl => IQ4_NL[code as usize & 15],
             Self::Fp4 => FP4[code as usize & 7] * if code & 8 == 0 { 1.0 } else { -1.0 },
             Self::E4m3 => {
                 let (exponent, mantissa) = (code >> 3 & 15, (code & 7) as f32 / 8.0);
@@ -139,8 +157,14 @@ impl Codes {
 }
 
 impl Scales {
-    const ALL: [(Self, &'static str); 4] =
-        [(Self::F16, "f16"), (Self::F16Zero, "f16z"), (Self::F32, "f32"), (Self::F32Zero, "f32z")];
+    const ALL: [(Self, &'static str); 6] = [
+        (Self::F16, "f16"),
+        (Self::F16Zero, "f16z"),
+        (Self::F32, "f32"),
+        (Self::F32Zero, "f32z"),
+        (Self::F16Min, "f16m"),
+        (Self::Nested, "nested"),
+    ];
 
     /// The number by which kernels know it (`shaders/shared/dequantize.wgsl`).
     #[must_use]
@@ -150,17 +174,15 @@ impl Scales {
             Self::F16Zero => 1,
             Self::F32 => 2,
             Self::F32Zero => 3,
+            Self::F16Min => 4,
+            Self::Nested => 5,
         }
     }
 
-    /// Words of so many groups.
+    /// Whether a minimum is added.
     #[must_use]
-    pub const fn words(self, groups: u32) -> u32 {
-        match self {
-            Self::F16 => groups.div_ceil(2),
-            Self::F16Zero | Self::F32 => groups,
-            Self::F32Zero => groups * 2,
-        }
+    pub const fn has_minimum(self) -> bool {
+        matches!(self, Self::F16Min | Self::Nested)
     }
 }
 
@@ -189,7 +211,8 @@ impl Blocks {
         let (codes, scales, group) = (words.next()?, words.next()?, words.next()?.parse::<u32>().ok()?);
         let codes = Codes::ALL.iter().find(|(_, name)| *name == codes)?.0;
         let scales = Scales::ALL.iter().find(|(_, name)| *name == scales)?.0;
-        let fits = words.next().is_none() && group > 0 && group.is_multiple_of(4);
+        let nested = scales != Scales::Nested || group <= NESTED / 2 && NESTED.is_multiple_of(2 * group);
+        let fits = words.next().is_none() && group > 0 && group.is_multiple_of(4) && nested;
         fits.then_some(Self { codes, scales, group })
     }
 
@@ -210,18 +233,26 @@ impl Blocks {
     /// Words of scales of a row of `dim`.
     #[must_use]
     pub const fn scale_words(self, dim: u32) -> u32 {
-        self.scales.words(dim.div_ceil(self.group))
+        let groups = dim.div_ceil(self.group);
+        match self.scales {
+            Scales::F16 => groups.div_ceil(2),
+            Scales::F16Zero | Scales::F32 | Scales::F16Min => groups,
+            Scales::F32Zero => groups * 2,
+            Scales::Nested => dim.div_ceil(NESTED) * (1 + NESTED / self.group / 2),
+        }
     }
 
     /// Bits of a weight, in long rows.
     #[must_use]
     pub fn bits_per_weight(self) -> f64 {
-        let of_group = match self.scales {
-            Scales::F16 => 16.0,
-            Scales::F16Zero | Scales::F32 => 32.0,
-            Scales::F32Zero => 64.0,
+        let group = f64::from(self.group);
+        let of_weight = match self.scales {
+            Scales::F16 => 16.0 / group,
+            Scales::F16Zero | Scales::F32 | Scales::F16Min => 32.0 / group,
+            Scales::F32Zero => 64.0 / group,
+            Scales::Nested => 16.0 / group + 32.0 / f64::from(NESTED),
         };
-        f64::from(self.codes.bits()) + of_group / f64::from(self.group)
+        f64::from(self.codes.bits()) + of_weight
     }
 }
 
@@ -246,12 +277,20 @@ pub fn decode(from: &Encoded, rows: usize, dim: usize, blocks: Blocks) -> Vec<f3
         let group = c / blocks.group as usize;
         let (scale, zero) = match blocks.scales {
             Scales::F16 => (half(scales[group / 2], group % 2 == 1), blocks.codes.zero()),
-            Scales::F16Zero => (half(scales[group], false), half(scales[group], true)),
+            Scales::F16Zero | Scales::F16Min => (half(scales[group], false), half(scales[group], true)),
             Scales::F32 => (f32::from_bits(scales[group]), blocks.codes.zero()),
             Scales::F32Zero => (f32::from_bits(scales[2 * group]), f32::from_bits(scales[2 * group + 1])),
+            Scales::Nested => {
+                let groups = (NESTED / blocks.group) as usize;
+                let words = &scales[group / groups * (1 + groups / 2)..];
+                let bytes = (words[1 + group % groups / 2] >> (group % 2 * 16)).to_le_bytes();
+                let of = |byte: u8| f32::from(byte as i8);
+                (half(words[0], false) * of(bytes[0]), -(half(words[0], true) * of(bytes[1])))
+            }
         };
         let code = from.words[r * words + c / per_word] >> ((c % per_word) as u32 * bits) & ((1_u32 << bits) - 1);
-        scale * (blocks.codes.value(code) - zero)
+        let value = blocks.codes.value(code);
+        if blocks.scales.has_minimum() { scale * value + zero } else { scale * (value - zero) }
     };
     (0..rows).flat_map(|r| (0..dim).map(move |c| (r, c))).map(|(r, c)| value(r, c)).collect()
 }

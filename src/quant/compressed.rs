@@ -121,6 +121,8 @@ fn with_zeros<'a>(layer: &mut Layer<'a>, info: &'a TensorInfo, layout: ZeroLayou
     layer.blocks.scales = match layer.blocks.scales {
         Scales::F16 | Scales::F16Zero => Scales::F16Zero,
         Scales::F32 | Scales::F32Zero => Scales::F32Zero,
+        // none that this format has
+        other @ (Scales::F16Min | Scales::Nested) => other,
     };
     layer.tensors.push((info, Reading::Zeros(layout)));
 }

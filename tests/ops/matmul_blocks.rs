@@ -7,15 +7,16 @@ use wasm_bindgen_test::wasm_bindgen_test;
 use half::f16;
 use webweft::device::Device;
 use webweft::ops::{Out, Rows, embed, matmul};
-use webweft::quant::{Blocks, Codes, Encoded, Scales, decode};
+use webweft::quant::{Blocks, Codes, Encoded, NESTED, Scales, decode};
 use webweft::reference;
 use webweft::tensor::{Elem, NO_INPUT, Order, Part, Storage, Weight};
 
 use super::{Bench, devices, shuffled, stored, tolerance};
 use crate::common::{assert_close, device, portable_device, random};
 
-const CODES: [Codes; 6] = [Codes::Int4, Codes::Int8, Codes::Nf4, Codes::Fp4, Codes::E4m3, Codes::Int2];
-const SCALES: [Scales; 4] = [Scales::F16, Scales::F16Zero, Scales::F32, Scales::F32Zero];
+const CODES: [Codes; 7] = [Codes::Int4, Codes::Int8, Codes::Nf4, Codes::Fp4, Codes::E4m3, Codes::Int2, Codes::Iq4Nl];
+const SCALES: [Scales; 6] =
+    [Scales::F16, Scales::F16Zero, Scales::F32, Scales::F32Zero, Scales::F16Min, Scales::Nested];
 
 /// Any codes but NaNs, scales that make values of magnitude 1, zero points among the codes.
 /// `filled` rows; those that pad have scales of zero.
@@ -33,12 +34,13 @@ fn encoded(filled: usize, rows: usize, dim: usize, blocks: Blocks) -> Encoded {
         Codes::Nf4 | Codes::Fp4 => (1.0, 0.1),
         Codes::E4m3 => (448.0, 1.0),
         Codes::Int2 => (2.0, 1.3),
+        Codes::Iq4Nl => (128.0, 3.0),
     };
     let count = dim.div_ceil(blocks.group as usize);
     let mut scales = Vec::new();
+    let scale = |v: f32| v.abs().max(0.1) / most;
+    let half = |v: f32| u32::from(f16::from_f32(v).to_bits());
     for row in random(rows * count, 8).chunks_exact(count) {
-        let scale = |v: f32| v.abs().max(0.1) / most;
-        let half = |v: f32| u32::from(f16::from_f32(v).to_bits());
         match blocks.scales {
             Scales::F16 => scales.extend(
                 row.chunks(2).map(|pair| half(scale(pair[0])) | half(scale(pair.get(1).copied().unwrap_or(0.0))) << 16),
@@ -46,6 +48,20 @@ fn encoded(filled: usize, rows: usize, dim: usize, blocks: Blocks) -> Encoded {
             Scales::F16Zero => scales.extend(row.iter().map(|&v| half(scale(v)) | half(zero + v) << 16)),
             Scales::F32 => scales.extend(row.iter().map(|&v| scale(v).to_bits())),
             Scales::F32Zero => scales.extend(row.iter().flat_map(|&v| [scale(v).to_bits(), (zero + v).to_bits()])),
+            Scales::F16Min => scales.extend(row.iter().map(|&v| half(scale(v)) | half(v) << 16)),
+            Scales::Nested => {
+                for some in row.chunks((NESTED / blocks.group) as usize) {
+                    scales.push(half(scale(some[0]) / 64.0) | half(some[0] / 128.0) << 16);
+                    // both with a sign
+                    let bytes = |v: f32| u32::from((v * 127.0) as i8 as u8) | u32::from((v * -96.0) as i8 as u8) << 8;
+                    let mut pairs: Vec<u32> = some
+                        .chunks(2)
+                        .map(|pair| pair.iter().rev().fold(0, |word, &v| word << 16 | bytes(v)))
+                        .collect();
+                    pairs.resize((NESTED / blocks.group / 2) as usize, 0);
+                    scales.extend(pairs);
+                }
+            }
         }
     }
     scales[filled * blocks.scale_words(dim as u32) as usize..].fill(0);
@@ -137,7 +153,11 @@ async fn few_rows_of_every_format() {
         for codes in CODES {
             for scales in SCALES {
                 let all = scales == Scales::F16 && matches!(codes, Codes::Int4 | Codes::Int8 | Codes::Int2);
-                let groups: &[u32] = if all { &[4, 16, 24, 32, 64, 128] } else { &[32] };
+                let groups: &[u32] = match scales {
+                    _ if all => &[4, 16, 24, 32, 64, 128],
+                    Scales::Nested => &[16, 32],
+                    _ => &[32],
+                };
                 for &group in groups {
                     let blocks = Blocks { codes, scales, group };
                     record(&mut bench, Setup { blocks, ..ONE });

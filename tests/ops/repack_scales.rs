@@ -4,7 +4,7 @@ use wasm_bindgen_test::wasm_bindgen_test;
 use half::{bf16, f16};
 use webweft::device::Category;
 use webweft::graph::Operand;
-use webweft::quant::{Index, Nested, Scales, ZeroLayout};
+use webweft::quant::{Blocks, Codes, Index, Nested, Scales, ZeroLayout};
 use webweft::reference::repack_scales::{element, nested, zero};
 use webweft::shaders::{self, RepackScalesParams};
 
@@ -63,7 +63,7 @@ fn record(bench: &mut Bench, setup: &Setup<'_>, status: [u32; 2], spoil: Option<
         }
     };
     let is_zero = matches!(source, Source::Zeros(_));
-    let stride = scales.words(*groups) as usize;
+    let stride = Blocks { codes: Codes::Int4, scales: *scales, group: 4 }.scale_words(groups * 4) as usize;
     let mut want = vec![POISON; *rows as usize * stride];
     for n in 0..*rows {
         for g in 0..*groups {
@@ -79,6 +79,7 @@ fn record(bench: &mut Bench, setup: &Setup<'_>, status: [u32; 2], spoil: Option<
                 Scales::F16Zero => put(g, half, 0xffff),
                 Scales::F32 => put(g, v.to_bits(), u32::MAX),
                 Scales::F32Zero => put(2 * g + usize::from(is_zero), v.to_bits(), u32::MAX),
+                Scales::F16Min | Scales::Nested => unreachable!("no other tool's"),
             }
         }
     }

@@ -1,11 +1,13 @@
 //! What can go wrong: one enum per layer, and [`enum@Error`] over them. Each message says what to do.
 
 mod checkpoint;
+mod gguf;
 mod preprocess;
 mod quant;
 mod source;
 
 pub use checkpoint::CheckpointError;
+pub use gguf::GgufError;
 pub use preprocess::{ChatError, TokenizerError};
 pub use quant::QuantError;
 pub use source::SourceError;

@@ -2,20 +2,18 @@
 
 use serde_json::{Map, Value};
 
-use crate::checkpoint::{self, Checkpoint};
 use crate::device::{AdapterInfo, Buffer, Device};
-use crate::error::{ConfigError, DeviceError, Error, GenerateError};
+use crate::error::{DeviceError, Error, GenerateError};
 use crate::generate::{Engine, GenerateOptions, Generation, Hidden, TextGeneration};
-use crate::managers::{self, Architecture, CacheShape, Dtype, Model, Precision, Recommendation, Traffic, Wanted};
-use crate::models::{Decoder, ModelConfig};
+use crate::managers::{
+    self, Architecture, CacheShape, Dtype, Model, ModelFiles, Precision, Recommendation, Traffic, Wanted,
+};
+use crate::models::{Decoder, ModelConfig, gguf};
 use crate::preprocess::{ChatOptions, ChatTemplate, Message, Tokenizer};
-use crate::quant::{Quantization, Side};
+use crate::quant::Side;
 use crate::source::Source;
 use crate::tensor::Weight;
 use crate::weights::{Image, Progress, Weights};
-
-/// Largest `config.json` or `generation_config.json` that is read.
-const MAX_CONFIG: u64 = 4 << 20;
 
 /// How to load a model.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -104,29 +102,25 @@ impl Session {
         progress: impl FnMut(Progress<'_>),
     ) -> Result<Self, Error> {
         let place = source.describe();
-        let json = checkpoint::read_json(source, "config.json", MAX_CONFIG).await?;
-        let json = json.ok_or_else(|| ConfigError::Missing { place: place.clone() })?;
-        let ModelConfig::Decoder(config) = ModelConfig::from_json(&json)?;
+        let files = ModelFiles::open(source).await?;
+        let json = files.config().await?;
+        let ModelConfig::Decoder(config) = files.model_config(&json)?;
         let model_type = json["model_type"].as_str().unwrap_or_default().to_owned();
         let (bos_token_id, eos_token_id) = (config.bos_token_id, config.eos_token_id.clone());
-        let generation_config = checkpoint::read_json(source, "generation_config.json", MAX_CONFIG).await?;
-        let generation_config = generation_config.unwrap_or(Value::Null);
+        let generation_config = files.generation_config().await?;
         let base = GenerateOptions { bos_token_id, eos_token_id, ..GenerateOptions::default() };
         let defaults = base.clone().with_config(&generation_config)?;
-        let tokenizer = Tokenizer::load(source).await?;
+        let tokenizer = files.tokenizer().await?;
         if let Some(tokenizer) = &tokenizer
             && tokenizer.base_vocab_size() > config.vocab_size as usize
         {
             let max_id = tokenizer.id_bound().saturating_sub(1);
             return Err(GenerateError::TokenizerMismatch { max_id, vocab: config.vocab_size }.into());
         }
-        let chat_template = ChatTemplate::load(source).await?;
+        let chat_template = files.chat_template().await?;
 
-        let checkpoint = match &options.weights_file {
-            Some(file) => Checkpoint::open_file(source, file).await?,
-            None => Checkpoint::open(source).await?,
-        };
-        let quantization = Quantization::read(source, &json).await?;
+        let checkpoint = files.checkpoint(options.weights_file.as_deref()).await?;
+        let quantization = files.quantization(&json).await?;
         let side = Side::read(source, &checkpoint, &quantization).await?;
         let recommendation = match options.dtype {
             Dtype::Auto => {
@@ -140,7 +134,7 @@ impl Session {
         let precision = managers::choose(dtype, &config, &checkpoint, &quantization)?;
         let mut weights = Weights::new(device, &checkpoint).quantized_by(&quantization, Some(&side));
         let model = Decoder::load(&mut weights, &config, precision.weights)?;
-        let extra = weights.extra();
+        let extra = weights.extra().into_iter().filter(|name| !gguf::is_config(name)).collect();
         let (bytes, used, made) = (weights.bytes(), weights.parameters(), weights.made());
         let cache = CacheShape::of(&config, precision.activations);
         let architecture = Architecture::of(&ModelConfig::Decoder(config.clone()));

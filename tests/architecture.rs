@@ -160,7 +160,7 @@ fn one_name_in_four_places() {
             other => other,
         };
         // these run while weights are loaded
-        let loads = ["convert", "repack_codes", "repack_scales"].contains(&name);
+        let loads = ["convert", "repack_codes", "repack_ggml", "repack_scales"].contains(&name);
         let op = if loads { "src/weights/request.rs".to_owned() } else { format!("src/ops/{name}.rs") };
         for file in [op, format!("src/reference/{name}.rs"), format!("tests/ops/{name}.rs")] {
             if !root().join(&file).is_file() {

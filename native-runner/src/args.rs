@@ -174,6 +174,10 @@ pub struct Shared {
     /// Branch, tag or commit of a model on the Hub [default: main]
     #[arg(long, global = true, value_name = "REV")]
     pub revision: Option<String>,
+    /// Which GGUF file of a model is meant, where it has several, or safetensors, too: its name, or the type in its name (Q8_0)
+    /// [default: the only one, or Q4_K_M]
+    #[arg(long, global = true, value_name = "NAME|TYPE", value_parser = NonEmptyStringValueParser::new())]
+    pub gguf_file: Option<String>,
     /// At the end, tell times, speeds and memory on standard error
     #[arg(long, global = true)]
     pub stats: bool,
@@ -191,7 +195,7 @@ pub struct Shared {
 pub struct Generate {
     /// The text to continue; without it (and without --prompt-ids) standard input is read to its end
     pub prompt: Option<String>,
-    /// The model: a folder, a name on the Hugging Face Hub (ORG/NAME, ORG/NAME@REVISION), or an https:// address
+    /// The model: a folder, a GGUF file, a name on the Hugging Face Hub (ORG/NAME, ORG/NAME@REVISION), or an https:// address
     /// [default: the built-in model, which tells little stories]
     #[arg(long, value_name = "MODEL", value_parser = NonEmptyStringValueParser::new())]
     pub model: Option<String>,
@@ -280,7 +284,7 @@ pub struct Sampling {
 #[derive(Debug, Args)]
 #[command(after_help = FORWARD_EXAMPLES)]
 pub struct Forward {
-    /// The model: a folder, a name on the Hugging Face Hub (ORG/NAME, ORG/NAME@REVISION), or an https:// address
+    /// The model: a folder, a GGUF file, a name on the Hugging Face Hub (ORG/NAME, ORG/NAME@REVISION), or an https:// address
     #[arg(value_parser = NonEmptyStringValueParser::new())]
     pub model: String,
     /// File of the input tensors
@@ -310,7 +314,7 @@ pub struct Devices {
 #[derive(Debug, Args)]
 #[command(after_help = INSPECT_EXAMPLES)]
 pub struct Inspect {
-    /// The model: a folder, a name on the Hugging Face Hub (ORG/NAME, ORG/NAME@REVISION), or an https:// address
+    /// The model: a folder, a GGUF file, a name on the Hugging Face Hub (ORG/NAME, ORG/NAME@REVISION), or an https:// address
     /// [default: the built-in model, which tells little stories]
     #[arg(value_name = "MODEL", value_parser = NonEmptyStringValueParser::new())]
     pub model: Option<String>,
@@ -326,7 +330,7 @@ pub struct Inspect {
 #[derive(Debug, Args)]
 #[command(after_help = BENCH_EXAMPLES)]
 pub struct Bench {
-    /// The model: a folder, a name on the Hugging Face Hub (ORG/NAME, ORG/NAME@REVISION), or an https:// address
+    /// The model: a folder, a GGUF file, a name on the Hugging Face Hub (ORG/NAME, ORG/NAME@REVISION), or an https:// address
     /// [default: the built-in model, which tells little stories]
     #[arg(value_name = "MODEL", value_parser = NonEmptyStringValueParser::new())]
     pub model: Option<String>,
@@ -354,7 +358,7 @@ pub struct Bench {
 #[derive(Debug, Args)]
 #[command(after_help = QUANTIZE_EXAMPLES)]
 pub struct Quantize {
-    /// The model: a folder, a name on the Hugging Face Hub (ORG/NAME, ORG/NAME@REVISION), or an https:// address
+    /// The model: a folder, a GGUF file, a name on the Hugging Face Hub (ORG/NAME, ORG/NAME@REVISION), or an https:// address
     #[arg(value_name = "MODEL", value_parser = NonEmptyStringValueParser::new())]
     pub model: String,
     /// The folder to write: it is made, or is empty
@@ -369,7 +373,7 @@ pub struct Quantize {
 #[derive(Debug, Args)]
 #[command(after_help = CHAT_EXAMPLES)]
 pub struct Chat {
-    /// The model: a folder, a name on the Hugging Face Hub (ORG/NAME, ORG/NAME@REVISION), or an https:// address
+    /// The model: a folder, a GGUF file, a name on the Hugging Face Hub (ORG/NAME, ORG/NAME@REVISION), or an https:// address
     /// [default: the built-in model, which tells little stories]
     #[arg(long, value_name = "MODEL", value_parser = NonEmptyStringValueParser::new())]
     pub model: Option<String>,

@@ -106,6 +106,12 @@ pub enum CliError {
         /// The folder.
         path: PathBuf,
     },
+    /// Weights that are not to be written anew.
+    #[error("`{file}` is a GGUF file, which runs as it is: its tensors keep the bits that they have")]
+    QuantizeGguf {
+        /// The file.
+        file: String,
+    },
     /// The output file cannot be written.
     #[error("the output `{}` cannot be written", .path.display())]
     OutputFile {

@@ -42,7 +42,8 @@ pub fn run(args: &Inspect, shared: &Shared) -> Result<ExitCode, CliError> {
 }
 
 async fn show(args: &Inspect, shared: &Shared) -> Result<ExitCode, CliError> {
-    let source = ModelSpec::parse(args.model.as_deref(), shared.revision.as_deref())?.look().await?;
+    let spec = ModelSpec::parse(args.model.as_deref(), shared.revision.as_deref())?;
+    let source = spec.look(shared.gguf_file.as_deref()).await?;
     let adapter = match find_adapter(&device_options(shared)).await {
         Ok(adapter) => Some(adapter),
         // the model can be looked at without one

@@ -60,6 +60,10 @@ impl ModelSpec {
             let spec: Result<Self, SourceError> = match parts[..] {
                 [org, name] => hub(&format!("{org}/{name}"), None),
                 [org, name, "tree", revision] => hub(&format!("{org}/{name}"), Some(revision)),
+                // the page of a file, not its bytes
+                [org, name, "blob", file] if file.ends_with(".gguf") => {
+                    Ok(Self::Url(format!("{}{org}/{name}/resolve/{file}", PAGES[0])))
+                }
                 _ => Ok(Self::Url(model.to_owned())),
             };
             return Ok(spec?);
@@ -78,38 +82,52 @@ impl ModelSpec {
     }
 
     /// The source, if it is on this machine: that a folder is not there is told before anything else is done.
-    pub fn local(&self) -> Result<Option<Source>, CliError> {
+    pub fn local(&self, gguf_file: Option<&str>) -> Result<Option<Source>, CliError> {
         match self {
             Self::BuiltIn => Ok(Some(built_in::source())),
-            Self::Folder(path) => Ok(Some(Source::Folder(Folder::open(path)?))),
+            Self::Folder(path) => Ok(Some(meaning(Source::Folder(Folder::open(path)?), gguf_file))),
             Self::Hub { .. } | Self::Url(_) => Ok(None),
         }
     }
 
     /// The source, for a look at configs and headers: nothing is downloaded.
-    pub async fn look(&self) -> Result<Source, CliError> {
+    pub async fn look(&self, gguf_file: Option<&str>) -> Result<Source, CliError> {
         match self {
             Self::Hub { given, repo, revision } => {
-                let hub = Hub::new(HubOptions::from_env()?);
+                let hub = hub(gguf_file)?;
                 hub.look(repo, revision.as_deref()).await.map_err(|error| no_model(given, error))
             }
-            Self::BuiltIn | Self::Folder(_) | Self::Url(_) => self.source(&mut |_| ()).await,
+            Self::BuiltIn | Self::Folder(_) | Self::Url(_) => self.source(gguf_file, &mut |_| ()).await,
         }
     }
 
     /// The source; a model of the Hub is downloaded.
-    pub async fn source(&self, progress: &mut dyn FnMut(DownloadProgress)) -> Result<Source, CliError> {
+    pub async fn source(
+        &self,
+        gguf_file: Option<&str>,
+        progress: &mut dyn FnMut(DownloadProgress),
+    ) -> Result<Source, CliError> {
         match self {
             Self::BuiltIn => Ok(built_in::source()),
-            Self::Folder(path) => Ok(Source::Folder(Folder::open(path)?)),
-            Self::Url(url) => Ok(Source::Http(Http::open(url, HttpOptions::default())?)),
+            Self::Folder(path) => Ok(meaning(Source::Folder(Folder::open(path)?), gguf_file)),
+            Self::Url(url) => Ok(meaning(Source::Http(Http::open(url, HttpOptions::default())?), gguf_file)),
             Self::Hub { given, repo, revision } => {
-                let hub = Hub::new(HubOptions::from_env()?);
+                let hub = hub(gguf_file)?;
                 let folder = hub.snapshot(repo, revision.as_deref(), progress).await;
                 Ok(Source::Folder(folder.map_err(|error| no_model(given, error))?))
             }
         }
     }
+}
+
+fn meaning(source: Source, gguf_file: Option<&str>) -> Source {
+    source.meaning(gguf_file.map(str::to_owned))
+}
+
+fn hub(gguf_file: Option<&str>) -> Result<Hub, SourceError> {
+    let mut options = HubOptions::from_env()?;
+    options.gguf_file = gguf_file.map(str::to_owned);
+    Ok(Hub::new(options))
 }
 
 /// The last part of a folder, a name or an address.
@@ -159,6 +177,8 @@ mod tests {
         let page = "https://huggingface.co/a/b/tree/refs/pr/1";
         assert_eq!(of(page), hub(page, "a/b", Some("refs/pr/1")));
         assert_eq!(of("https://hf.co/a/b/"), hub("https://hf.co/a/b/", "a/b", None));
+        let file = "https://huggingface.co/a/b/resolve/main/c.gguf";
+        assert_eq!(of("https://hf.co/a/b/blob/main/c.gguf"), ModelSpec::Url(file.into()));
         // the tests run in the folder of this crate
         assert_eq!(of("src"), ModelSpec::Folder("src".into()));
         assert_eq!(of("Cargo.toml"), ModelSpec::Folder("Cargo.toml".into()));

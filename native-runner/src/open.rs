@@ -42,7 +42,7 @@ pub async fn open(
 ) -> Result<Opened, CliError> {
     // a wrong path is told at once, before a driver is asked anything
     let spec = ModelSpec::parse(model, shared.revision.as_deref())?;
-    let local = spec.local()?;
+    let local = spec.local(shared.gguf_file.as_deref())?;
     let options = device_options(shared);
     let bar = Bar::new(shared, "opening the device");
     // before a download: without an adapter it would be for nothing
@@ -51,7 +51,10 @@ pub async fn open(
         Some(source) => source,
         None => {
             bar.stage("asking for the model");
-            spec.source(&mut |progress| bar.show("downloading", progress.done, progress.total)).await?
+            spec.source(shared.gguf_file.as_deref(), &mut |progress| {
+                bar.show("downloading", progress.done, progress.total)
+            })
+            .await?
         }
     };
     let started = Instant::now();

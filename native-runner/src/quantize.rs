@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use serde_json::{Value, json};
-use webweft::checkpoint::{Checkpoint, read_json};
+use webweft::checkpoint::{Checkpoint, find_gguf, read_json};
 use webweft::managers::Dtype;
 use webweft::session::Session;
 use webweft::source::Source;
@@ -51,9 +51,12 @@ async fn quantize(args: &Quantize, shared: &Shared) -> Result<ExitCode, CliError
     let out = Folder::create(&args.output, args.force)?;
     let dtype = if matches!(shared.dtype, DtypeName::Auto) { DtypeName::Q4 } else { shared.dtype };
     let shared = Shared { dtype, ..shared.clone() };
-    let opened = open(Some(&args.model), &shared, Some(1), None).await?;
     let spec = ModelSpec::parse(Some(&args.model), shared.revision.as_deref())?;
-    let source = spec.source(&mut |_| ()).await?;
+    let source = spec.source(shared.gguf_file.as_deref(), &mut |_| ()).await?;
+    if let Some(file) = find_gguf(&source).await.map_err(webweft::error::Error::from)? {
+        return Err(CliError::QuantizeGguf { file });
+    }
+    let opened = open(Some(&args.model), &shared, Some(1), None).await?;
 
     let mut weights = OutputFile::create(&out.path.join(WEIGHTS))?;
     let mut image = opened.session.image();

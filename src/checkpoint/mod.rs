@@ -2,15 +2,16 @@
 //! knows of a GPU.
 
 mod dtype;
+mod gguf;
 mod index;
 mod safetensors;
 
 pub use dtype::Dtype;
+pub use gguf::{MetaValue, Metadata};
 
-use crate::error::CheckpointError;
+use crate::error::{CheckpointError, GgufError};
 use crate::source::{Source, shorten};
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::ops::Range;
 
 /// The one file of a checkpoint that is not split.
@@ -18,14 +19,10 @@ pub const SINGLE: &str = "model.safetensors";
 /// Which shard holds which tensor, for a checkpoint that is split.
 pub const INDEX: &str = "model.safetensors.index.json";
 
-/// Names of weights that are not read yet, to say so instead of "nothing there". GGUF files have no fixed name: these
-/// are the usual ones.
-const UNSUPPORTED: [&str; 9] = [
+/// Names of weights that are not read, to say so instead of "nothing there".
+const UNSUPPORTED: [&str; 6] = [
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
-    "model.gguf",
-    "ggml-model-f16.gguf",
-    "ggml-model-q4_0.gguf",
     "consolidated.00.pth",
     "tf_model.h5",
     "flax_model.msgpack",
@@ -90,6 +87,54 @@ impl Checkpoint {
         Ok(checkpoint.finish())
     }
 
+    /// A model in GGUF: `file`, and where it is one of several, all of them. Returns the metadata of the first, too.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::open`]: [`CheckpointError::Gguf`] has one variant per way in which a file can be wrong.
+    pub async fn open_gguf(source: &Source, file: &str) -> Result<(Self, Metadata), CheckpointError> {
+        if source.size(file).await?.is_none() {
+            let (file, shard) = (file.to_owned(), file.to_owned());
+            return Err(CheckpointError::ShardMissing { file, shard });
+        }
+        let given = gguf::read_header(source, file, 0).await?;
+        let wrong = |name: &str, error| CheckpointError::Gguf { file: name.to_owned(), error };
+        let key = |metadata: &Metadata, key, name: &str| metadata.u32(key).map_err(|error| wrong(name, error));
+        let of = key(&given.metadata, "split.count", file)?.unwrap_or(1);
+        let names = gguf::splits(file, of).map_err(|error| wrong(file, error))?;
+        for shard in &names {
+            if source.size(shard).await?.is_none() {
+                return Err(CheckpointError::ShardMissing { file: file.to_owned(), shard: shard.clone() });
+            }
+        }
+        let (mut given, mut metadata, mut checkpoint) = (Some(given), Metadata::default(), Self::empty());
+        for (number, name) in names.iter().enumerate() {
+            let header = match given.take() {
+                Some(given) if name == file => given,
+                other => {
+                    given = other;
+                    gguf::read_header(source, name, number).await?
+                }
+            };
+            let no = key(&header.metadata, "split.no", name)?.unwrap_or(0);
+            let count = key(&header.metadata, "split.count", name)?.unwrap_or(1);
+            if names.len() > 1 && (no as usize, count) != (number, of) {
+                let (no, expected_no) = (no.saturating_add(1), number as u32 + 1);
+                return Err(wrong(name, GgufError::SplitNumber { no, of: count, expected_no, expected_of: of }));
+            }
+            let tensors = header.tensors.into_iter().map(|info| TensorInfo { file: number, ..info });
+            checkpoint.add_all(tensors, name.clone())?;
+            if number == 0 {
+                metadata = header.metadata;
+            }
+        }
+        let got = checkpoint.len() as u64;
+        let promised = key(&metadata, "split.tensors.count", &names[0])?;
+        if let Some(expected) = promised.map(u64::from).filter(|expected| names.len() > 1 && *expected != got) {
+            return Err(wrong(&names[0], GgufError::SplitTensors { got, expected }));
+        }
+        Ok((checkpoint.finish(), metadata))
+    }
+
     /// All shards, then what the index promises of them. A tensor that a shard has beyond the promise is taken along,
     /// as transformers does.
     async fn open_shards(source: &Source, index: &index::Index) -> Result<Self, CheckpointError> {
@@ -123,25 +168,29 @@ impl Checkpoint {
 
     /// Adds the tensors of one file, which must not repeat a name of an earlier one.
     async fn add(&mut self, source: &Source, file: String) -> Result<(), CheckpointError> {
-        let number = self.files.len();
-        let (tensors, metadata) = safetensors::read_header(source, &file, number).await?;
+        let (tensors, metadata) = safetensors::read_header(source, &file, self.files.len()).await?;
         self.metadata.extend(metadata);
+        self.add_all(tensors, file)
+    }
+
+    fn add_all(&mut self, tensors: impl IntoIterator<Item = TensorInfo>, file: String) -> Result<(), CheckpointError> {
+        self.files.push(file);
         for tensor in tensors {
-            match self.by_name.entry(tensor.name.clone()) {
-                Entry::Vacant(slot) => {
-                    slot.insert(self.tensors.len());
-                }
-                Entry::Occupied(slot) => {
-                    return Err(CheckpointError::DuplicateAcrossShards {
-                        tensor: shorten(&tensor.name),
-                        first: self.files[self.tensors[*slot.get()].file].clone(),
-                        second: file,
-                    });
-                }
+            if let Some(other) = self.get(&tensor.name) {
+                let (name, first, second) = (shorten(&tensor.name), &self.files[other.file], &self.files[tensor.file]);
+                return Err(if first == second {
+                    CheckpointError::DuplicateTensor { file: first.clone(), tensor: name }
+                } else {
+                    CheckpointError::DuplicateAcrossShards {
+                        tensor: name,
+                        first: first.clone(),
+                        second: second.clone(),
+                    }
+                });
             }
+            self.by_name.insert(tensor.name.clone(), self.tensors.len());
             self.tensors.push(tensor);
         }
-        self.files.push(file);
         Ok(())
     }
 
@@ -192,7 +241,7 @@ impl Checkpoint {
         // by bytes, whose sum the files bound, not by shapes
         let sum = |only_f32: bool| -> u64 {
             let tensors = self.tensors.iter().filter(|info| !only_f32 || info.dtype == Dtype::F32);
-            tensors.map(|info| (info.range.end - info.range.start) * 8 / info.dtype.size_bits()).sum()
+            tensors.map(|info| info.dtype.elements_in(info.range.end - info.range.start)).sum()
         };
         (sum(false), sum(true) > sum(false) / 2)
     }
@@ -202,6 +251,17 @@ impl Checkpoint {
     pub fn is_empty(&self) -> bool {
         self.tensors.is_empty()
     }
+}
+
+/// The GGUF file of `source`, as [`Source::gguf`] has it; `None` where none is meant and there is a safetensors checkpoint.
+///
+/// # Errors
+/// As [`Source::gguf`]; those of the source.
+pub async fn find_gguf(source: &Source) -> Result<Option<String>, CheckpointError> {
+    if source.meant().is_none() && (source.size(SINGLE).await?.is_some() || source.size(INDEX).await?.is_some()) {
+        return Ok(None);
+    }
+    Ok(source.gguf()?)
 }
 
 /// A JSON file such as `config.json`, or `None` where there is none. Larger than `cap` bytes is an error.

@@ -107,7 +107,7 @@ fn check(
     let file = || file.to_owned();
     let tensor = || shorten(&name);
     let Some(dtype) = Dtype::from_name(&raw.dtype) else {
-        let known: Vec<_> = Dtype::ALL.iter().map(|dtype| dtype.name()).collect();
+        let known: Vec<_> = Dtype::SAFETENSORS.iter().map(|dtype| dtype.name()).collect();
         return Err(CheckpointError::UnknownDtype {
             file: file(),
             tensor: tensor(),
@@ -120,22 +120,11 @@ fn check(
         return Err(CheckpointError::OffsetsReversed { file: file(), tensor: tensor(), begin, end });
     };
     let shape = raw.shape.0;
-    let bits = shape.iter().try_fold(dtype.size_bits(), |product, dim| product.checked_mul(*dim));
-    let expected = match bits {
-        Some(bits) if bits % 8 == 0 => bits / 8,
-        _ => {
-            return Err(CheckpointError::BadShape {
-                file: file(),
-                tensor: tensor(),
-                shape,
-                dtype: dtype.name(),
-                why: if bits.is_some() {
-                    "does not end at a whole byte"
-                } else {
-                    "has more elements than any file can hold"
-                },
-            });
-        }
+    let elements = shape.iter().try_fold(1_u64, |product, dim| product.checked_mul(*dim));
+    let Some(expected) = elements.and_then(|elements| dtype.bytes_of(elements)) else {
+        let is_small = elements.is_some_and(|elements| elements < u64::MAX / 8);
+        let why = if is_small { "does not end at a whole byte" } else { "has more elements than any file can hold" };
+        return Err(CheckpointError::BadShape { file: file(), tensor: tensor(), shape, dtype: dtype.name(), why });
     };
     if got != expected {
         return Err(CheckpointError::LengthMismatch { file: file(), tensor: tensor(), expected, got });

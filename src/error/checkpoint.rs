@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use super::SourceError;
+use super::{GgufError, SourceError};
 
 /// What can be wrong with a checkpoint: every variant names the file, and the tensor where there is one.
 #[derive(Debug, Error)]
@@ -13,7 +13,7 @@ pub enum CheckpointError {
     Source(#[from] SourceError),
     /// No weights of any known format.
     #[error(
-        "`{place}` holds no weights: expected `model.safetensors`, or `model.safetensors.index.json` and its shards"
+        "`{place}` holds no weights: expected `model.safetensors`, or `model.safetensors.index.json` and its shards, or one GGUF file"
     )]
     NoWeights {
         /// Where they were looked for.
@@ -249,6 +249,14 @@ pub enum CheckpointError {
         shard: String,
         /// The tensor.
         tensor: String,
+    },
+    /// A GGUF file that is damaged, or has what is not supported.
+    #[error("`{file}`: {error}")]
+    Gguf {
+        /// The file.
+        file: String,
+        /// What is wrong.
+        error: GgufError,
     },
     /// A JSON file that does not parse.
     #[error("`{file}`, line {line}, column {column}: {detail}; mend it or fetch it again")]

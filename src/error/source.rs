@@ -228,6 +228,20 @@ pub enum SourceError {
         /// Weights that it has instead.
         found: Option<String>,
     },
+    /// Several GGUF files, none of which is meant more than the others, or none that is meant.
+    #[error(
+        "`{place}` {} {}: say which GGUF file to take (--gguf-file NAME, or the option gguf_file)",
+        .meant.as_ref().map_or("has several GGUF models,".to_owned(), |meant| format!("has no one GGUF model `{meant}`, but")),
+        if .found.is_empty() { "none" } else { .found }
+    )]
+    GgufChoice {
+        /// Where.
+        place: String,
+        /// What is meant, if anything.
+        meant: Option<String>,
+        /// Names of those that there are.
+        found: String,
+    },
     /// No network may be used, and the cache does not have it.
     #[error(
         "`{repo}` at `{revision}` is not (or not wholly) in the cache `{cache}`, and HF_HUB_OFFLINE is set: unset it to download, or give a model that is there"
@@ -286,4 +300,14 @@ pub enum SourceError {
         /// What the operating system said.
         source: std::io::Error,
     },
+}
+
+impl SourceError {
+    /// [`SourceError::GgufChoice`] of these.
+    pub(crate) fn gguf_choice(place: String, meant: Option<&str>, found: &[&str]) -> Self {
+        // a repository may have hundreds
+        let more = if found.len() > 40 { ", ..." } else { "" };
+        let found = found[..found.len().min(40)].join(", ") + more;
+        Self::GgufChoice { place, meant: meant.map(str::to_owned), found }
+    }
 }

@@ -7,17 +7,12 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::recommend::{LEAST_CONTEXT, size};
-use super::{Footprint, Model, Recommendation, Wanted};
-use crate::checkpoint::{self, Checkpoint};
+use super::{Footprint, Model, ModelFiles, Recommendation, Wanted};
+use crate::checkpoint::Checkpoint;
 use crate::device::AdapterInfo;
-use crate::error::{ConfigError, Error};
+use crate::error::Error;
 use crate::models::{DecoderConfig, ModelConfig, RopeConfig, RopeScaling};
-use crate::preprocess::{ChatTemplate, Tokenizer};
-use crate::quant::Quantization;
 use crate::source::Source;
-
-/// Largest `config.json` that is read.
-const MAX_CONFIG: u64 = 4 << 20;
 
 /// Everything that can be told of a model without loading it.
 #[derive(Clone, Debug, Serialize)]
@@ -146,8 +141,9 @@ pub async fn inspect(
     adapter: Option<&AdapterInfo>,
     wanted: impl Into<Wanted>,
 ) -> Result<Inspection, Error> {
-    let mut this = inspect_weights(source, adapter, wanted).await?;
-    let tokenizer = Tokenizer::load(source).await?;
+    let files = ModelFiles::open(source).await?;
+    let mut this = inspect_files(&files, source, adapter, wanted.into()).await?;
+    let tokenizer = files.tokenizer().await?;
     this.tokenizer = tokenizer.map(|t| TokenizerFacts { kind: t.kind(), vocab_size: t.vocab_size() });
     Ok(this)
 }
@@ -161,16 +157,24 @@ pub async fn inspect_weights(
     adapter: Option<&AdapterInfo>,
     wanted: impl Into<Wanted>,
 ) -> Result<Inspection, Error> {
-    let wanted = wanted.into();
+    let files = ModelFiles::open(source).await?;
+    inspect_files(&files, source, adapter, wanted.into()).await
+}
+
+async fn inspect_files(
+    files: &ModelFiles<'_>,
+    source: &Source,
+    adapter: Option<&AdapterInfo>,
+    wanted: Wanted,
+) -> Result<Inspection, Error> {
     let place = source.describe();
-    let json = checkpoint::read_json(source, "config.json", MAX_CONFIG).await?;
-    let json = json.ok_or_else(|| ConfigError::Missing { place: place.clone() })?;
+    let json = files.config().await?;
     let mut problems = Vec::new();
-    let config = ModelConfig::from_json(&json).map_err(|error| problems.push(error.to_string())).ok();
-    let checkpoint = Checkpoint::open(source).await.map_err(|error| problems.push(error.to_string())).ok();
-    let quantization = Quantization::read(source, &json).await;
+    let config = files.model_config(&json).map_err(|error| problems.push(error.to_string())).ok();
+    let checkpoint = files.checkpoint(None).await.map_err(|error| problems.push(error.to_string())).ok();
+    let quantization = files.quantization(&json).await;
     let quantization = quantization.map_err(|error| problems.push(error.to_string())).unwrap_or_default();
-    let chat = ChatTemplate::load(source).await?;
+    let chat = files.chat_template().await?;
 
     let names = json["architectures"].as_array().into_iter().flatten();
     let mut this = Inspection {
@@ -192,7 +196,7 @@ pub async fn inspect_weights(
     };
     if let Some(checkpoint) = &checkpoint {
         this.parameters = checkpoint.parameters().0;
-        this.files = files(source, checkpoint).await?;
+        this.files = stored_files(source, checkpoint).await?;
         this.stored = stored(checkpoint);
     }
     if let (Some(ModelConfig::Decoder(config)), Some(checkpoint)) = (&config, &checkpoint) {
@@ -267,7 +271,7 @@ fn rope(rope: &RopeConfig) -> String {
     format!("{scaling}, base {}", rope.theta)
 }
 
-async fn files(source: &Source, checkpoint: &Checkpoint) -> Result<Vec<StoredFile>, Error> {
+async fn stored_files(source: &Source, checkpoint: &Checkpoint) -> Result<Vec<StoredFile>, Error> {
     let mut files = Vec::new();
     for (number, name) in checkpoint.files().iter().enumerate() {
         let bytes = source.size(name).await?.unwrap_or(0);

@@ -1,6 +1,7 @@
 //! Policy, shared by every target: decisions on plain facts, tested without an adapter.
 
 mod context;
+mod files;
 mod footprint;
 mod inspect;
 mod prefill;
@@ -9,6 +10,7 @@ mod recommend;
 mod roofline;
 
 pub use context::CacheShape;
+pub use files::ModelFiles;
 pub use footprint::{Footprint, Model, Needs};
 pub use inspect::{Architecture, Inspection, OnGpu, Stored, StoredFile, TokenizerFacts, inspect, inspect_weights};
 pub use prefill::prefill_chunk;

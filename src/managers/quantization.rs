@@ -1,6 +1,6 @@
 //! Which types weights and activations take.
 
-use crate::checkpoint::{self, Checkpoint};
+use crate::checkpoint::{self, Checkpoint, find_gguf};
 use crate::device::Plan;
 use crate::error::{CheckpointError, ConfigError, Error};
 use crate::models::{Decoder, DecoderConfig};
@@ -108,6 +108,10 @@ pub fn choose(
 /// # Errors
 /// Those of the source. What is wrong with the files is told when they are opened.
 pub async fn default_of_pages(source: &Source) -> Result<Dtype, Error> {
+    // a choice that cannot be made is told when files are opened
+    if !matches!(find_gguf(source).await, Ok(None)) {
+        return Ok(Dtype::Auto);
+    }
     let json = checkpoint::read_json(source, "config.json", MAX_CONFIG).await;
     let json = match json {
         Err(CheckpointError::Source(error)) => return Err(error.into()),

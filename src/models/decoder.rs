@@ -121,6 +121,8 @@ pub struct Names {
     pub mlp_norms: [&'static str; 2],
     /// The last norm.
     pub norm: &'static str,
+    /// The output head.
+    pub head: &'static str,
 }
 
 /// The weights of a decoder.
@@ -191,7 +193,7 @@ impl Decoder {
         })?;
         if !c.tie_word_embeddings {
             let shape = [c.vocab_size, size];
-            let head = w.scoped(head_scope, |w| Embedding::load(w, "lm_head", shape, c.head_bias, types.embedding))?;
+            let head = w.scoped(head_scope, |w| Embedding::load(w, n.head, shape, c.head_bias, types.embedding))?;
             this.head = Some(head);
         }
         Ok(this)

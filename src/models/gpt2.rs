@@ -19,6 +19,7 @@ const NAMES: Names = Names {
     attention_norms: ["ln_1", ""],
     mlp_norms: ["ln_2", ""],
     norm: "ln_f",
+    head: "lm_head",
 };
 
 /// Reads the config.

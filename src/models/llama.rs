@@ -24,6 +24,7 @@ pub(super) const NAMES: Names = Names {
     attention_norms: ["input_layernorm", ""],
     mlp_norms: ["post_attention_layernorm", ""],
     norm: "norm",
+    head: "lm_head",
 };
 
 /// And in Phi-3.

@@ -3,6 +3,7 @@
 pub mod config;
 pub mod decoder;
 mod gemma;
+pub mod gguf;
 mod gpt2;
 mod llama;
 mod opt;

@@ -20,6 +20,7 @@ const NAMES: Names = Names {
     attention_norms: ["self_attn_layer_norm", "self_attn_layer_norm"],
     mlp_norms: ["final_layer_norm", "final_layer_norm"],
     norm: "final_layer_norm",
+    head: "lm_head",
 };
 /// Rows of the table of positions before that of position 0.
 const FIRST_POSITION: u32 = 2;

@@ -2,6 +2,7 @@
 
 mod chat;
 mod chat_template;
+mod gguf;
 mod jinja;
 mod python;
 mod text_stream;

@@ -208,7 +208,7 @@ impl Vocabulary {
         Ok((vocab, added))
     }
 
-    /// The pairs of `merges`. Both and what they make are tokens: the crate counts on it.
+    /// The pairs of `merges`, less those that are no tokens or make none: the crate counts on it, and llama.cpp does not mind them.
     fn pairs(&self, vocab: &Vocab) -> Result<Vec<(String, String)>, TokenizerError> {
         let mut whole = String::new();
         let pair = |merge: &String| {
@@ -217,12 +217,10 @@ impl Vocabulary {
             let (left, right) = space.map(|at| (&merge[..at], &merge[at + 1..])).ok_or("is no pair")?;
             whole.clear();
             whole.extend([left, right]);
-            match [left, right, &whole].into_iter().all(|token| vocab.contains_key(token)) {
-                true => Ok((left.to_owned(), right.to_owned())),
-                false => Err("is of what are no tokens"),
-            }
+            let are_tokens = [left, right, &whole].into_iter().all(|token| vocab.contains_key(token));
+            Ok(are_tokens.then(|| (left.to_owned(), right.to_owned())))
         };
-        let pairs: Result<_, &str> = self.merges.iter().map(pair).collect();
+        let pairs: Result<_, &str> = self.merges.iter().map(pair).filter_map(Result::transpose).collect();
         pairs.map_err(|what| bad("merges", what))
     }
 

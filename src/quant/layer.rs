@@ -42,6 +42,8 @@ pub enum Reading {
     Zeros(ZeroLayout),
     /// Column k must belong to group k / this: it is read to be sure of that.
     GroupIndex(u32),
+    /// Blocks of codes and scales, of the tensor's own type.
+    Ggml,
 }
 
 /// Where the code of row n and column k stands.

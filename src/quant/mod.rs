@@ -9,6 +9,7 @@ mod blocks;
 mod compressed;
 mod encode;
 mod fp8;
+mod ggml;
 mod gptq;
 mod layer;
 mod side;
@@ -16,17 +17,18 @@ mod side;
 use serde_json::Value;
 
 pub use awq::Awq;
-pub use blocks::{BLOCK, Blocks, Codes, Encoded, Scales, decode};
+pub use blocks::{BLOCK, Blocks, Codes, Encoded, NESTED, Scales, decode};
 pub use compressed::Compressed;
 pub use encode::encode;
 pub use fp8::Fp8;
+pub use ggml::blocks as ggml_blocks;
 pub use gptq::Gptq;
 pub use layer::{
     CodeLayout, GroupOrder, Index, Layer, Lookup, NO_COLUMN, Nested, Packing, Reading, ScaleLayout, ZeroLayout,
 };
 pub use side::Side;
 
-use crate::checkpoint;
+use crate::checkpoint::{self, Checkpoint};
 use crate::error::{ConfigError, Error, QuantError};
 use crate::source::Source;
 
@@ -47,6 +49,8 @@ pub enum Quantization {
     Compressed(Compressed),
     /// 8-bit floats.
     Fp8(Fp8),
+    /// GGUF: some tensors are in ggml's blocks.
+    Gguf,
     /// This engine's own: weights as they lie on the GPU ([`Image`](crate::weights::Image)), made as this dtype.
     Packed {
         /// Its name.
@@ -168,8 +172,15 @@ impl Quantization {
             Self::Bitsandbytes => Some("bitsandbytes"),
             Self::Compressed(_) => Some("compressed-tensors"),
             Self::Fp8(_) => Some("fp8"),
+            Self::Gguf => Some("gguf"),
             Self::Packed { .. } => Some("webweft"),
         }
+    }
+
+    /// Of a GGUF file, which says by its tensors alone.
+    #[must_use]
+    pub fn of_gguf(checkpoint: &Checkpoint) -> Self {
+        if checkpoint.in_byte_order().any(|info| ggml::blocks(info.dtype).is_some()) { Self::Gguf } else { Self::None }
     }
 
     /// The layer at `at`; `None` where that one is not quantized.
@@ -184,6 +195,7 @@ impl Quantization {
             Self::Bitsandbytes => bitsandbytes::find(at),
             Self::Compressed(compressed) => compressed.find(at),
             Self::Fp8(fp8) => fp8.find(at),
+            Self::Gguf => ggml::find(at),
         }
     }
 
@@ -192,7 +204,7 @@ impl Quantization {
     pub fn is_side(&self, name: &str) -> bool {
         let ends = |suffixes: &[&str]| suffixes.iter().any(|suffix| name.ends_with(suffix));
         match self {
-            Self::None | Self::Awq(_) | Self::Fp8(_) | Self::Packed { .. } => false,
+            Self::None | Self::Awq(_) | Self::Fp8(_) | Self::Gguf | Self::Packed { .. } => false,
             Self::Gptq(gptq) => gptq.desc_act && ends(&[".g_idx"]),
             Self::Bitsandbytes => {
                 bitsandbytes::STATES.iter().any(|(suffix, _)| name.ends_with(suffix))

@@ -38,6 +38,9 @@ pub mod quantize_rows;
 /// Codes as other tools pack them.
 #[cfg(feature = "reference")]
 pub mod repack_codes;
+/// ggml's blocks, and what they stand for.
+#[cfg(feature = "reference")]
+pub mod repack_ggml;
 /// Scales and zero points as other tools store them.
 #[cfg(feature = "reference")]
 pub mod repack_scales;

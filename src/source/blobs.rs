@@ -19,6 +19,8 @@ const AHEAD: usize = 2;
 #[derive(Debug, Default)]
 pub struct Blobs {
     files: BTreeMap<String, Blob>,
+    /// The GGUF file that is meant.
+    pub(super) meant: Option<String>,
 }
 
 impl Blobs {
@@ -37,6 +39,10 @@ impl Blobs {
         check_name(&name)?;
         self.files.insert(name, blob);
         Ok(())
+    }
+
+    pub(super) fn names(&self) -> impl Iterator<Item = &String> {
+        self.files.keys()
     }
 
     pub(super) fn get(&self, name: &str) -> Option<&Blob> {

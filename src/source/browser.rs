@@ -45,6 +45,8 @@ pub struct Options {
     pub retry: RetryPolicy,
     /// How many requests for parts of a long file are on their way at once; each takes up to 16 MiB of memory.
     pub concurrency: usize,
+    /// Which GGUF file is meant, by its name or by the type in its name (`Q8_0`).
+    pub gguf_file: Option<String>,
     /// What is kept for the next visit.
     pub keep: Keep,
     /// Where; `None`: the first place that there is.
@@ -66,7 +68,7 @@ pub enum Keep {
 impl Default for Options {
     fn default() -> Self {
         let concurrency = HttpOptions::default().concurrency;
-        Self { retry: RetryPolicy::default(), concurrency, keep: Keep::default(), place: None }
+        Self { retry: RetryPolicy::default(), concurrency, gguf_file: None, keep: Keep::default(), place: None }
     }
 }
 
@@ -116,11 +118,12 @@ pub async fn open(spec: Spec, options: &Options, on_notice: impl Fn(Notice) + 's
         _ => Store::open(options.place).await.inspect_err(|error| store::unavailable(&tell, error)).ok(),
     };
     let weights = options.keep == Keep::Stored;
-    match spec {
+    let source: Result<_, SourceError> = match spec {
         Spec::Hub { repo, revision, endpoint, token } => {
             let repo: RepoId = repo.parse()?;
             let (retry, concurrency) = (options.retry, options.concurrency);
-            let mut hub = HubOptions { token, retry, concurrency, ..HubOptions::default() };
+            let gguf_file = options.gguf_file.clone();
+            let mut hub = HubOptions { token, retry, concurrency, gguf_file, ..HubOptions::default() };
             if let Some(endpoint) = endpoint {
                 hub.endpoint = endpoint.trim_end_matches('/').to_owned();
             }
@@ -147,5 +150,6 @@ pub async fn open(spec: Spec, options: &Options, on_notice: impl Fn(Notice) + 's
             }
             Ok(Source::Blobs(blobs))
         }
-    }
+    };
+    Ok(source?.meaning(options.gguf_file.clone()))
 }

@@ -14,6 +14,8 @@ use std::sync::OnceLock;
 #[derive(Debug)]
 pub struct Folder {
     path: PathBuf,
+    /// The GGUF file that is meant: that which the path led to, say.
+    pub(super) meant: Option<String>,
     /// Grows only at its end, so a mapped file can be borrowed for as long as the folder without a lock held.
     /// A search from the front is no cost: a checkpoint has a few files to a few hundred.
     files: OnceLock<Box<Node>>,
@@ -43,7 +45,7 @@ impl Mapped {
 }
 
 impl Folder {
-    /// Opens the folder at `path`, following symbolic links (the Hugging Face cache is made of them).
+    /// Opens the folder at `path`, following symbolic links (the Hugging Face cache is made of them); of a GGUF file, its folder.
     ///
     /// # Errors
     /// [`SourceError::FolderMissing`], [`SourceError::NotAFolder`] or [`SourceError::Io`].
@@ -52,11 +54,30 @@ impl Folder {
         let shown = || path.display().to_string();
         match fs::metadata(&path) {
             Ok(meta) if meta.is_dir() => {}
+            Ok(_) if path.extension().is_some_and(|extension| extension == "gguf") => {
+                let meant = path.file_name().and_then(|name| name.to_str()).map(str::to_owned);
+                let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+                let path = folder.unwrap_or(Path::new(".")).to_owned();
+                return Ok(Self { path, meant, files: OnceLock::new() });
+            }
             Ok(_) => return Err(SourceError::NotAFolder { path: shown() }),
             Err(error) if is_absence(&error) => return Err(SourceError::FolderMissing { path: shown() }),
             Err(source) => return Err(SourceError::Io { name: shown(), source }),
         }
-        Ok(Self { path, files: OnceLock::new() })
+        Ok(Self { path, meant: None, files: OnceLock::new() })
+    }
+
+    /// The same, of which this GGUF file is meant.
+    pub(super) fn with_meant(mut self, meant: Option<String>) -> Self {
+        self.meant = meant;
+        self
+    }
+
+    /// Names of its files and folders, as far as they are UTF-8.
+    pub(super) fn names(&self) -> Result<Vec<String>, SourceError> {
+        let io = |source| SourceError::Io { name: self.path.display().to_string(), source };
+        let names = fs::read_dir(&self.path).map_err(io)?.map(|entry| Ok(entry.map_err(io)?.file_name().into_string()));
+        names.filter_map(|name| name.map(Result::ok).transpose()).collect()
     }
 
     /// The folder's path, as it was given.

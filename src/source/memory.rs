@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 #[derive(Debug, Default, Clone)]
 pub struct Memory {
     files: BTreeMap<String, Vec<u8>>,
+    /// The GGUF file that is meant.
+    pub(super) meant: Option<String>,
 }
 
 impl Memory {
@@ -28,6 +30,10 @@ impl Memory {
         Ok(())
     }
 
+    pub(super) fn names(&self) -> impl Iterator<Item = &String> {
+        self.files.keys()
+    }
+
     /// The file's bytes, if there is one.
     pub(super) fn bytes(&self, name: &str) -> Option<&[u8]> {
         self.files.get(name).map(Vec::as_slice)
@@ -37,6 +43,6 @@ impl Memory {
 impl From<BTreeMap<String, Vec<u8>>> for Memory {
     /// Takes the files as they are; one with a name that [`Memory::insert`] would refuse can never be read.
     fn from(files: BTreeMap<String, Vec<u8>>) -> Self {
-        Self { files }
+        Self { files, meant: None }
     }
 }

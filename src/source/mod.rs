@@ -10,6 +10,7 @@ pub mod browser;
 mod digest;
 #[cfg(not(target_arch = "wasm32"))]
 mod folder;
+pub mod gguf;
 mod http;
 mod hub;
 #[cfg(target_arch = "wasm32")]
@@ -122,6 +123,71 @@ impl Source {
         }
         let bytes = self.local(name)?.ok_or_else(|| self.missing(name))?;
         slice(name, bytes, &range).map(Cow::Borrowed)
+    }
+
+    /// The same, of which a certain GGUF file is meant, by its name or by the type in its name (`Q8_0`); `None` leaves it as it is.
+    #[must_use]
+    pub fn meaning(mut self, file: Option<String>) -> Self {
+        if file.is_some() {
+            let meant = match &mut self {
+                #[cfg(not(target_arch = "wasm32"))]
+                Self::Folder(folder) => &mut folder.meant,
+                Self::Memory(memory) => &mut memory.meant,
+                Self::Http(http) => &mut http.meant,
+                #[cfg(target_arch = "wasm32")]
+                Self::Blobs(blobs) => &mut blobs.meant,
+                #[cfg(target_arch = "wasm32")]
+                Self::Kept(kept) => &mut kept.http_mut().meant,
+            };
+            *meant = file;
+        }
+        self
+    }
+
+    /// The GGUF file that is meant: that of [`meaning`](Self::meaning), or of a path or an address that led to it.
+    #[must_use]
+    pub fn meant(&self) -> Option<&str> {
+        match self {
+            #[cfg(not(target_arch = "wasm32"))]
+            Self::Folder(folder) => folder.meant.as_deref(),
+            Self::Memory(memory) => memory.meant.as_deref(),
+            Self::Http(http) => http.meant.as_deref(),
+            #[cfg(target_arch = "wasm32")]
+            Self::Blobs(blobs) => blobs.meant.as_deref(),
+            #[cfg(target_arch = "wasm32")]
+            Self::Kept(kept) => kept.http().meant.as_deref(),
+        }
+    }
+
+    /// The GGUF file that is to be read: that which is meant, else the only one (or the one in `Q4_K_M`, as llama.cpp chooses); of a
+    /// model in several files, the first. `None` where there is none.
+    ///
+    /// # Errors
+    /// [`SourceError::GgufChoice`] where several could be meant; [`SourceError::Io`].
+    pub fn gguf(&self) -> Result<Option<String>, SourceError> {
+        // an address does not tell its names
+        if let Some(name) = self.meant().filter(|name| name.ends_with(gguf::ENDING)) {
+            return Ok(Some(name.to_owned()));
+        }
+        let names = self.names()?;
+        match gguf::choose(names.iter().map(String::as_str), self.meant()) {
+            Ok(chosen) => Ok(chosen.map(str::to_owned)),
+            Err(found) => Err(SourceError::gguf_choice(self.describe(), self.meant(), &found)),
+        }
+    }
+
+    /// Names of its files, as far as it can tell: an address cannot.
+    fn names(&self) -> Result<Vec<String>, SourceError> {
+        Ok(match self {
+            #[cfg(not(target_arch = "wasm32"))]
+            Self::Folder(folder) => folder.names()?,
+            Self::Memory(memory) => memory.names().cloned().collect(),
+            Self::Http(http) => http.names().cloned().collect(),
+            #[cfg(target_arch = "wasm32")]
+            Self::Blobs(blobs) => blobs.names().cloned().collect(),
+            #[cfg(target_arch = "wasm32")]
+            Self::Kept(kept) => kept.http().names().cloned().collect(),
+        })
     }
 
     /// The bytes of a file that is in memory or mapped; none of one that is not.

@@ -58,6 +58,12 @@ impl Url {
         Self { path, ..self.clone() }
     }
 
+    /// The folder of the file that this is, with the same query, and the file's name.
+    pub fn split_file(&self) -> Option<(Self, String)> {
+        let (folder, name) = self.path.rsplit_once('/')?;
+        Some((Self { path: format!("{folder}/"), ..self.clone() }, decode(name)?))
+    }
+
     pub fn path(&self) -> &str {
         &self.path
     }
@@ -120,6 +126,25 @@ pub(super) fn encode(text: &str, kept: bool) -> String {
         }
     }
     out
+}
+
+/// What a path's part stands for; `None` where that is no text.
+fn decode(part: &str) -> Option<String> {
+    let (mut bytes, mut rest) = (Vec::new(), part.as_bytes());
+    while let Some((&first, later)) = rest.split_first() {
+        let code = (first == b'%').then(|| std::str::from_utf8(later.get(..2)?).ok()).flatten();
+        match code.and_then(|code| u8::from_str_radix(code, 16).ok()) {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = &later[2..];
+            }
+            None => {
+                bytes.push(first);
+                rest = later;
+            }
+        }
+    }
+    String::from_utf8(bytes).ok()
 }
 
 #[cfg(test)]

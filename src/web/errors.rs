@@ -101,7 +101,7 @@ fn name(error: &Error) -> &'static str {
             S::Refused { .. } | S::Gated { .. } | S::TokenRefused { .. } => "AccessDeniedError",
             S::RateLimited { .. } => "RateLimitedError",
             S::RepoNotFound { .. } | S::RevisionNotFound { .. } | S::EntryNotFound { .. } => "ModelNotFoundError",
-            S::NoSafetensors { .. } => "UnsupportedModelError",
+            S::NoSafetensors { .. } | S::GgufChoice { .. } => "UnsupportedModelError",
             S::Corrupt { .. } => "ChecksumError",
             S::Storage { .. } => "StorageError",
             S::BadUrl { .. } | S::BadDigest { .. } | S::BadRepo { .. } | S::BadRevision { .. } | S::BadName { .. } => {

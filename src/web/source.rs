@@ -22,6 +22,7 @@ use crate::weights::Progress;
 pub struct Options {
     cache: Option<String>,
     concurrency: Option<usize>,
+    gguf_file: Option<String>,
     retries: Option<u32>,
     backoff_ms: Option<u64>,
 }
@@ -44,7 +45,8 @@ impl Options {
     }
 
     fn read(&self) -> Result<browser::Options, Failed> {
-        let mut options = browser::Options { keep: self.keep()?, ..browser::Options::default() };
+        let gguf_file = self.gguf_file.clone();
+        let mut options = browser::Options { keep: self.keep()?, gguf_file, ..browser::Options::default() };
         if let Some(retries) = self.retries {
             options.retry.retries = retries;
         }

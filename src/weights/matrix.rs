@@ -281,6 +281,7 @@ impl<'a> Weights<'a> {
                 }
                 Reading::Zeros(layout) => What::Zeros { layout, side: numbers.clone() },
                 Reading::GroupIndex(group) => What::GroupIndex(group),
+                Reading::Ggml => What::Ggml { columns: columns.count },
             };
             run.requests.push((info, block.map(base), what));
         }

@@ -6,7 +6,9 @@ use std::rc::Rc;
 use crate::checkpoint::{Dtype, TensorInfo};
 use crate::device::Buffer;
 use crate::quant::{CodeLayout, Codes, Index, Packing, ZeroLayout};
-use crate::shaders::{self, ConvertDenseParams, ConvertParams, Kernel, RepackCodesParams, RepackScalesParams};
+use crate::shaders::{
+    self, ConvertDenseParams, ConvertParams, Kernel, RepackCodesParams, RepackGgmlParams, RepackScalesParams,
+};
 use crate::tensor::{Part, Storage};
 
 /// Rows of a weight that are stored in one way.
@@ -56,6 +58,8 @@ pub(super) enum What {
     Zeros { layout: ZeroLayout, side: Option<Buffer> },
     /// Nothing: column k must be in group k / this.
     GroupIndex(u32),
+    /// Codes and scales in ggml's blocks, so many elements to a row.
+    Ggml { columns: u32 },
 }
 
 impl What {
@@ -123,7 +127,9 @@ impl Request {
     pub fn parameters(&self) -> u64 {
         let rows = u64::from(self.rows.rows);
         match self.what {
-            What::Elements(Elements { columns, .. }) | What::Codes { columns, .. } => rows * u64::from(columns),
+            What::Elements(Elements { columns, .. }) | What::Codes { columns, .. } | What::Ggml { columns } => {
+                rows * u64::from(columns)
+            }
             What::Words(_, Copied::Data) => rows * u64::from(self.to.len),
             _ => 0,
         }
@@ -141,7 +147,7 @@ impl Request {
             What::Scales { .. } => info.shape.iter().product::<u64>() as u32,
             What::Zeros { layout, .. } => (info.range.end - info.range.start) as u32 * 8 / layout.bits,
             What::GroupIndex(_) => (info.range.end - info.range.start) as u32 / 4,
-            What::Elements(_) | What::Words(..) => self.rows.rows,
+            What::Elements(_) | What::Words(..) | What::Ggml { .. } => self.rows.rows,
         }
     }
 
@@ -182,6 +188,7 @@ impl Request {
         let by_rows = match &self.what {
             What::Elements(e) => !e.transposed,
             What::Codes { layout, .. } => layout.packing == Packing::Rows,
+            What::Ggml { .. } => true,
             _ => false,
         };
         let rows = if by_rows { lines.clone() } else { 0..self.rows.rows };
@@ -198,6 +205,7 @@ impl Request {
                 Some(self.repack_codes(*layout, *columns, order.as_ref(), tensor, lines, part))
             }
             What::Scales { .. } | What::Zeros { .. } => Some(self.repack_scales(dtype, tensor, lines, part)),
+            What::Ggml { columns } => Some(self.repack_ggml(*columns, dtype, tensor, lines, part)),
             What::Words(..) | What::GroupIndex(_) => None,
         }
     }
@@ -319,6 +327,32 @@ impl Request {
         let buffers = [&part.data].into_iter().chain(order).cloned().collect();
         let groups = (u64::from(params.visited) * u64::from(params.words)).div_ceil(64);
         let kernel = shaders::REPACK_CODES.variant(&[]);
+        Conversion { kernel, constants, params: bytemuck::bytes_of(&params).to_vec(), buffers, groups }
+    }
+
+    fn repack_ggml(&self, columns: u32, dtype: Dtype, tensor: u32, lines: &Range<u32>, part: &Part) -> Conversion {
+        let Storage::Blocks(blocks) = self.to.storage else { unreachable!("ggml's blocks stay in few bits") };
+        let params = RepackGgmlParams {
+            rows: lines.end - lines.start,
+            first: lines.start,
+            columns,
+            stride: blocks.words(self.to.len),
+            scale_stride: blocks.scale_words(self.to.len),
+            row_group: self.rows.group,
+            row_padded: self.rows.padded,
+            base: self.rows.base,
+            low: part.first,
+            high: part.first + part.rows,
+            tensor,
+        };
+        let constants = vec![
+            ("TYPE", f64::from(dtype.ggml_number().unwrap_or_default())),
+            ("BYTES", dtype.block().1 as f64),
+            ("BITS", f64::from(blocks.codes.bits())),
+        ];
+        let buffers = [&part.data].into_iter().chain(&part.scales).cloned().collect();
+        let groups = (u64::from(params.rows) * u64::from(columns.div_ceil(UNIT))).div_ceil(64);
+        let kernel = shaders::REPACK_GGML.variant(&[]);
         Conversion { kernel, constants, params: bytemuck::bytes_of(&params).to_vec(), buffers, groups }
     }
 

@@ -51,7 +51,7 @@ fn nothing_there() {
 
 #[test]
 fn other_formats_are_named() {
-    for name in ["pytorch_model.bin", "model.gguf", "model.onnx"] {
+    for name in ["pytorch_model.bin", "model.onnx"] {
         let source = memory([(name, vec![1])]);
         assert_variant!(refused(&source, &[name, SINGLE, INDEX]), CheckpointError::UnsupportedFormat { .. });
     }

@@ -1,5 +1,6 @@
 //! Sources, checkpoints and tokenizers: everything below the GPU.
 
+mod gguf;
 mod hostile;
 mod property;
 mod safetensors;

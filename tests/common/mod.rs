@@ -1,6 +1,8 @@
 //! What every test root shares: devices, numbers, comparisons, files.
 #![allow(dead_code)] // no root uses all of it
 
+pub mod gguf;
+
 use webweft::device::{Device, DeviceOptions};
 
 /// The device that tests share, as it comes: for tests that provoke no device errors.
@@ -90,11 +92,11 @@ pub fn report(line: &str) {
 
 /// Whether a file is in `tests`.
 fn is_own(path: &str) -> bool {
-    ["references/", "quantized/"].iter().any(|folder| path.starts_with(folder))
+    ["references/", "quantized/", "gguf/"].iter().any(|folder| path.starts_with(folder))
 }
 
-/// A file of the shared test material, `fixtures/...` or `models/...`, or of this project's own, `references/...` and
-/// `quantized/...`; `None` where it is absent.
+/// A file of the shared test material, `fixtures/...` or `models/...`, or of this project's own, `references/...`,
+/// `quantized/...` and `gguf/...`; `None` where it is absent.
 #[cfg(not(target_arch = "wasm32"))]
 #[allow(clippy::unused_async)] // in a browser it waits
 pub async fn read_shared(path: &str) -> Option<Vec<u8>> {

@@ -2,6 +2,7 @@
 
 mod chat;
 mod fixtures;
+mod gguf;
 mod hostile;
 mod hostile_quantized;
 mod inspect;

@@ -13,6 +13,7 @@ mod norm;
 pub mod penalize;
 mod quantize_rows;
 mod repack_codes;
+mod repack_ggml;
 mod repack_scales;
 mod rope_append;
 mod sample;

@@ -66,6 +66,8 @@ impl Default for HttpOptions {
 #[derive(Debug)]
 pub struct Http {
     base: Url,
+    /// The GGUF file that is meant: that which the address led to, say.
+    pub(super) meant: Option<String>,
     client: Client,
     options: Box<HttpOptions>,
     digests: BTreeMap<String, Digest>,
@@ -133,19 +135,22 @@ impl Failure {
 }
 
 impl Http {
-    /// The folder at `url`: `https://host/path`, below which `config.json` lies. A query (a signature, a token) goes along with
+    /// The folder at `url`: `https://host/path`, below which `config.json` lies; of a GGUF file, its folder. A query (a signature, a token) goes along with
     /// every file. Nothing is asked yet.
     ///
     /// # Errors
     /// [`SourceError::BadUrl`], [`SourceError::BadDigest`].
     pub fn open(url: &str, options: HttpOptions) -> Result<Self, SourceError> {
         let base = Url::parse(url)?;
-        if [".safetensors", ".json", ".gguf"].iter().any(|end| base.path().ends_with(end)) {
+        let file = base.split_file().filter(|(_, name)| name.ends_with(".gguf"));
+        let (base, meant) = file.map_or((base, None), |(folder, name)| (folder, Some(name)));
+        if [".safetensors", ".json"].iter().any(|end| base.path().ends_with(end)) {
             return Err(SourceError::BadUrl { url: base.shown(), why: "it is that of a file" });
         }
         let digests = digest::parse_all(&options.digests)?;
         Ok(Self {
             base,
+            meant,
             client: Client::new(),
             options: Box::new(options),
             digests,
@@ -159,6 +164,16 @@ impl Http {
     pub(super) fn with_names(mut self, names: impl IntoIterator<Item = String>) -> Self {
         self.listed = Some(names.into_iter().collect());
         self
+    }
+
+    /// The same, of which this GGUF file is meant.
+    pub(super) fn with_meant(self, meant: Option<String>) -> Self {
+        Self { meant, ..self }
+    }
+
+    /// The names that are known: of all files, or of none.
+    pub(super) fn names(&self) -> impl Iterator<Item = &String> {
+        self.listed.iter().flatten()
     }
 
     /// The address, without its query.

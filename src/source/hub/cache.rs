@@ -15,6 +15,7 @@
 use super::choose::{CONFIG, INDEX, OPTIONAL, SINGLE, shards};
 use super::repo::{RepoId, is_commit};
 use crate::error::SourceError;
+use crate::source::gguf;
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -92,17 +93,32 @@ impl Cache {
         self.snapshot(commit).join(file).is_file()
     }
 
-    /// Whether a model could be opened from the snapshot.
-    pub fn is_usable(&self, commit: &str) -> bool {
-        self.has(commit, CONFIG)
-            && (self.has(commit, SINGLE)
-                || self.index(commit).is_ok_and(|shards| shards.iter().all(|shard| self.has(commit, shard))))
+    /// Whether a model could be opened from the snapshot; `meant`: a GGUF file.
+    pub fn is_usable(&self, commit: &str, meant: Option<&str>) -> bool {
+        let safetensors = || {
+            self.has(commit, CONFIG)
+                && (self.has(commit, SINGLE)
+                    || self.index(commit).is_ok_and(|shards| shards.iter().all(|shard| self.has(commit, shard))))
+        };
+        meant.is_none() && safetensors() || self.has_gguf(commit, meant)
     }
 
-    /// Whether the snapshot has everything that would be fetched, so that nobody need be asked.
-    pub fn is_complete(&self, commit: &str) -> bool {
+    /// Whether the snapshot has a GGUF file that could be meant, and what belongs to it.
+    fn has_gguf(&self, commit: &str, meant: Option<&str>) -> bool {
+        let Ok(entries) = fs::read_dir(self.snapshot(commit)) else { return false };
+        let names: Vec<_> = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect();
+        let chosen = gguf::choose(names.iter().map(String::as_str), meant);
+        chosen.ok().flatten().is_some_and(|file| gguf::parts(file).iter().all(|part| self.has(commit, part)))
+    }
+
+    /// Whether the snapshot has everything that would be fetched, so that nobody need be asked. Which of its GGUF files is meant where
+    /// none is named, the Hub's own list tells.
+    pub fn is_complete(&self, commit: &str, meant: Option<&str>) -> bool {
+        if meant.is_none() && self.has_gguf(commit, None) {
+            return false;
+        }
         let absent = |file: &str| self.folder.join(".no_exist").join(commit).join(file).exists();
-        self.is_usable(commit) && OPTIONAL.iter().all(|file| self.has(commit, file) || absent(file))
+        self.is_usable(commit, meant) && OPTIONAL.iter().all(|file| self.has(commit, file) || absent(file))
     }
 
     /// The shards that the snapshot's index names, or why it names none.

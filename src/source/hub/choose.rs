@@ -1,6 +1,6 @@
 //! Which files of a repository are fetched: those that the engine reads.
 
-use crate::source::check_name;
+use crate::source::{check_name, gguf};
 use std::collections::{BTreeMap, BTreeSet};
 
 pub(in crate::source) const CONFIG: &str = "config.json";
@@ -40,6 +40,8 @@ pub(in crate::source) enum WeightFiles {
     Single,
     /// In the shards that the index names.
     Sharded,
+    /// In these GGUF files.
+    Gguf(Vec<String>),
     /// Only in a format that is not read, or nowhere.
     Other(Option<String>),
 }
@@ -82,18 +84,21 @@ impl Listing {
             .collect()
     }
 
-    pub fn weights(&self) -> WeightFiles {
+    /// `meant`: which GGUF file; the names of those that could be, where that leaves none or several.
+    pub fn weights(&self, meant: Option<&str>) -> Result<WeightFiles, Vec<&str>> {
+        let names = || self.0.keys().map(String::as_str);
         // Where there are both, the single file is read.
-        if self.has(SINGLE) {
+        Ok(if meant.is_none() && self.has(SINGLE) {
             WeightFiles::Single
-        } else if self.has(INDEX) {
+        } else if meant.is_none() && self.has(INDEX) {
             WeightFiles::Sharded
+        } else if let Some(file) = gguf::choose(names(), meant)? {
+            WeightFiles::Gguf(gguf::parts(file))
         } else {
-            let known =
-                [".safetensors", ".gguf", "pytorch_model.bin", "pytorch_model.bin.index.json", ".bin", ".onnx", ".h5"];
+            let known = [".safetensors", "pytorch_model.bin", "pytorch_model.bin.index.json", ".bin", ".onnx", ".h5"];
             let found = known.iter().find_map(|end| self.0.keys().find(|name| name.ends_with(end)));
             WeightFiles::Other(found.cloned())
-        }
+        })
     }
 }
 
@@ -141,16 +146,22 @@ mod tests {
             "vocab.txt",
         ]);
         assert_eq!(listing.small_files(), ["chat_template.jinja", "config.json", "tokenizer.json", "tool_use.jinja"]);
-        assert_eq!(listing.weights(), WeightFiles::Single);
+        assert_eq!(listing.weights(None), Ok(WeightFiles::Single));
     }
 
     #[test]
     fn weights_are_found_or_named() {
-        let of = |names: &[&str]| listing(names).weights();
+        let of = |names: &[&str]| listing(names).weights(None).expect("one choice");
         assert_eq!(of(&[INDEX, "model-1.safetensors"]), WeightFiles::Sharded);
         assert_eq!(of(&[INDEX, SINGLE]), WeightFiles::Single);
         assert_eq!(of(&["README.md"]), WeightFiles::Other(None));
-        assert_eq!(of(&["pytorch_model.bin", "x.gguf"]), WeightFiles::Other(Some("x.gguf".into())));
+        assert_eq!(of(&["README.md", "pytorch_model.bin"]), WeightFiles::Other(Some("pytorch_model.bin".into())));
+        assert_eq!(of(&["pytorch_model.bin", "x.gguf"]), WeightFiles::Gguf(vec!["x.gguf".into()]));
+        assert_eq!(of(&[SINGLE, "x.gguf"]), WeightFiles::Single);
+        let both = listing(&[SINGLE, "m-Q8_0-00001-of-00002.gguf", "m-Q8_0-00002-of-00002.gguf", "m-Q4_0.gguf"]);
+        let parts = ["m-Q8_0-00001-of-00002.gguf", "m-Q8_0-00002-of-00002.gguf"].map(String::from).to_vec();
+        assert_eq!(both.weights(Some("Q8_0")), Ok(WeightFiles::Gguf(parts)));
+        assert_eq!(both.weights(Some("Q2_K")).map_err(|found| found.len()), Err(2));
     }
 
     #[test]

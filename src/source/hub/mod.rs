@@ -60,11 +60,15 @@ impl Hub {
 
     /// Where the weights of a revision are, if it can be opened at all.
     fn require(&self, repo: &RepoId, revision: &str, now: &Revision) -> Result<WeightFiles, SourceError> {
-        if !now.files.has(CONFIG) {
-            let (repo, revision) = (repo.to_string(), revision.to_owned());
-            return Err(SourceError::EntryNotFound { repo, revision, file: CONFIG.to_owned() });
-        }
-        match now.files.weights() {
+        let meant = self.options.gguf_file.as_deref();
+        let weights =
+            now.files.weights(meant).map_err(|found| SourceError::gguf_choice(repo.to_string(), meant, &found))?;
+        match weights {
+            WeightFiles::Gguf(_) => Ok(weights),
+            _ if !now.files.has(CONFIG) => {
+                let (repo, revision) = (repo.to_string(), revision.to_owned());
+                Err(SourceError::EntryNotFound { repo, revision, file: CONFIG.to_owned() })
+            }
             WeightFiles::Other(found) => Err(SourceError::NoSafetensors { repo: repo.to_string(), found }),
             weights => Ok(weights),
         }
@@ -80,7 +84,7 @@ impl Hub {
         }
         options.digests = now.files.digests();
         let url = format!("{}/{repo}/resolve/{}", self.options.endpoint, now.commit);
-        Ok(Http::open(&url, options)?.with_names(now.files.names()))
+        Ok(Http::open(&url, options)?.with_names(now.files.names()).with_meant(self.options.gguf_file.clone()))
     }
 }
 

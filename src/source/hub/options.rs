@@ -28,6 +28,8 @@ pub struct HubOptions {
     /// Whether a snapshot is made of links into the blobs, where the system makes them; else its files are moved there.
     #[cfg(not(target_arch = "wasm32"))]
     pub symlinks: bool,
+    /// Which GGUF file is meant, by its name or by the type in its name (`Q8_0`).
+    pub gguf_file: Option<String>,
     /// When failed requests are made again.
     pub retry: RetryPolicy,
     /// As in [`HttpOptions`](crate::source::HttpOptions::concurrency).
@@ -40,7 +42,8 @@ impl Default for HubOptions {
     /// The Hub, without a token.
     fn default() -> Self {
         let concurrency = crate::source::HttpOptions::default().concurrency;
-        Self { endpoint: ENDPOINT.to_owned(), token: None, retry: RetryPolicy::default(), concurrency }
+        let retry = RetryPolicy::default();
+        Self { endpoint: ENDPOINT.to_owned(), token: None, gguf_file: None, retry, concurrency }
     }
 }
 
@@ -55,6 +58,7 @@ impl HubOptions {
             token: None,
             offline: false,
             symlinks: true,
+            gguf_file: None,
             retry: RetryPolicy::default(),
         }
     }

@@ -36,8 +36,12 @@ impl Hub {
     ) -> Result<Folder, SourceError> {
         let revision = revision.unwrap_or(MAIN);
         let (cache, found) = self.find(repo, revision, false).await?;
+        let open = |commit: &str| {
+            let folder = Folder::open(cache.snapshot(commit))?;
+            Ok(folder.with_meant(self.options.gguf_file.clone()))
+        };
         let now = match found {
-            Found::Cached(commit) => return Folder::open(cache.snapshot(&commit)),
+            Found::Cached(commit) => return open(&commit),
             Found::OnHub(now) => now,
         };
         self.complete(repo, revision, &cache, &now, progress).await?;
@@ -45,7 +49,7 @@ impl Hub {
         if let Err(error) = cache.remember(revision, &now.commit) {
             tracing::warn!(%error, revision, "the cache does not note what the revision leads to");
         }
-        Folder::open(cache.snapshot(&now.commit))
+        open(&now.commit)
     }
 
     /// A model as [`Hub::snapshot`] has it, but without a download, for a look at its config and headers: its snapshot where that
@@ -57,16 +61,25 @@ impl Hub {
         let revision = revision.unwrap_or(MAIN);
         let (cache, found) = self.find(repo, revision, true).await?;
         let commit = match found {
-            Found::OnHub(now) if !cache.is_usable(&now.commit) => {
-                self.require(repo, revision, &now)?;
-                // Whoever may not read it is told why by the Hub's own word.
-                self.entry(repo, &now.commit, CONFIG).await?;
-                return self.folder(repo, &now).map(Source::Http);
+            Found::OnHub(now) => {
+                let weights = self.require(repo, revision, &now)?;
+                let (first, is_there) = match &weights {
+                    WeightFiles::Gguf(files) => {
+                        (files[0].as_str(), files.iter().all(|file| cache.has(&now.commit, file)))
+                    }
+                    _ => (CONFIG, cache.is_usable(&now.commit, None)),
+                };
+                if !is_there {
+                    // Whoever may not read it is told why by the Hub's own word.
+                    self.entry(repo, &now.commit, first).await?;
+                    return self.folder(repo, &now).map(Source::Http);
+                }
+                now.commit
             }
-            Found::OnHub(now) => now.commit,
             Found::Cached(commit) => commit,
         };
-        Folder::open(cache.snapshot(&commit)).map(Source::Folder)
+        let folder = Folder::open(cache.snapshot(&commit))?;
+        Ok(Source::Folder(folder.with_meant(self.options.gguf_file.clone())))
     }
 
     /// Where a revision is: in the cache, if the Hub is not to be asked, need not be, or does not answer.
@@ -74,8 +87,9 @@ impl Hub {
         repo::check_revision(revision)?;
         let cache = Cache::new(&self.options.cache, repo, self.options.symlinks);
         let known = cache.commit(revision);
+        let meant = self.options.gguf_file.as_deref();
         if self.options.offline {
-            return match known.filter(|commit| cache.is_usable(commit)) {
+            return match known.filter(|commit| cache.is_usable(commit, meant)) {
                 Some(commit) => Ok((cache, Found::Cached(commit))),
                 None => Err(SourceError::NotCached {
                     repo: repo.to_string(),
@@ -84,12 +98,12 @@ impl Hub {
                 }),
             };
         }
-        if is_commit(revision) && cache.is_complete(revision) {
+        if is_commit(revision) && cache.is_complete(revision, meant) {
             return Ok((cache, Found::Cached(revision.to_owned())));
         }
         match self.revision(repo, revision, sizes).await {
             Ok(now) => Ok((cache, Found::OnHub(now))),
-            Err(error) => match known.filter(|commit| is_passing(&error) && cache.is_usable(commit)) {
+            Err(error) => match known.filter(|commit| is_passing(&error) && cache.is_usable(commit, meant)) {
                 Some(commit) => {
                     tracing::warn!(%error, "the Hub does not answer; taking what is in the cache");
                     Ok((cache, Found::Cached(commit)))
@@ -115,11 +129,15 @@ impl Hub {
         if weights == WeightFiles::Single && !cache.has(commit, SINGLE) {
             names.push(SINGLE.to_owned());
         }
+        if let WeightFiles::Gguf(files) = &weights {
+            names.extend(files.iter().filter(|file| !cache.has(commit, file)).cloned());
+        }
+        let meant = self.options.gguf_file.as_deref();
         let needs_index = weights == WeightFiles::Sharded && !cache.has(commit, INDEX);
         let absent: Vec<_> = OPTIONAL.into_iter().filter(|file| !now.files.has(file)).collect();
-        if !names.is_empty() || needs_index || !cache.is_complete(commit) {
+        if !names.is_empty() || needs_index || !cache.is_complete(commit, meant) {
             // A cache that has all but what cannot be noted is still good.
-            if !names.is_empty() || needs_index || !cache.is_usable(commit) {
+            if !names.is_empty() || needs_index || !cache.is_usable(commit, meant) {
                 cache.prepare(commit)?;
             }
             absent.iter().for_each(|file| cache.note_absent(commit, file));

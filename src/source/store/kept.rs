@@ -63,6 +63,10 @@ impl Kept {
         &self.http
     }
 
+    pub(in crate::source) fn http_mut(&mut self) -> &mut Http {
+        &mut self.http
+    }
+
     /// As far as is known.
     pub(in crate::source) fn origin(&self, name: &str) -> Origin {
         match self.found.borrow().get(name) {
@@ -104,7 +108,7 @@ impl Kept {
     /// Keeps a file that comes from the network, if it is to be kept; with `go_on` from where an earlier visit stopped, if all of
     /// it is going to be checked.
     pub(in crate::source) async fn keeping(&self, name: &str, facts: &Facts, go_on: bool) -> Option<Keeping> {
-        if !self.weights && name.ends_with(".safetensors") {
+        if !self.weights && [".safetensors", ".gguf"].iter().any(|end| name.ends_with(end)) {
             return None;
         }
         let tag = self.now(name, Some(facts));

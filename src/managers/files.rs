@@ -1,0 +1,133 @@
+//! What a model's files say of it, in whichever container they are: a folder as transformers writes it, or GGUF.
+
+use std::rc::Rc;
+
+use serde_json::Value;
+
+use crate::checkpoint::{Checkpoint, Metadata, find_gguf, read_json};
+use crate::error::{CheckpointError, ConfigError, Error};
+use crate::models::{ModelConfig, gguf};
+use crate::preprocess::{ChatTemplate, Tokenizer, Vocabulary};
+use crate::quant::Quantization;
+use crate::source::Source;
+
+/// Largest `config.json` or `generation_config.json` that is read.
+const MAX_CONFIG: u64 = 4 << 20;
+
+/// The files of one model.
+#[derive(Debug)]
+pub struct ModelFiles<'s> {
+    source: &'s Source,
+    gguf: Option<(Rc<Checkpoint>, Metadata)>,
+}
+
+impl<'s> ModelFiles<'s> {
+    /// Of `source`: the GGUF file that is meant ([`find_gguf`]), whose headers are read now; else a folder.
+    ///
+    /// # Errors
+    /// Those of GGUF files and of the source.
+    pub async fn open(source: &'s Source) -> Result<Self, Error> {
+        let gguf = match find_gguf(source).await? {
+            Some(file) => {
+                let (checkpoint, metadata) = Checkpoint::open_gguf(source, &file).await?;
+                Some((Rc::new(checkpoint), metadata))
+            }
+            None => None,
+        };
+        Ok(Self { source, gguf })
+    }
+
+    /// `config.json`, or what a GGUF file says in its place.
+    ///
+    /// # Errors
+    /// [`ConfigError::Missing`], and what is wrong with the file.
+    pub async fn config(&self) -> Result<Value, Error> {
+        match &self.gguf {
+            Some((checkpoint, metadata)) => gguf::json(self.source, checkpoint, metadata).await,
+            None => match read_json(self.source, "config.json", MAX_CONFIG).await? {
+                Some(json) => Ok(json),
+                None => Err(ConfigError::Missing { place: self.source.describe() }.into()),
+            },
+        }
+    }
+
+    /// The architecture that `json` says, which is of [`config`](Self::config).
+    ///
+    /// # Errors
+    /// [`ConfigError`]
+    pub fn model_config(&self, json: &Value) -> Result<ModelConfig, ConfigError> {
+        match &self.gguf {
+            Some((checkpoint, _)) => gguf::config(json, checkpoint),
+            None => ModelConfig::from_json(json),
+        }
+    }
+
+    /// `generation_config.json`, or what a GGUF file says in its place; null where there is none.
+    ///
+    /// # Errors
+    /// What is wrong with the file.
+    pub async fn generation_config(&self) -> Result<Value, Error> {
+        match &self.gguf {
+            Some((checkpoint, metadata)) => {
+                let wrong = |error| CheckpointError::Gguf { file: checkpoint.files()[0].clone(), error };
+                Ok(gguf::generation_config(metadata).map_err(wrong)?)
+            }
+            None => Ok(read_json(self.source, "generation_config.json", MAX_CONFIG).await?.unwrap_or(Value::Null)),
+        }
+    }
+
+    /// The tokenizer, if there is one: a GGUF file's own, else `tokenizer.json`.
+    ///
+    /// # Errors
+    /// [`TokenizerError`]: that of a GGUF file's vocabulary only where there is no `tokenizer.json` beside it.
+    pub async fn tokenizer(&self) -> Result<Option<Tokenizer>, Error> {
+        match self.vocabulary()?.as_ref().map(Tokenizer::from_vocabulary) {
+            Some(Ok(tokenizer)) => Ok(Some(tokenizer)),
+            Some(Err(wrong)) => Ok(Some(Tokenizer::load(self.source).await?.ok_or(wrong)?)),
+            None => Ok(Tokenizer::load(self.source).await?),
+        }
+    }
+
+    /// How messages become a prompt.
+    ///
+    /// # Errors
+    /// [`ChatError`](crate::error::ChatError)
+    pub async fn chat_template(&self) -> Result<ChatTemplate, Error> {
+        match self.vocabulary()? {
+            // what is wrong with its tokens, the tokenizer tells
+            Some(vocabulary) if let Ok(template) = ChatTemplate::from_vocabulary(&vocabulary) => Ok(template),
+            _ => Ok(ChatTemplate::load(self.source).await?),
+        }
+    }
+
+    /// The vocabulary of a GGUF file that has one.
+    fn vocabulary(&self) -> Result<Option<Vocabulary>, CheckpointError> {
+        let Some((checkpoint, metadata)) = &self.gguf else { return Ok(None) };
+        let wrong = |error| CheckpointError::Gguf { file: checkpoint.files()[0].clone(), error };
+        let vocabulary = Vocabulary::read(metadata).map_err(wrong)?;
+        Ok(Some(vocabulary).filter(|vocabulary| !vocabulary.tokens.is_empty()))
+    }
+
+    /// The tensors: those of `weights_file`, a safetensors file, where one is named.
+    ///
+    /// # Errors
+    /// [`CheckpointError`]
+    pub async fn checkpoint(&self, weights_file: Option<&str>) -> Result<Rc<Checkpoint>, CheckpointError> {
+        match (weights_file, &self.gguf) {
+            (Some(file), _) => Checkpoint::open_file(self.source, file).await.map(Rc::new),
+            (None, Some((checkpoint, _))) => Ok(Rc::clone(checkpoint)),
+            (None, None) => Checkpoint::open(self.source).await.map(Rc::new),
+        }
+    }
+
+    /// How it is quantized.
+    ///
+    /// # Errors
+    /// As [`Quantization::read`].
+    pub async fn quantization(&self, json: &Value) -> Result<Quantization, Error> {
+        match &self.gguf {
+            Some((checkpoint, _)) => Ok(Quantization::of_gguf(checkpoint)),
+            None => Quantization::read(self.source, json).await,
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! GGUF: the folder of `../shared/fixtures`, and the files of `tests/gguf`, which `tools/gguf_references.py` made.
+
+#[cfg(target_arch = "wasm32")]
+use wasm_bindgen_test::wasm_bindgen_test;
+use webweft::generate::GenerateOptions;
+use webweft::managers::Dtype;
+use webweft::session::{LoadOptions, Session};
+use webweft::source::{Memory, Source};
+
+use super::{Expected, assert_close, generate, json, open, top2_margin};
+use crate::common::{read_shared, report, skipped};
+
+/// The files of a folder that is GGUF.
+pub async fn gguf_source(folder: &str, names: &[&str]) -> Option<Source> {
+    let mut memory = Memory::new();
+    for name in names {
+        memory.insert(*name, read_shared(&format!("{folder}/{name}")).await?).unwrap();
+    }
+    Some(Source::Memory(memory))
+}
+
+/// Logits in one prefill and in chunks.
+async fn check_logits(name: &str, session: &mut Session, expected: &Expected, tolerance: f64) {
+    let ids = expected.ids("input_ids");
+    for &chunk in if cfg!(target_arch = "wasm32") { &[512][..] } else { &[512, 1, 7] } {
+        session.engine_mut().set_prefill_chunk(chunk).unwrap();
+        let got = session.forward(&ids).await.unwrap();
+        let want = expected.floats("logits");
+        let worst = got.logits.iter().zip(&want).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        report(&format!("{name}, chunks of {chunk}: off by {worst:.2e} of {tolerance:.2e}"));
+        assert_close(&format!("{name}, chunks of {chunk}"), &got.logits, &want, tolerance, 0.0);
+    }
+    session.engine_mut().set_prefill_chunk(512).unwrap();
+}
+
+async fn check_greedy(name: &str, session: &mut Session, expected: &Expected, [prompt, ids, logits]: [&str; 3]) {
+    let want = expected.ids(ids);
+    let options =
+        GenerateOptions { max_new_tokens: want.len(), eos_token_id: Vec::new(), ..GenerateOptions::default() };
+    let got = generate(session, &expected.ids(prompt), options).await;
+    if let Some(differs) = got.iter().zip(&want).position(|(a, b)| a != b) {
+        let vocab = session.engine().vocab_size() as usize;
+        let margin = top2_margin(&expected.floats(logits)[differs * vocab..][..vocab]);
+        panic!("{name}: another token at {differs}, margin {margin}");
+    }
+    assert_eq!(got.len(), want.len(), "{name}");
+}
+
+/// Eleven types of tensors, with no option at all, and its tokenizer.
+#[cfg_attr(target_arch = "wasm32", wasm_bindgen_test)]
+#[cfg_attr(not(target_arch = "wasm32"), pollster::test)]
+async fn the_gguf_fixture_equals_transformers() {
+    let folder = "fixtures/gguf_llama";
+    let Some(source) = gguf_source(folder, &["model.gguf"]).await else {
+        return skipped("../shared/fixtures is absent");
+    };
+    let mut session = open(&source, &LoadOptions::default()).await;
+    assert_eq!((session.quantization(), session.model_type()), (Some("gguf"), "llama"));
+    assert_eq!(session.extra_tensors(), [""; 0]);
+    let expected = Expected::of(folder).await;
+    let tolerance = json(&format!("{folder}/meta.json")).await["tolerance"]["f32_abs"].as_f64().unwrap();
+    check_logits(folder, &mut session, &expected, tolerance).await;
+    check_greedy(folder, &mut session, &expected, ["input_ids", "greedy_ids", "greedy_logits"]).await;
+    let tokenizer = session.tokenizer().unwrap();
+    let cases = json(&format!("{folder}/tokenizer_cases.json")).await;
+    let list = |ids: &serde_json::Value| -> Vec<u32> {
+        ids.as_array().unwrap().iter().map(|id| id.as_u64().unwrap() as u32).collect()
+    };
+    for case in cases["cases"].as_array().unwrap() {
+        let text = case["text"].as_str().unwrap();
+        assert_eq!(tokenizer.encode(text, true).unwrap(), list(&case["ids"]), "{text:?}");
+    }
+}
+
+/// A browser cannot list folders.
+const CASES: [&str; 26] = [
+    "gemma",
+    "gemma2",
+    "gemma3",
+    "gpt2",
+    "llama_align64",
+    "llama_biases",
+    "llama_f16",
+    "llama_iq4_nl",
+    "llama_odd",
+    "llama_q2_k",
+    "llama_q3_k",
+    "llama_q4_k_m",
+    "llama_q5_k",
+    "llama_rope_linear",
+    "llama_rope_llama3",
+    "llama_rope_yarn",
+    "llama_split",
+    "llama_spm",
+    "llama_v2",
+    "mistral",
+    "phi2",
+    "phi3",
+    "phi3_longrope",
+    "qwen2",
+    "qwen3",
+    "smollm3",
+];
+
+const SPLIT: [&str; 3] = ["model-00001-of-00003.gguf", "model-00002-of-00003.gguf", "model-00003-of-00003.gguf"];
+
+fn files(name: &str) -> &'static [&'static str] {
+    if name == "llama_split" { &SPLIT } else { &["model.gguf"] }
+}
+
+/// Every type, every architecture, ropes, alignments, split files.
+#[cfg_attr(target_arch = "wasm32", wasm_bindgen_test)]
+#[cfg_attr(not(target_arch = "wasm32"), pollster::test)]
+async fn what_pythons_gguf_decodes_is_what_is_computed() {
+    for name in CASES {
+        let folder = format!("gguf/{name}");
+        let Some(source) = gguf_source(&folder, files(name)).await else { panic!("{folder} is missing") };
+        let mut session = open(&source, &LoadOptions { dtype: Dtype::F32, ..LoadOptions::default() }).await;
+        assert_eq!(session.extra_tensors(), [""; 0], "{name}");
+        let expected = Expected::of(&folder).await;
+        let tolerance = json(&format!("{folder}/tolerance.json")).await["f32_abs"].as_f64().unwrap();
+        check_logits(name, &mut session, &expected, tolerance).await;
+        session.engine_mut().reset();
+        check_greedy(name, &mut session, &expected, ["short.input_ids", "short.greedy_ids", "short.greedy_logits"])
+            .await;
+        assert!(session.tokenizer().is_ok(), "{name}");
+    }
+}

@@ -103,19 +103,28 @@ WIDE = TIED | dict(hidden_size=256, intermediate_size=64, num_hidden_layers=1, n
 GEMMA = NARROW | dict(tie_word_embeddings=True, num_key_value_heads=1, head_dim=16, rms_norm_eps=1e-6)
 WINDOWED = GEMMA | dict(query_pre_attn_scalar=16, sliding_window=7, num_key_value_heads=2)
 PHI3 = LLAMA | dict(model_type="phi3", hidden_size=32, num_attention_heads=2, num_key_value_heads=1, sliding_window=64)
-LONGROPE = dict(type="longrope", short_factor=[1.0, 1.1, 1.3, 1.2, 1.1, 1.4, 1.6, 1.5], long_factor=[1.0, 1.5, 2.5, 4.0, 7.0, 9.0, 9.5, 12.0])
+LONGROPE = dict(
+    type="longrope", short_factor=[1.0, 1.1, 1.3, 1.2, 1.1, 1.4, 1.6, 1.5], long_factor=[1.0, 1.5, 2.5, 4.0, 7.0, 9.0, 9.5, 12.0],
+)
 FALLBACK = {Type.Q2_K: Type.IQ4_NL, Type.Q3_K: Type.IQ4_NL, Type.Q4_K: Type.Q5_0, Type.Q5_K: Type.Q5_1, Type.Q6_K: Type.Q8_0}
+FILE_TYPES = {
+    Type[name]: gguf.LlamaFileType[f"MOSTLY_{name}" + ("_M" if name in ("Q3_K", "Q4_K", "Q5_K") else "")]
+    for name in ("F16", "Q4_0", "Q5_0", "IQ4_NL", "Q2_K", "Q3_K", "Q4_K", "Q5_K")
+} | {Type.F32: gguf.LlamaFileType.ALL_F32}
 
 # Types by a part of the tensor's name, the first that fits; "" fits all. One-dimensional tensors are f32 always.
 SMALL = {"attn_v": Type.Q8_0, "blk.1.ffn_down": Type.Q5_1, "token_embd": Type.F16, "": Type.Q4_0}
-Q4_K_M = {"attn_v": Type.Q6_K, "ffn_down": Type.Q6_K, "token_embd": Type.Q6_K, "": Type.Q4_K}
+FAINT = {"embedding": 0.15}  # a tied head of many values would only repeat the token
 
 # name: (model, tensors' types, what else)
 CASES = {
-    "llama_q2_k": (WIDE | dict(intermediate_size=256, num_attention_heads=2, head_dim=64), {"token_embd": Type.Q6_K, "attn_v": Type.Q4_K, "": Type.Q2_K}, {"embedding": 0.15}),
-    "llama_q3_k": (WIDE | dict(head_dim=64), {"token_embd": Type.Q6_K, "attn_output": Type.Q4_K, "": Type.Q3_K}, {"embedding": 0.15}),
-    "llama_q4_k_m": (WIDE, Q4_K_M, {"embedding": 0.15}),
-    "llama_q5_k": (WIDE | dict(tie_word_embeddings=False, head_dim=32), {"output.weight": Type.Q6_K, "": Type.Q5_K}, {"embedding": 0.15}),
+    "llama_q2_k": (
+        WIDE | dict(intermediate_size=256, num_attention_heads=2, head_dim=64),
+        {"token_embd": Type.Q6_K, "attn_v": Type.Q4_K, "": Type.Q2_K}, FAINT,
+    ),
+    "llama_q3_k": (WIDE, {"token_embd": Type.Q6_K, "attn_output": Type.Q4_K, "": Type.Q3_K}, FAINT),
+    "llama_q4_k_m": (WIDE, {"attn_v": Type.Q6_K, "ffn_down": Type.Q6_K, "token_embd": Type.Q6_K, "": Type.Q4_K}, FAINT),
+    "llama_q5_k": (WIDE | dict(tie_word_embeddings=False, head_dim=32), {"output.weight": Type.Q6_K, "": Type.Q5_K}, FAINT),
     "llama_iq4_nl": (LLAMA | dict(hidden_size=96), {"output.weight": Type.Q8_0, "": Type.IQ4_NL}, {}),
     "llama_odd": (
         LLAMA | dict(hidden_size=96, intermediate_size=72),  # heads of 24
@@ -129,7 +138,9 @@ CASES = {
     "llama_rope_llama3": (
         TIED | dict(
             original_max_position_embeddings=32,
-            rope_scaling=dict(rope_type="llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=32),
+            rope_scaling=dict(
+                rope_type="llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=32,
+            ),
         ),
         SMALL, {},
     ),
@@ -142,17 +153,20 @@ CASES = {
     "llama_split": (LLAMA, SMALL, {"split": 7}),
     "llama_align64": (TINY, SMALL, {"alignment": 64}),
     "llama_v2": (TINY, SMALL, {"version": 2}),
-    "llama_big_endian": (TINY, {"": Type.F32}, {"big": True}),
+    "llama_big_endian": (
+        TINY | dict(hidden_size=8, intermediate_size=8, num_attention_heads=2, num_key_value_heads=1), {"": Type.F32}, {"big": True},
+    ),
     "mistral": (NARROW | dict(model_type="mistral", sliding_window=None, head_dim=24), SMALL, {}),
     "qwen2": (TIED | dict(model_type="qwen2", hidden_size=32, num_attention_heads=2, num_key_value_heads=1), SMALL, {}),
     "qwen3": (NARROW | dict(model_type="qwen3", head_dim=24, tie_word_embeddings=True), SMALL, {}),
     "phi3": (PHI3, SMALL, {}),
     "phi3_longrope": (PHI3 | dict(original_max_position_embeddings=8, rope_scaling=LONGROPE), SMALL, {}),
-    "phi2": (
-        NARROW | dict(model_type="phi", intermediate_size=128, num_attention_heads=2, partial_rotary_factor=0.5), SMALL, {},
-    ),
+    "phi2": (NARROW | dict(model_type="phi", intermediate_size=128, num_attention_heads=2, partial_rotary_factor=0.5), SMALL, {}),
     "gemma": (GEMMA | dict(model_type="gemma"), SMALL, {}),
-    "gemma2": (WINDOWED | dict(model_type="gemma2", num_hidden_layers=3, attn_logit_softcapping=5.0, final_logit_softcapping=1.0), SMALL, {"embedding": 0.4}),
+    "gemma2": (
+        WINDOWED | dict(model_type="gemma2", num_hidden_layers=3, attn_logit_softcapping=5.0, final_logit_softcapping=1.0), SMALL,
+        {"embedding": 0.4},
+    ),
     "gemma3": (
         WINDOWED | dict(
             model_type="gemma3_text", num_hidden_layers=7,
@@ -164,7 +178,9 @@ CASES = {
         SMALL, {},
     ),
     "gpt2": (
-        dict(model_type="gpt2", n_embd=32, n_layer=2, n_head=4, n_positions=48, n_ctx=48, vocab_size=64, bos_token_id=1, eos_token_id=2),
+        dict(
+            model_type="gpt2", n_embd=32, n_layer=2, n_head=4, n_positions=48, n_ctx=48, vocab_size=64, bos_token_id=1, eos_token_id=2,
+        ),
         SMALL, {},
     ),
     "smollm3": (NARROW | dict(model_type="smollm3", num_hidden_layers=5, tie_word_embeddings=True), SMALL, {}),
@@ -172,42 +188,41 @@ CASES = {
 
 
 def vocabulary(writer: gguf.GGUFWriter, size: int, spm: bool) -> None:
-    """A tokenizer of as many tokens as the model has, with the keys that llama.cpp's converter writes."""
-    kinds = gguf.TokenType
-    tokens, types = ["<pad>", "<s>", "</s>"], [kinds.CONTROL] * 3
-    words = ["he", "in", "th", "the", "er", "an", "and"]
-    if spm:
-        tokens[0], types[0] = "<unk>", kinds.UNKNOWN
-        tokens += [f"<0x{byte:02X}>" for byte in range(256)]
-        types += [kinds.BYTE] * 256
-        space, merged = "\u2581", words
-    else:
-        tokens += ["\u010a"]
-        types += [kinds.NORMAL]
-        space, merged = "\u0120", words
-    merged = merged + [space + "a", space + "t", space + "the", space + "and"]
-    tokens += [space, *"abcdefghijklmnopqrstuvwxyz", *"ABCDEFGHI", *"0123", ".", ",", "!", "'", *merged]
-    types += [kinds.NORMAL] * (len(tokens) - len(types))
-    while len(tokens) < size:
-        tokens.append(f"<extra_{len(tokens)}>")
-        types.append(kinds.UNUSED if spm else kinds.USER_DEFINED)
-    assert len(tokens) == size, len(tokens)
+    """A tokenizer of as many tokens as the model has, with the keys that llama.cpp's converter writes.
+
+    A sentencepiece one (`spm`) has a token for each byte, and scores; the other has merges.
+    """
+    of = gguf.TokenType
+    space = "\u2581" if spm else "\u0120"
+    pairs = ["h e", "i n", "t h", "th e", "e r", "a n", "an d", f"{space} a", f"{space} t", f"{space}t he", f"{space}a nd"]
+    typed = [("<unk>", of.UNKNOWN if spm else of.CONTROL), ("<s>", of.CONTROL), ("</s>", of.CONTROL)]
+    typed += [(f"<0x{byte:02X}>", of.BYTE) for byte in range(256)] if spm else [("\u010a", of.NORMAL)]
+    normal = [space, *"abcdefghijklmnopqrstuvwxyz", *"ABCDEFGHI", *"0123", *".,!'", *(pair.replace(" ", "") for pair in pairs)]
+    typed += [(token, of.NORMAL) for token in normal] + ([] if spm else [("<|endoftext|>", of.CONTROL)])  # Phi-3's name asks for this one
+    typed += [(f"<extra_{i}>", of.UNUSED if spm else of.USER_DEFINED) for i in range(len(typed), size)]
+    assert len(typed) == size, len(typed)
+    tokens, types = zip(*typed)
     writer.add_tokenizer_model("llama" if spm else "gpt2")
     writer.add_tokenizer_pre("default" if spm else "gpt-2")
     writer.add_token_list(tokens)
-    if spm:
-        writer.add_token_scores([0.0 if kind != kinds.NORMAL else -float(i - 258) for i, kind in enumerate(types)])
+    if spm:  # the longer the likelier, as trained ones mostly are
+        writer.add_token_scores([-10.0 / len(token) - i / 1000 if kind == of.NORMAL else 0.0 for i, (token, kind) in enumerate(typed)])
     writer.add_token_types(types)
     if not spm:
-        writer.add_token_merges(["h e", "i n", "t h", "th e", "e r", "a n", "an d", f"{space} a", f"{space} t", f"{space}t he", f"{space}a nd"])
+        writer.add_token_merges(pairs)
     writer.add_bos_token_id(1)
     writer.add_eos_token_id(2)
-    writer.add_unk_token_id(0) if spm else writer.add_pad_token_id(0)
-    writer.add_add_bos_token(spm)
     if spm:
+        writer.add_unk_token_id(0)
+        writer.add_add_bos_token(True)
         writer.add_add_eos_token(False)
         writer.add_add_space_prefix(True)
-        writer.add_chat_template("{% for message in messages %}{{ bos_token }}{{ message['role'] }}: {{ message['content'] }}{{ eos_token }}{% endfor %}")
+        message = "{{ message['role'] }}: {{ message['content'] }}{{ eos_token }}"
+        writer.add_chat_template("{% for message in messages %}{{ bos_token }}" + message + "{% endfor %}")
+    else:
+        writer.add_pad_token_id(0)
+        if "tokenizer.ggml.add_bos_token" not in writer.kv_data[0]:  # which Phi's converter writes itself
+            writer.add_add_bos_token(False)
 
 
 def drawn(kind: Type, rows: int, width: int, deviation: float, random: np.random.Generator) -> np.ndarray:
@@ -215,26 +230,25 @@ def drawn(kind: Type, rows: int, width: int, deviation: float, random: np.random
     per_block, size = gguf.GGML_QUANT_SIZES[kind]
     blocks = random.integers(0, 256, (rows * width // per_block, size), np.uint8)
     count = len(blocks)
-    if kind in (Type.Q2_K, Type.Q4_K, Type.Q5_K):  # minimums near their scales, so that codes lie around 0
+    if kind in (Type.Q2_K, Type.Q4_K, Type.Q5_K):  # minimums near the steps, so that codes lie around 0
         most, parts = (15, 16) if kind == Type.Q2_K else (63, 8)
-        scale = random.integers(most // 4, most + 1, (count, parts))
-        least = (scale + random.integers(-most // 16, most // 16 + 1, scale.shape)).clip(0, most)
+        steps = random.integers(most // 4, most + 1, (count, parts))
+        least = (steps + random.integers(-most // 16, most // 16 + 1, steps.shape)).clip(0, most)
         if kind == Type.Q2_K:
-            blocks[:, :16] = scale | least << 4
+            blocks[:, :16] = steps | least << 4
         else:
-            blocks[:, 4:8] = scale[:, :4] | scale[:, 4:] >> 4 << 6
+            blocks[:, 4:8] = steps[:, :4] | steps[:, 4:] >> 4 << 6
             blocks[:, 8:12] = least[:, :4] | least[:, 4:] >> 4 << 6
-            blocks[:, 12:16] = scale[:, 4:] & 15 | (least[:, 4:] & 15) << 4
-    jitter = random.uniform(0.5, 1.5, count)
+            blocks[:, 12:16] = steps[:, 4:] & 15 | (least[:, 4:] & 15) << 4
+    scale = random.uniform(0.5, 1.5, count)
     if len(SCALES[kind]) == 1:
-        jitter *= random.choice([-1.0, 1.0], count)
-    ratio = {Type.Q2_K: 1.5, Type.Q4_K: 7.5, Type.Q5_K: 15.5}.get(kind)
-    for unit in (1 / 64, None):
-        if unit is None:  # how wide it came out
-            unit = deviation / 64 / float(dequantize(blocks, kind).std())
-        put(blocks, SCALES[kind][0], jitter * unit)
-        if ratio:
-            put(blocks, SCALES[kind][1], jitter * unit * ratio)
+        scale *= random.choice([-1.0, 1.0], count)
+    ratio = {Type.Q2_K: 1.5, Type.Q4_K: 7.5, Type.Q5_K: 15.5}.get(kind, 1.0)  # of the minimums' scale: half of the greatest code
+    for at, part in zip(SCALES[kind], (1.0, ratio)):
+        put(blocks, at, scale * part)
+    scale *= deviation / float(dequantize(blocks, kind).std())
+    for at, part in zip(SCALES[kind], (1.0, ratio)):
+        put(blocks, at, scale * part)
     return blocks.reshape(rows, -1)
 
 
@@ -256,11 +270,9 @@ class Encoder:
         """The decoded weight [rows, width] of the tensor that GGUF calls by this name."""
         kind = self.kind(name, weight.shape[1])
         if kind in FALLBACK or kind == Type.IQ4_NL:
-            raw = drawn(kind, *weight.shape, float(weight.std()), self.random)
-            most = math.inf
+            raw, most = drawn(kind, *weight.shape, float(weight.std()), self.random), math.inf
         else:
-            raw = quantize(np.ascontiguousarray(weight), kind)
-            most = 0.15
+            raw, most = quantize(np.ascontiguousarray(weight), kind), 0.15
         decoded = np.ascontiguousarray(dequantize(raw, kind), np.float32)
         assert float((decoded - weight).std() / weight.std()) < most, f"{name}: {kind.name} decodes to something else"
         assert 0.9 < float(decoded.std() / weight.std()) < 1.1, f"{name}: {kind.name} decodes to another deviation"
@@ -309,7 +321,13 @@ def convert(source: Path, target: Path, encoder: Encoder, extras: dict, vocab: i
     model.set_vocab = lambda: vocabulary(writer, vocab, extras.get("spm", False))
     if "alignment" in extras:
         writer.add_custom_alignment(extras["alignment"])
-    model.write()
+    model.prepare_tensors()
+    model.ftype = FILE_TYPES[encoder.types[""]]  # from here on it is only written
+    model.prepare_metadata(vocab_only=False)
+    writer.write_header_to_file(file)
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
     if "version" in extras:  # 2 and 3 differ in nothing else, little-endian
         data = bytearray(file.read_bytes())
         data[4:8] = extras["version"].to_bytes(4, "little")
@@ -337,7 +355,6 @@ def make(name: str) -> None:
             # the converter counts its tokens
             (folder / "tokenizer.json").write_text(json.dumps({"model": {"vocab": list(range(vocab))}, "added_tokens": []}))
             expected, margin = outputs(folder, vocab, seed)
-            if "-v" in sys.argv: print(seed, margin, expected["short.greedy_ids"].unique().numel(), float(expected["logits"].std()))
             # near ties would test rounding, and a repeated token nothing
             if extras.get("big") or margin > 0.02 and expected["short.greedy_ids"].unique().numel() >= 8:
                 break
@@ -350,7 +367,8 @@ def make(name: str) -> None:
             save_file(state, target / "model.safetensors", {"format": "pt"})
             shutil.copy(folder / "config.json", target)
     if not extras.get("big"):  # only refused
-        save_file(expected, target / "expected.safetensors", {"made_by": f"transformers {transformers.__version__}, torch {torch.__version__}, seed {seed}"})
+        made_by = f"transformers {transformers.__version__}, torch {torch.__version__}, seed {seed}"
+        save_file(expected, target / "expected.safetensors", {"made_by": made_by})
         tolerance = 2e-4 * float(expected["logits"].std())
         (target / "tolerance.json").write_text(json.dumps({"f32_abs": round(tolerance, 7)}) + "\n")
     sizes = [f"{file.name} {-(-file.stat().st_size // 1024)}" for file in sorted(target.iterdir())]
@@ -361,5 +379,5 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
-    for name in [a for a in sys.argv[1:] if a != "-v"] or ["blocks", *CASES]:
+    for name in sys.argv[1:] or ["blocks", *CASES]:
         write_blocks() if name == "blocks" else make(name)

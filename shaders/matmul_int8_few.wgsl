@@ -1,9 +1,9 @@
-// As `matmul_few`, of inputs that `quantize_rows` made and weights in 8 bits without zero points: products of integers, exact within a
-// group.   y[t, n] = x_scale[t] * sum_g w_scale[n, g] * sum_{k in g} x[t, k] * w[n, k] + bias[n]
+// As `matmul_few`, of inputs that `quantize_rows` made and weights in 8 or 2 bits without zero points: products of integers, exact
+// within a group.   y[t, n] = x_scale[t] * sum_g w_scale[n, g] * sum_{k in g} x[t, k] * w[n, k] + bias[n]
 @if(y_f32) import package::shared::elem_f32::{Elem4 as Y4, unpack4 as unpack_y, pack4 as pack_y};
 @if(y_f16) import package::shared::elem_f16::{Elem4 as Y4, unpack4 as unpack_y, pack4 as pack_y};
-import package::shared::dequantize::{INT8, scale_and_zero, scale_word};
-import package::shared::dot::dot16;
+import package::shared::dequantize::{INT2, scale_and_zero, scale_word};
+import package::shared::dot::{dot16, ternary16};
 import package::shared::step::Step;
 import package::shared::matmul::MatmulParams;
 import package::shared::group::flat_group;
@@ -14,6 +14,7 @@ override ROWS: u32 = 4u;
 override BIAS: bool = false;
 override ACCUMULATE: bool = false;
 override ONE_ROW: bool = false;
+override CODES: u32 = 1u;
 override SCALES: u32 = 0u;
 override GROUP4: u32 = 8u;
 
@@ -26,7 +27,16 @@ override GROUP4: u32 = 8u;
 @group(0) @binding(6) var<storage, read> scales: array<u32>;
 
 fn scale_of(n: u32, group: u32) -> f32 {
-    return scale_and_zero(INT8, SCALES, group, scales[n * params.scale_stride + scale_word(SCALES, GROUP4, group)], 0u).x;
+    return scale_and_zero(CODES, SCALES, group, scales[n * params.scale_stride + scale_word(SCALES, GROUP4, group)], 0u).x;
+}
+
+// Elements 16 u to 16 u + 15 of row n of w, a byte each.
+fn weights16(n: u32, u: u32) -> vec4<u32> {
+    let at = n * (params.w_stride4 / 4u) + u;
+    if CODES == INT2 {
+        return ternary16(w[at / 4u][at & 3u]);
+    }
+    return w[at];
 }
 
 @compute @workgroup_size(64)
@@ -51,17 +61,16 @@ fn main(
     var acc: array<vec4<f32>, 4>;
     // 16 elements at a time
     let units = (params.k4 + 3u) / 4u;
-    let stride = params.w_stride4 / 4u;
     for (var u = lane; u < units; u += LANES) {
         let n = column4 * 4u;
         let group_of = u * 4u / GROUP4;
         let scale = vec4<f32>(
             scale_of(n, group_of), scale_of(n + 1u, group_of), scale_of(n + 2u, group_of), scale_of(n + 3u, group_of),
         );
-        let w0 = w[n * stride + u];
-        let w1 = w[(n + 1u) * stride + u];
-        let w2 = w[(n + 2u) * stride + u];
-        let w3 = w[(n + 3u) * stride + u];
+        let w0 = weights16(n, u);
+        let w1 = weights16(n + 1u, u);
+        let w2 = weights16(n + 2u, u);
+        let w3 = weights16(n + 3u, u);
         for (var r = 0u; r < ROWS; r++) {
             let v = x[min(t0 + r, last) * params.x_stride4 + u];
             acc[r] += vec4<f32>(vec4<i32>(dot16(v, w0), dot16(v, w1), dot16(v, w2), dot16(v, w3))) * scale;

@@ -1,9 +1,9 @@
-// As `matmul_many`, of inputs that `quantize_rows` made and weights in 8 bits without zero points (see `matmul_int8_few`): 64 x 64 tiles,
+// As `matmul_many`, of inputs that `quantize_rows` made and weights in 8 or 2 bits without zero points (see `matmul_int8_few`): 64 x 64 tiles,
 // 4 x 4 results per invocation, 32 of K at a time in two vec4s of words.
 @if(y_f32) import package::shared::elem_f32::{Elem4 as Y4, unpack4 as unpack_y, pack4 as pack_y};
 @if(y_f16) import package::shared::elem_f16::{Elem4 as Y4, unpack4 as unpack_y, pack4 as pack_y};
-import package::shared::dequantize::{INT8, scale_and_zero, scale_word};
-import package::shared::dot::dot16;
+import package::shared::dequantize::{INT2, scale_and_zero, scale_word};
+import package::shared::dot::{dot16, ternary16};
 import package::shared::step::Step;
 import package::shared::matmul::MatmulParams;
 import package::shared::group::flat_group;
@@ -14,6 +14,7 @@ const PITCH: u32 = 3u;
 
 override BIAS: bool = false;
 override ACCUMULATE: bool = false;
+override CODES: u32 = 1u;
 override SCALES: u32 = 0u;
 override GROUP4: u32 = 8u;
 
@@ -31,7 +32,16 @@ var<workgroup> w_tile: array<vec4<u32>, 192>;
 var<workgroup> scale_tile: array<f32, 128>;
 
 fn scale_of(n: u32, group: u32) -> f32 {
-    return scale_and_zero(INT8, SCALES, group, scales[n * params.scale_stride + scale_word(SCALES, GROUP4, group)], 0u).x;
+    return scale_and_zero(CODES, SCALES, group, scales[n * params.scale_stride + scale_word(SCALES, GROUP4, group)], 0u).x;
+}
+
+// Elements 16 u to 16 u + 15 of row n of w, a byte each.
+fn weights16(n: u32, u: u32) -> vec4<u32> {
+    let at = n * (params.w_stride4 / 4u) + u;
+    if CODES == INT2 {
+        return ternary16(w[at / 4u][at & 3u]);
+    }
+    return w[at];
 }
 
 @compute @workgroup_size(256)
@@ -66,7 +76,7 @@ fn main(
             if lane < 128u {
                 v = x[x_row * params.x_stride4 + u];
             } else {
-                v = w[w_row * (params.w_stride4 / 4u) + u];
+                v = weights16(w_row, u);
                 scale = scale_of(w_row, u * 4u / GROUP4);
             }
         }

@@ -1,4 +1,5 @@
-// y[t, ..] = round(x[t, ..] / s), s = max |x[t, ..]| / 127: each row in 8 bits with a scale of its own (W8A8's dynamic activations).
+// y[t, ..] = round(x[t, ..] / s), s = max(|x[t, ..]|, least) / 127: each row in 8 bits with a scale of its own (W8A8's dynamic activations,
+// BitNet's).
 // x: [T, K], its elements taken in an ORDER where the weights have one; y: for each row its codes, four to a word, the first lowest, filled with zeros to whole vec4s, then a vec4 whose first is s.
 @if(x_f32) import package::shared::elem_f32::{Elem4 as X4, unpack4 as unpack_x};
 @if(x_f16) import package::shared::elem_f16::{Elem4 as X4, unpack4 as unpack_x};
@@ -16,6 +17,8 @@ struct Params {
     k4: u32,
     len4: u32,
     y_stride4: u32,
+    // the least magnitude that 127 stands for
+    least: f32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -64,8 +67,9 @@ fn main(
         }
     }
     workgroupBarrier();
-    let scale = greatest[0] / 127.0;
-    let inverse = select(0.0, 127.0 / greatest[0], greatest[0] > 0.0);
+    let most = max(greatest[0], params.least);
+    let scale = most / 127.0;
+    let inverse = select(0.0, 127.0 / most, most > 0.0);
     let last = params.y_stride4 - 1u;
     for (var i = lane; i < last; i += LANES) {
         var words = vec4<u32>(0u);

@@ -2,9 +2,10 @@ use super::quantize_rows::quantize_rows;
 use super::{Result, Rows, block_constants, expect, flag, weight_flag};
 use crate::device::Buffer;
 use crate::graph::{Graph, Operand};
+use crate::quant::{Blocks, Codes};
 use crate::shaders::{self, MatmulParams};
 use crate::step::Step;
-use crate::tensor::{Elem, Tensor, Weight, vec4s};
+use crate::tensor::{Elem, Storage, Tensor, Weight, vec4s};
 
 /// Where a product goes.
 #[derive(Clone, Copy, Debug)]
@@ -17,6 +18,14 @@ pub enum Out<'a> {
 
 /// Up to this many rows the matrix-vector kernel is taken: it reads each weight once for four rows, and wastes no tile.
 const FEW: u32 = 8;
+
+/// What 127 stands for at least where inputs are rounded to 8 bits: BitNet, whose weights are those of 2 bits, has such a bound.
+const fn least_input(storage: Storage) -> f32 {
+    match storage {
+        Storage::Blocks(Blocks { codes: Codes::Int2, .. }) => 1e-5,
+        _ => 0.0,
+    }
+}
 
 /// `y[t, n] = sum_k x[t, k] * w[n, k] + bias[n]`, accumulated in f32.
 /// `x`: `[T, K]`; `w`: `[N, K]`, N padded to a multiple of 4; `bias`: `[N]` in f32, padded; returns `[T, N]`.
@@ -55,7 +64,7 @@ pub fn matmul(
         let rounded = match (part.int8_inputs, &part.order, in_order) {
             (false, ..) => None,
             (true, None, Some(rounded)) => Some(rounded),
-            (true, order, _) => Some(quantize_rows(g, x, order.as_ref(), rows, step)?),
+            (true, order, _) => Some(quantize_rows(g, x, order.as_ref(), least_input(part.storage), rows, step)?),
         };
         if part.order.is_none() {
             in_order = in_order.or(rounded);
@@ -74,8 +83,7 @@ pub fn matmul(
             constants.push(("ROWS", f64::from(per_group)));
             constants.push(("ONE_ROW", f64::from(u8::from(rows == Rows::Last))));
         }
-        let block = block_constants(part.storage);
-        constants.extend(block.into_iter().filter(|(name, _)| rounded.is_none() || *name != "CODES"));
+        constants.extend(block_constants(part.storage));
         if part.order.is_some() && rounded.is_none() {
             constants.push(("ORDER", 1.0));
         }

@@ -116,7 +116,8 @@ fn record(bench: &mut Bench, setup: Setup) {
     let x: Vec<f32> = random(rows as usize * inputs, 1).iter().map(|v| v * size).collect();
     let x = stored(&x, elem);
     let seen: Vec<f32> = if int8_inputs {
-        let (codes, scales) = reference::quantize_rows(&x, inputs);
+        let (codes, scales) =
+            reference::quantize_rows(&x, inputs, if blocks.codes == Codes::Int2 { 1e-5 } else { 0.0 });
         codes.iter().enumerate().map(|(i, &code)| f32::from(code) * scales[i / inputs]).collect()
     } else {
         x.clone()
@@ -190,9 +191,9 @@ async fn many_rows_of_every_format() {
     bench.run().await;
 }
 
-async fn products_of_integers(device: &Device) {
+async fn products_of_integers(device: &Device, codes: Codes) {
     let mut bench = Bench::new(device);
-    let of = |scales, group| Setup { blocks: Blocks { codes: Codes::Int8, scales, group }, int8_inputs: true, ..ONE };
+    let of = |scales, group| Setup { blocks: Blocks { codes, scales, group }, int8_inputs: true, ..ONE };
     for elem in [Elem::F32, Elem::F16] {
         record(&mut bench, Setup { elem, ..of(Scales::F32, 128) });
         record(&mut bench, Setup { elem, bucket: 16, rows: 14, outputs: 70, ..of(Scales::F32, 128) });
@@ -211,8 +212,10 @@ async fn products_of_integers(device: &Device) {
 #[cfg_attr(target_arch = "wasm32", wasm_bindgen_test)]
 #[cfg_attr(not(target_arch = "wasm32"), pollster::test)]
 async fn inputs_in_8_bits() {
-    products_of_integers(&device().await).await;
-    products_of_integers(&portable_device().await).await;
+    for codes in [Codes::Int8, Codes::Int2] {
+        products_of_integers(&device().await, codes).await;
+        products_of_integers(&portable_device().await, codes).await;
+    }
 }
 
 /// Look-ups in tables of every format.

@@ -8,12 +8,13 @@ use webweft::tensor::{NO_INPUT, Order};
 use super::{Bench, ELEMS, shuffled, stored};
 use crate::common::{device, random};
 
-/// Rows of every width around a word, a vec4 of words and the workgroup, one of zeros, an order, one row only.
+/// Rows of every width around a word, a vec4 of words and the workgroup, one of zeros, an order, one row only, a bound.
 #[cfg_attr(target_arch = "wasm32", wasm_bindgen_test)]
 #[cfg_attr(not(target_arch = "wasm32"), pollster::test)]
 async fn rows_become_codes_and_a_scale() {
     let mut bench = Bench::new(&device().await);
-    for elem in ELEMS {
+    // some rows reach less far than the least of the last
+    for (elem, least) in [(ELEMS[0], 0.0), (ELEMS[1], 0.0), (ELEMS[0], 0.97)] {
         for (dim, bucket, rows, ordered, which) in [
             (1, 1, 1, false, Rows::All),
             (15, 4, 3, false, Rows::All),
@@ -39,16 +40,16 @@ async fn rows_become_codes_and_a_scale() {
                 .chunks_exact(dim)
                 .flat_map(|row| inputs.iter().map(|&k| row.get(k as usize).copied().unwrap_or(0.0)))
                 .collect();
-            let (codes, scales) = reference::quantize_rows(&taken, len);
+            let (codes, scales) = reference::quantize_rows(&taken, len, least);
             let mut padded = inputs.clone();
             padded.resize(len.next_multiple_of(32), NO_INPUT);
             let order = ordered.then(|| Order { len: len as u32, inputs: bench.buffer(&padded) });
             let step = bench.step(rows, 9);
             bench.case(|case| {
                 let input = case.input(&x, bucket, dim, elem);
-                let y = quantize_rows(&mut case.g, &input, order.as_ref(), which, &step).expect("shapes fit");
+                let y = quantize_rows(&mut case.g, &input, order.as_ref(), least, which, &step).expect("shapes fit");
                 let stride = y.dim as usize;
-                let name = format!("{elem:?} [{rows} of {bucket}, {dim}], order {ordered}");
+                let name = format!("{elem:?} [{rows} of {bucket}, {dim}], order {ordered}, least {least}");
                 case.output(&y, count as u32, name, move |name, got| {
                     for (t, row) in got.chunks_exact(stride).enumerate() {
                         let words: Vec<u32> = row.iter().map(|v| v.to_bits()).collect();

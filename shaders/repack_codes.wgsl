@@ -1,7 +1,7 @@
 // Codes of a quantized tensor, as another tool packed them, to rows of a weight as kernels read them (`src/quant/layer.rs`).
 //
 // `bytes` holds whole lines of the tensor, the first being `first`: rows (packing 0), words of neighbouring codes of a row for every row
-// (1, GPTQ), or columns, eight rows to a word (2, AWQ). An invocation makes one word of the weight; where only some of its codes are in
+// (1, GPTQ), columns, eight rows to a word (2, AWQ), or bytes of four rows that are a quarter of all apart (3, BitNet). An invocation makes one word of the weight; where only some of its codes are in
 // `bytes`, the others stay. Source row r goes to weight row base + (r / G) * G' + r % G; element i of a weight's row is column
 // columns[i] where there is an ORDER, and column i elsewhere. What is no column is 0.
 import package::shared::group::flat_group;
@@ -20,12 +20,13 @@ struct Params {
     // of the whole tensor
     rows: u32,
     columns: u32,
-    // packing 0: codes from one row to the next
+    // packings 0 and 3: codes, or bytes, from one line to the next
     row_stride: u32,
     // code i of a word stands at place i ^ flip, its bits ^ invert
     flip: u32,
     invert: u32,
-    // rows and words of rows that are visited here: `visited` of them from source row `first_row` on, words from `first_word` on
+    // rows and words of rows that are visited here: `visited` of them from source row `first_row` on (packing 3: four for each line),
+    // words from `first_word` on
     visited: u32,
     first_row: u32,
     words: u32,
@@ -69,11 +70,18 @@ fn main(
     // neighbours read neighbouring words
     var r = index / params.words;
     var j = index % params.words;
-    if PACKING != 0u {
+    if PACKING == 1u || PACKING == 2u {
         r = index % params.visited;
         j = index / params.visited;
     }
-    let source = params.first_row + r;
+    var source = params.first_row + r;
+    let quarter = (params.rows + 3u) / 4u;
+    if PACKING == 3u {
+        source = (r & 3u) * quarter + params.first + r / 4u;
+        if source >= params.rows {
+            return;
+        }
+    }
     let word = params.first_word + j;
     let row = params.base + (source / params.row_group) * params.row_padded + source % params.row_group;
     if row < params.low || row >= params.high {
@@ -92,6 +100,16 @@ fn main(
             v = ((v & 0x0f0f0f0fu) << 4u) | ((v >> 4u) & 0x0f0f0f0fu);
         }
         weight[at] = v ^ inverted;
+        return;
+    }
+    if !ORDER && PACKING == 3u && params.row_stride % 4u == 0u && (word + 1u) * per <= params.columns {
+        let four = (source % quarter - params.first) * (params.row_stride / 4u) + word * 4u;
+        let shift = vec4<u32>(source / quarter * 2u);
+        // a code from each byte, then codes side by side
+        let apart = (vec4<u32>(bytes[four], bytes[four + 1u], bytes[four + 2u], bytes[four + 3u]) >> shift) & vec4<u32>(0x03030303u);
+        let pairs = (apart | (apart >> vec4<u32>(6u))) & vec4<u32>(0x000f000fu);
+        let v = ((pairs | (pairs >> vec4<u32>(12u))) & vec4<u32>(255u)) << vec4<u32>(0u, 8u, 16u, 24u);
+        weight[at] = v.x | v.y | v.z | v.w;
         return;
     }
     var mask = 0u;
@@ -116,6 +134,10 @@ fn main(
         } else if PACKING == 1u {
             line = column / per;
             place = ((line - params.first) * params.rows + source) * per + column % per;
+        } else if PACKING == 3u {
+            // four codes to a byte
+            line = source % quarter;
+            place = ((line - params.first) * params.row_stride + column) * 4u + source / quarter;
         } else {
             line = column;
             let within = source & 7u; // row 0 2 4 6 1 3 5 7 of eight

@@ -26,8 +26,9 @@ struct Params {
     row_step: u32,
     group_stride: u32,
     div: u32,
-    // scales: what they are multiplied by; nested: scales in a block, and their mean
+    // scales: what they are multiplied by, whether (1) they are what divides; nested: scales in a block, and their mean
     factor: f32,
+    inverse: u32,
     nested_block: u32,
     offset: f32,
     // zeros: their bits; AWQ's order (1); what is added to a word, and taken from a code; whether (1) codes have a sign
@@ -71,6 +72,18 @@ fn place(n: u32, g: u32) -> u32 {
     return (before + number * params.group_stride) / params.div;
 }
 
+fn scaled(v: f32) -> f32 {
+    if params.inverse == 0u {
+        return v * params.factor;
+    }
+    // what is so near to zero has no inverse in f32, or none on some adapters
+    if abs(v) < 1e-37 {
+        atomicMin(&status.not_finite, params.tensor);
+        return 0.0;
+    }
+    return params.factor / v;
+}
+
 // The value of element i of `bytes`.
 fn value(i: u32) -> f32 {
     if SOURCE == IS_INTEGER {
@@ -100,7 +113,7 @@ fn value(i: u32) -> f32 {
             atomicMin(&status.not_finite, params.tensor);
             return 0.0;
         }
-        return f16_value(bits) * params.factor;
+        return scaled(f16_value(bits));
     }
     bits = bytes[i];
     if SOURCE == IS_BF16 {
@@ -110,7 +123,7 @@ fn value(i: u32) -> f32 {
         atomicMin(&status.not_finite, params.tensor);
         return 0.0;
     }
-    return bitcast<f32>(bits) * params.factor;
+    return scaled(bitcast<f32>(bits));
 }
 
 @compute @workgroup_size(64)

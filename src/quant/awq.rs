@@ -27,7 +27,15 @@ impl Awq {
         let wide = scales.dtype != Dtype::F16;
         let mut tensors = vec![
             (qweight, Reading::Codes(CodeLayout { packing: Packing::Awq, row_stride: 0, flip: 0, invert: 0 })),
-            (scales, Reading::Scales(ScaleLayout { index: Index::plain(1, rows), factor: 1.0, nested: None })),
+            (
+                scales,
+                Reading::Scales(ScaleLayout {
+                    index: Index::plain(1, rows),
+                    factor: 1.0,
+                    inverse: false,
+                    nested: None,
+                }),
+            ),
         ];
         let qzeros = at.find("qzeros");
         if let Some(qzeros) = qzeros {

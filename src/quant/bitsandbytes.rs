@@ -32,7 +32,7 @@ fn eight<'a>(at: &Lookup<'a, '_>, weight: &'a TensorInfo) -> Result<Layer<'a>, Q
     at.check(weight, &[rows, dim], &[Dtype::I8])?;
     let scb = at.check(at.need("SCB")?, &[rows], &[Dtype::F32])?;
     let codes = CodeLayout { packing: Packing::Rows, row_stride: dim, flip: 0, invert: 0 };
-    let scales = ScaleLayout { index: Index::plain(1, 0), factor: 1.0 / 127.0, nested: None };
+    let scales = ScaleLayout { index: Index::plain(1, 0), factor: 1.0 / 127.0, inverse: false, nested: None };
     Ok(Layer {
         blocks: Blocks { codes: Codes::Int8, scales: Scales::F32, group: dim.next_multiple_of(BLOCK) },
         int8_inputs: false,
@@ -109,7 +109,7 @@ fn four<'a>(at: &Lookup<'a, '_>, weight: &'a TensorInfo) -> Result<Layer<'a>, Qu
         order: group_order(&weight.name, None, dim, dim / group, group)?,
         tensors: vec![
             (weight, Reading::Codes(layout)),
-            (absmax, Reading::Scales(ScaleLayout { index, factor: 1.0, nested })),
+            (absmax, Reading::Scales(ScaleLayout { index, factor: 1.0, inverse: false, nested })),
         ],
         known,
     })

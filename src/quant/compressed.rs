@@ -168,7 +168,7 @@ fn scaled<'a>(
         order,
         tensors: vec![
             (weight, Reading::Codes(layout)),
-            (scales, Reading::Scales(ScaleLayout { index, factor: 1.0, nested: None })),
+            (scales, Reading::Scales(ScaleLayout { index, factor: 1.0, inverse: false, nested: None })),
         ],
         known,
     })

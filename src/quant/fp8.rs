@@ -64,7 +64,7 @@ pub(super) fn layer<'a>(
         order: None,
         tensors: vec![
             (weight, Reading::Codes(codes)),
-            (scales, Reading::Scales(ScaleLayout { index, factor: 1.0, nested: None })),
+            (scales, Reading::Scales(ScaleLayout { index, factor: 1.0, inverse: false, nested: None })),
         ],
         known: ["input_scale", "activation_scale", "activation_scale_ub"].iter().filter_map(|s| at.find(s)).collect(),
     })

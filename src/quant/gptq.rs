@@ -77,7 +77,7 @@ impl Gptq {
             sub: invert,
             signed: false,
         };
-        let scale_layout = ScaleLayout { index: Index::plain(1, rows), factor: 1.0, nested: None };
+        let scale_layout = ScaleLayout { index: Index::plain(1, rows), factor: 1.0, inverse: false, nested: None };
         layer.tensors.extend([
             (qweight, Reading::Codes(code_layout)),
             (qzeros, Reading::Zeros(zero_layout)),

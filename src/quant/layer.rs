@@ -68,6 +68,8 @@ pub enum Packing {
     Columns,
     /// AWQ: `[dim, rows / 8]` of words, whose codes are neighbours in a column, in the order 0 2 4 6 1 3 5 7.
     Awq,
+    /// BitNet: bytes `[rows / 4, dim]` (rounded up), bits 2 q and 2 q + 1 of line r being row `q * lines + r`.
+    Quarters,
 }
 
 /// Which element of a tensor belongs to row n and group g:
@@ -101,6 +103,8 @@ pub struct ScaleLayout {
     pub index: Index,
     /// What they are multiplied by.
     pub factor: f32,
+    /// Whether the checkpoint has what divides instead.
+    pub inverse: bool,
     /// Scales that are quantized themselves.
     pub nested: Option<Nested>,
 }

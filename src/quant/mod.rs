@@ -4,6 +4,7 @@
 //! Which layers are quantized, and in how many bits, their tensors tell; `quantization_config` tells what those cannot.
 
 mod awq;
+mod bitnet;
 mod bitsandbytes;
 mod blocks;
 mod compressed;
@@ -17,6 +18,7 @@ mod side;
 use serde_json::Value;
 
 pub use awq::Awq;
+pub use bitnet::BitNet;
 pub use blocks::{BLOCK, Blocks, Codes, Encoded, NESTED, Scales, decode};
 pub use compressed::Compressed;
 pub use encode::encode;
@@ -43,6 +45,8 @@ pub enum Quantization {
     Gptq(Gptq),
     /// AWQ.
     Awq(Awq),
+    /// BitNet b1.58.
+    BitNet(BitNet),
     /// bitsandbytes.
     Bitsandbytes,
     /// compressed-tensors.
@@ -111,6 +115,7 @@ impl Quantization {
                 }
                 Ok(Self::Awq(Awq { group_size: group_size(json)? }))
             }
+            Some("bitnet") => Ok(Self::BitNet(BitNet::of(json)?)),
             Some("bitsandbytes") => Ok(Self::Bitsandbytes),
             Some("compressed-tensors" | "compressed_tensors") => {
                 let format = json["format"].as_str().unwrap_or("dense");
@@ -156,7 +161,7 @@ impl Quantization {
             other => Err(unsupported(
                 "quant_method",
                 other.unwrap_or("(none)"),
-                "gptq, awq, bitsandbytes, compressed-tensors, fp8 and fbgemm_fp8; and checkpoints in f32, f16 or bf16, which are \
+                "gptq, awq, bitnet, bitsandbytes, compressed-tensors, fp8 and fbgemm_fp8; and checkpoints in f32, f16 or bf16, which are \
                  quantized while loading (--dtype q4)",
             )),
         }
@@ -169,6 +174,7 @@ impl Quantization {
             Self::None => None,
             Self::Gptq(_) => Some("gptq"),
             Self::Awq(_) => Some("awq"),
+            Self::BitNet(_) => Some("bitnet"),
             Self::Bitsandbytes => Some("bitsandbytes"),
             Self::Compressed(_) => Some("compressed-tensors"),
             Self::Fp8(_) => Some("fp8"),
@@ -192,6 +198,7 @@ impl Quantization {
             Self::None | Self::Packed { .. } => Ok(None),
             Self::Gptq(gptq) => gptq.find(at),
             Self::Awq(awq) => awq.find(at),
+            Self::BitNet(bitnet) => bitnet.find(at),
             Self::Bitsandbytes => bitsandbytes::find(at),
             Self::Compressed(compressed) => compressed.find(at),
             Self::Fp8(fp8) => fp8.find(at),
@@ -204,7 +211,7 @@ impl Quantization {
     pub fn is_side(&self, name: &str) -> bool {
         let ends = |suffixes: &[&str]| suffixes.iter().any(|suffix| name.ends_with(suffix));
         match self {
-            Self::None | Self::Awq(_) | Self::Fp8(_) | Self::Gguf | Self::Packed { .. } => false,
+            Self::None | Self::Awq(_) | Self::BitNet(_) | Self::Fp8(_) | Self::Gguf | Self::Packed { .. } => false,
             Self::Gptq(gptq) => gptq.desc_act && ends(&[".g_idx"]),
             Self::Bitsandbytes => {
                 bitsandbytes::STATES.iter().any(|(suffix, _)| name.ends_with(suffix))

@@ -11,6 +11,11 @@ pub fn code(bytes: &[u8], packing: Packing, bits: u32, [rows, row_stride]: [usiz
             let byte = u32::from(bytes[at * bits as usize / 8]);
             return if bits == 8 { byte } else { byte >> (at % 2 * 4) & 15 };
         }
+        // a byte has a row of each quarter
+        Packing::Quarters => {
+            let quarter = rows.div_ceil(4);
+            return u32::from(bytes[n % quarter * row_stride + k]) >> (n / quarter * 2) & 3;
+        }
         Packing::Columns => (word(k / per * rows + n), k % per),
         // nibble i belongs to row 0 2 4 6 1 3 5 7 of eight
         Packing::Awq => {

@@ -270,14 +270,14 @@ impl<'a> Weights<'a> {
         for (info, reading) in layer.tensors {
             let what = match reading {
                 Reading::Codes(layout) => What::Codes { layout, columns: columns.count, order: order.clone() },
-                Reading::Scales(ScaleLayout { index, factor, nested }) => {
+                Reading::Scales(ScaleLayout { index, factor, inverse, nested }) => {
                     let side = match &nested {
                         Some(nested) => {
                             Some(buffer(bytemuck::cast_slice(&[&nested.map[..], &nested.absmax[..]].concat()))?)
                         }
                         None => numbers.clone(),
                     };
-                    What::Scales { index, factor, nested: nested.map(|n| (n.block, n.offset)), side }
+                    What::Scales { index, factor, inverse, nested: nested.map(|n| (n.block, n.offset)), side }
                 }
                 Reading::Zeros(layout) => What::Zeros { layout, side: numbers.clone() },
                 Reading::GroupIndex(group) => What::GroupIndex(group),

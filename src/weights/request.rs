@@ -52,8 +52,8 @@ pub(super) enum What {
     Words(u32, Copied),
     /// Codes; the buffer, if there is one, tells each element's column.
     Codes { layout: CodeLayout, columns: u32, order: Option<Buffer> },
-    /// Scales. `side`: the number of each group, or nested statistics (of blocks of so many, around an offset).
-    Scales { index: Index, factor: f32, nested: Option<(u32, f32)>, side: Option<Buffer> },
+    /// Scales, or their inverses. `side`: the number of each group, or nested statistics (of blocks of so many, around an offset).
+    Scales { index: Index, factor: f32, inverse: bool, nested: Option<(u32, f32)>, side: Option<Buffer> },
     /// Zero points. `side`: the number of each group.
     Zeros { layout: ZeroLayout, side: Option<Buffer> },
     /// Nothing: column k must be in group k / this.
@@ -143,6 +143,7 @@ impl Request {
                 Packing::Rows => self.rows.rows,
                 Packing::Columns => columns.div_ceil(32 / self.bits()),
                 Packing::Awq => *columns,
+                Packing::Quarters => self.rows.rows.div_ceil(4),
             },
             What::Scales { .. } => info.shape.iter().product::<u64>() as u32,
             What::Zeros { layout, .. } => (info.range.end - info.range.start) as u32 * 8 / layout.bits,
@@ -170,7 +171,11 @@ impl Request {
             }
             What::Codes { layout, .. } if layout.packing == Packing::Awq => 8,
             // a row may end within a byte
-            What::Codes { layout, .. } if !(layout.row_stride * self.bits()).is_multiple_of(8) => 2,
+            What::Codes { layout, .. }
+                if layout.packing == Packing::Rows && !(layout.row_stride * self.bits()).is_multiple_of(8) =>
+            {
+                2
+            }
             What::Scales { .. } | What::Zeros { .. } => SCALES_TOGETHER,
             _ => 1,
         }
@@ -287,6 +292,8 @@ impl Request {
         // words of a row that these lines have a part in, and rows
         let (rows, words) = match layout.packing {
             Packing::Rows => (lines.clone(), 0..filled),
+            // a line's four rows, one line after another
+            Packing::Quarters => (4 * lines.start..4 * lines.end, 0..filled),
             _ if order.is_some() => (0..self.rows.rows, 0..filled),
             Packing::Columns => (0..self.rows.rows, lines.start..lines.end.min(filled)),
             Packing::Awq => (0..self.rows.rows, lines.start / per..lines.end.div_ceil(per).min(filled)),
@@ -316,6 +323,7 @@ impl Request {
             Packing::Rows => 0.0,
             Packing::Columns => 1.0,
             Packing::Awq => 2.0,
+            Packing::Quarters => 3.0,
         };
         let flag = |on: bool| f64::from(u8::from(on));
         let constants = vec![
@@ -376,8 +384,9 @@ impl Request {
             ..Default::default()
         };
         let (index, source, side, has_order) = match &self.what {
-            What::Scales { index, factor, nested, side } => {
+            What::Scales { index, factor, inverse, nested, side } => {
                 params.factor = *factor;
+                params.inverse = u32::from(*inverse);
                 if let Some((block, offset)) = nested {
                     (params.nested_block, params.offset) = (*block, *offset);
                 }

@@ -221,6 +221,7 @@ fn any_settings_are_answered() {
         prop::sample::select(vec![
             "gptq",
             "awq",
+            "bitnet",
             "bitsandbytes",
             "compressed-tensors",
             "fp8",
@@ -243,6 +244,8 @@ fn any_settings_are_answered() {
             "weight_block_size",
             "num_bits",
             "sparsity_config",
+            "linear_class",
+            "quantization_mode",
             "desc_act",
         ]);
         prop_oneof![

@@ -35,6 +35,7 @@ impl Setup<'_> {
             Packing::Rows => self.rows,
             Packing::Columns => self.columns.div_ceil((32 / self.bits) as usize),
             Packing::Awq => self.columns,
+            Packing::Quarters => self.rows.div_ceil(4),
         }
     }
 
@@ -44,6 +45,7 @@ impl Setup<'_> {
             Packing::Rows => line * self.row_stride * self.bits as usize / 8,
             Packing::Columns => line * self.rows * 4,
             Packing::Awq => line * self.rows.div_ceil(8) * 4,
+            Packing::Quarters => line * self.row_stride,
         }
     }
 }
@@ -54,7 +56,7 @@ fn record(bench: &mut Bench, setup: &Setup<'_>) {
     let lines = setup.lines();
     let bytes: Vec<u8> = random(setup.before(lines), 3).iter().map(|v| (v * 127.0) as i8 as u8).collect();
     let order: Vec<u32> = setup.order.clone().unwrap_or_else(|| (0..columns as u32).collect());
-    let stride = order.len().next_multiple_of(32) / per;
+    let stride = order.len().next_multiple_of(per.max(8) * 4) / per;
     let to_row = |r: usize| 4 + r / group[0] * group[1] + r % group[0];
     let weight_rows = to_row(rows - 1) + 5;
     let mut want = vec![POISON; weight_rows * stride];
@@ -87,12 +89,17 @@ fn record(bench: &mut Bench, setup: &Setup<'_>) {
                 let some = device.storage_with("piece", Category::Staging, &some).expect("small");
                 let filled = order.len().div_ceil(per);
                 let words = match packing {
+                    Packing::Quarters => 0..filled,
                     _ if setup.order.is_some() => 0..filled,
                     Packing::Rows => 0..filled,
                     Packing::Columns => first..end.min(filled),
                     Packing::Awq => first / per..end.div_ceil(per).min(filled),
                 };
-                let visited = if packing == Packing::Rows { first..end } else { 0..rows };
+                let visited = match packing {
+                    Packing::Rows => first..end,
+                    Packing::Quarters => 4 * first..4 * end,
+                    _ => 0..rows,
+                };
                 let params = RepackCodesParams {
                     lines: (end - first) as u32,
                     first: first as u32,
@@ -118,6 +125,7 @@ fn record(bench: &mut Bench, setup: &Setup<'_>) {
                     Packing::Rows => 0.0,
                     Packing::Columns => 1.0,
                     Packing::Awq => 2.0,
+                    Packing::Quarters => 3.0,
                 };
                 let constants = [
                     ("BITS", f64::from(bits)),
@@ -183,6 +191,17 @@ async fn codes_go_where_they_belong() {
         record(&mut bench, &Setup { row_stride: 40, ..plain(Packing::Rows, bits, 9, 36) });
         record(&mut bench, &Setup { pieces: &[2, 6], ..plain(Packing::Rows, bits, 10, 35) });
     }
+    // four rows to a byte: fewer rows than four lines have, columns that end within a word, and within 4 bytes
+    for rows in [1, 3, 4, 5, 8, 27, 64] {
+        for columns in [1, 16, 36, 64, 70, 128] {
+            let quarters = || plain(Packing::Quarters, 2, rows, columns);
+            record(&mut bench, &quarters());
+            record(&mut bench, &Setup { pieces: &[1, 3], ..quarters() });
+            let order = shuffled(columns as u32).into_iter().flat_map(|k| [k, NO_COLUMN]).collect();
+            record(&mut bench, &Setup { order: Some(order), pieces: &[1], ..quarters() });
+        }
+    }
+    record(&mut bench, &Setup { group: [6, 8], pieces: &[4], ..plain(Packing::Quarters, 2, 24, 48) });
     for columns in [32, 36, 34, 33] {
         record(&mut bench, &Setup { flip: 1, pieces: &[4], ..plain(Packing::Rows, 4, 10, columns) });
     }

@@ -14,6 +14,7 @@ use crate::common::{device, random};
 #[derive(Clone)]
 enum Source {
     F32(f32),
+    Inverse,
     F16,
     Bf16,
     Nested(Nested),
@@ -44,6 +45,9 @@ fn record(bench: &mut Bench, setup: &Setup<'_>, status: [u32; 2], spoil: Option<
     let (bytes, bits, values): (Vec<u8>, usize, Vec<f32>) = match source {
         Source::F32(factor) => {
             (numbers.iter().flat_map(|v| v.to_le_bytes()).collect(), 32, numbers.iter().map(|v| v * factor).collect())
+        }
+        Source::Inverse => {
+            (numbers.iter().flat_map(|v| v.to_le_bytes()).collect(), 32, numbers.iter().map(|v| 1.0 / v).collect())
         }
         Source::F16 => (
             numbers.iter().flat_map(|&v| f16::from_f32(v).to_le_bytes()).collect(),
@@ -123,6 +127,10 @@ fn record(bench: &mut Bench, setup: &Setup<'_>, status: [u32; 2], spoil: Option<
             let number = match source {
                 Source::F32(factor) => {
                     params.factor = *factor;
+                    0.0
+                }
+                Source::Inverse => {
+                    params.inverse = 1;
                     0.0
                 }
                 Source::F16 => 1.0,
@@ -219,6 +227,20 @@ async fn scales_and_zeros_go_where_they_belong() {
         };
         record(&mut bench, &setup(Index::plain(7, 1), 7, &[24, 64]), none, None);
         record(&mut bench, &setup(over_rows, 43, &[]), none, None);
+    }
+    // what divides, and what has no inverse
+    for spoil in [None, Some(0.0), Some(-1e-38), Some(f32::INFINITY)] {
+        let setup = Setup {
+            source: Source::Inverse,
+            scales: Scales::F32,
+            index: Index::plain(0, 0),
+            rows: 5,
+            groups: 1,
+            count: 1,
+            pieces: &[],
+            order: None,
+        };
+        record(&mut bench, &setup, if spoil.is_some() { [7, u32::MAX] } else { none }, spoil.map(|v| (0, v)));
     }
     for scales in [Scales::F16Zero, Scales::F32Zero] {
         for (bits, awq, add, sub, signed) in [

@@ -1,6 +1,7 @@
 // y[r, c] = (x[r, c] - m) * (offset + gain[c]) / sqrt(mean((x[r, ..] - m)^2) + eps) + bias[c]
 // m is 0 (root mean square: Zhang & Sennrich 2019), or where CENTER the row's mean (layer norm: Ba et al. 2016).
-// x: [T, D] f32; gain, bias: [D] f32; y: [T, D], or [1, D] from the last real row where LAST_ROW. What pads D is zero.
+// x: [T, D] f32; gain, bias: [D] f32; y: [T, D], or [1, D] from the last real row where LAST_ROW. What pads D is zero, and without CENTER
+// so may be elements within a row (the ends of heads), which do not count for the mean.
 @if(y_f32) import package::shared::elem_f32::{Elem4 as Y4, unpack4 as unpack_y, pack4 as pack_y};
 @if(y_f16) import package::shared::elem_f16::{Elem4 as Y4, unpack4 as unpack_y, pack4 as pack_y};
 import package::shared::step::Step;
@@ -18,6 +19,8 @@ struct Params {
     // D, and D in vec4s
     dim: u32,
     dim4: u32,
+    // elements that a mean is of: D, less what pads heads
+    count: u32,
     eps: f32,
     // 1 where the checkpoint holds gains less one (Gemma), else 0
     offset: f32,
@@ -68,7 +71,7 @@ fn main(
     }
     @if(sg_on) let sum = workgroup_sum4(squares, subgroup_lane, subgroup, subgroups);
     @if(sg_off) let sum = workgroup_sum4(squares, lane);
-    let variance = (sum.x + sum.y + sum.z + sum.w) / f32(params.dim);
+    let variance = (sum.x + sum.y + sum.z + sum.w) / f32(params.count);
     let norm = inverseSqrt(variance + params.eps);
     for (var i = lane; i < params.dim4; i += LANES) {
         let at = to * params.dim4 + i;

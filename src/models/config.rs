@@ -10,6 +10,7 @@ use crate::ops::{Act, Heads};
 
 /// Values of `model_type` that there is an architecture for.
 pub const SUPPORTED: &[&str] = &[
+    "bitnet",
     "gemma",
     "gemma2",
     "gemma3",
@@ -48,7 +49,7 @@ impl ModelConfig {
             other => return Err(bad("model_type", other, "a name")),
         };
         let config = match model_type {
-            "llama" | "mistral" | "phi3" | "qwen2" | "qwen3" | "smollm3" => llama::config(json, model_type)?,
+            "bitnet" | "llama" | "mistral" | "phi3" | "qwen2" | "qwen3" | "smollm3" => llama::config(json, model_type)?,
             "gemma" | "gemma2" | "gemma3" | "gemma3_text" => gemma::config(json, model_type)?,
             "gpt2" => gpt2::config(json)?,
             "opt" => opt::config(json)?,

@@ -39,6 +39,8 @@ pub struct DecoderConfig {
     pub o_bias: bool,
     /// Query and key heads are normalized, each by itself.
     pub qk_norm: bool,
+    /// Attention and feed-forward layer normalize what goes into their last product (Wang et al. 2022, Foundation Transformers).
+    pub sub_norms: bool,
     /// Bounds attention scores; 0: off.
     pub attn_logit_softcapping: f32,
     /// F.
@@ -249,6 +251,7 @@ impl Layer {
             qkv_bias: c.qkv_bias,
             o_bias: c.o_bias,
             qk_norm: c.qk_norm.then_some(c.norm),
+            sub_norm: c.sub_norms.then_some(c.norm),
             transposed: c.transposed,
             names: n.attention.1,
         };
@@ -258,6 +261,7 @@ impl Layer {
             act: c.hidden_act,
             gated: c.gated,
             bias: c.mlp_bias,
+            sub_norm: c.sub_norms.then_some(c.norm),
             transposed: c.transposed,
             names: n.mlp.1,
         };

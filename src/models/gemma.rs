@@ -97,6 +97,7 @@ pub(super) fn config(json: &Value, model_type: &str) -> Result<DecoderConfig, Co
         qkv_bias: bias,
         o_bias: bias,
         qk_norm: third,
+        sub_norms: false,
         attn_logit_softcapping,
         intermediate_size: size(json, "intermediate_size", Some(default.intermediate_size), 1 << 22)?,
         hidden_act,

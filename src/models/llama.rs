@@ -1,5 +1,6 @@
 //! Llama (Touvron et al. 2023) and its kin: Mistral (Jiang et al. 2023; sliding window), Phi-3 (Abdin et al. 2024; fused weights),
-//! Qwen2 (Yang et al. 2024; biases in q, k, v), Qwen3 (2025; normalized heads), SmolLM3 (2025; some layers without rotation).
+//! Qwen2 (Yang et al. 2024; biases in q, k, v), Qwen3 (2025; normalized heads), SmolLM3 (2025; some layers without rotation), BitNet b1.58
+//! (Ma et al. 2024, 2025; norms before each last product, squared ReLU).
 
 use serde_json::Value;
 
@@ -18,9 +19,14 @@ pub(super) const NAMES: Names = Names {
     layers: "layers",
     attention: (
         "self_attn",
-        AttentionNames { qkv: &["q_proj", "k_proj", "v_proj"], o: "o_proj", qk_norm: ["q_norm", "k_norm"] },
+        AttentionNames {
+            qkv: &["q_proj", "k_proj", "v_proj"],
+            o: "o_proj",
+            qk_norm: ["q_norm", "k_norm"],
+            sub_norm: "attn_sub_norm",
+        },
     ),
-    mlp: ("mlp", MlpNames { up: &["gate_proj", "up_proj"], down: "down_proj" }),
+    mlp: ("mlp", MlpNames { up: &["gate_proj", "up_proj"], down: "down_proj", sub_norm: "ffn_sub_norm" }),
     attention_norms: ["input_layernorm", ""],
     mlp_norms: ["post_attention_layernorm", ""],
     norm: "norm",
@@ -30,7 +36,7 @@ pub(super) const NAMES: Names = Names {
 /// And in Phi-3.
 const FUSED: Names = Names {
     attention: ("self_attn", AttentionNames { qkv: &["qkv_proj"], ..NAMES.attention.1 }),
-    mlp: ("mlp", MlpNames { up: &["gate_up_proj"], down: "down_proj" }),
+    mlp: ("mlp", MlpNames { up: &["gate_up_proj"], ..NAMES.mlp.1 }),
     ..NAMES
 };
 
@@ -94,6 +100,16 @@ impl Defaults {
                 tie_word_embeddings: true,
                 ..llama
             },
+            "bitnet" => Self {
+                hidden_size: 2560,
+                intermediate_size: 6912,
+                num_hidden_layers: 30,
+                heads: HeadDefaults { heads: 20, kv_heads: Some(5), ..heads },
+                vocab_size: 128_256,
+                rms_norm_eps: 1e-5,
+                rope_theta: 500_000.0,
+                ..llama
+            },
             _ => llama,
         }
     }
@@ -129,9 +145,10 @@ pub(super) fn config(json: &Value, model_type: &str) -> Result<DecoderConfig, Co
         qkv_bias: attention_bias || model_type == "qwen2",
         o_bias: attention_bias,
         qk_norm: model_type == "qwen3",
+        sub_norms: model_type == "bitnet",
         attn_logit_softcapping: 0.0,
         intermediate_size: size(json, "intermediate_size", Some(default.intermediate_size), 1 << 22)?,
-        hidden_act: activation(json, "hidden_act", Act::Silu)?,
+        hidden_act: activation(json, "hidden_act", if model_type == "bitnet" { Act::Relu2 } else { Act::Silu })?,
         gated: true,
         mlp_bias: matches!(model_type, "llama" | "smollm3") && flag(json, "mlp_bias", false)?,
         tie_word_embeddings: flag(json, "tie_word_embeddings", default.tie_word_embeddings)?,
@@ -147,7 +164,7 @@ pub(super) fn config(json: &Value, model_type: &str) -> Result<DecoderConfig, Co
 /// Windows and rotation, layer by layer, as transformers derives them.
 fn layers(json: &Value, model_type: &str, count: usize, scale: f32) -> Result<Vec<LayerConfig>, ConfigError> {
     let (switch, window_default) = match model_type {
-        "llama" => return Ok(vec![LayerConfig { window: 0, rope: Some(0), scale }; count]),
+        "llama" | "bitnet" => return Ok(vec![LayerConfig { window: 0, rope: Some(0), scale }; count]),
         "mistral" if json.get("sliding_window").is_none() => (true, Some(4096)),
         "mistral" | "phi3" => (true, None),
         _ => (flag(json, "use_sliding_window", false)?, Some(4096)),
@@ -244,6 +261,10 @@ mod tests {
         assert!(qwen2.qkv_bias && !qwen2.o_bias);
         let phi3 = config(json!({"model_type": "phi3", "partial_rotary_factor": 0.5}));
         assert_eq!((phi3.heads.head_dim, phi3.heads.rotary, phi3.names.mlp.1.up.len()), (96, 48, 1));
+        let bitnet = config(json!({"model_type": "bitnet"}));
+        assert_eq!((bitnet.hidden_size, bitnet.heads.head_dim, bitnet.heads.kv_heads), (2560, 128, 5));
+        assert_eq!((bitnet.hidden_act, bitnet.ropes[0].theta, bitnet.norm.eps), (Act::Relu2, 5e5, 1e-5));
+        assert!(bitnet.sub_norms && bitnet.gated && !bitnet.tie_word_embeddings);
         let smollm3 = config(json!({"model_type": "smollm3"}));
         assert_eq!((smollm3.ropes[0].theta, smollm3.tie_word_embeddings), (2e6, true));
     }

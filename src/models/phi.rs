@@ -17,7 +17,7 @@ const NAMES: Names = Names {
         "self_attn",
         AttentionNames { o: "dense", qk_norm: ["q_layernorm", "k_layernorm"], ..llama::NAMES.attention.1 },
     ),
-    mlp: ("mlp", MlpNames { up: &["fc1"], down: "fc2" }),
+    mlp: ("mlp", MlpNames { up: &["fc1"], down: "fc2", sub_norm: "" }),
     mlp_norms: ["", ""],
     norm: "final_layernorm",
     ..llama::NAMES
@@ -49,6 +49,7 @@ pub(super) fn config(json: &Value) -> Result<DecoderConfig, ConfigError> {
         qkv_bias: true,
         o_bias: true,
         qk_norm: flag(json, "qk_layernorm", false)?,
+        sub_norms: false,
         attn_logit_softcapping: 0.0,
         intermediate_size: size(json, "intermediate_size", Some(8192), 1 << 22)?,
         hidden_act: activation(json, "hidden_act", Act::GeluTanh)?,

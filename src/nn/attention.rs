@@ -1,9 +1,9 @@
 use super::norm::affine;
 use crate::error::Error;
 use crate::graph::Graph;
-use crate::nn::{Linear, Pass, Rope};
+use crate::nn::{Linear, Norm, Pass, Rope};
 use crate::ops::{self, Affine, AttentionParams, Heads, NormConfig, Out, Result};
-use crate::tensor::{Storage, Tensor};
+use crate::tensor::{Elem, Storage, Tensor};
 use crate::weights::{Rows, Weights};
 
 /// Causal self-attention with grouped heads: q, k and v are one product.
@@ -12,6 +12,7 @@ pub struct Attention {
     qkv: Linear,
     o: Linear,
     qk_norm: Option<(Affine, NormConfig)>,
+    sub_norm: Option<Norm>,
     config: AttentionConfig,
 }
 
@@ -34,6 +35,8 @@ pub struct AttentionConfig {
     pub o_bias: bool,
     /// Query and key heads are normalized each by itself.
     pub qk_norm: Option<NormConfig>,
+    /// What the heads say is normalized before the output projection, all heads together.
+    pub sub_norm: Option<NormConfig>,
     /// Matrices are stored `[inputs, outputs]`.
     pub transposed: bool,
     /// What its tensors are called.
@@ -49,6 +52,8 @@ pub struct AttentionNames {
     pub o: &'static str,
     /// The norms of queries and of keys, where there are such.
     pub qk_norm: [&'static str; 2],
+    /// The norm before the output projection, where there is one.
+    pub sub_norm: &'static str,
 }
 
 impl Attention {
@@ -67,10 +72,12 @@ impl Attention {
         };
         let o = [Rows::plain(names.o, dim).transposed(transposed)];
         let norms = names.qk_norm.map(|name| Rows::plain(name, width));
+        let sub_norm = Rows::grouped(names.sub_norm, heads.heads * width, width);
         Ok(Self {
             qkv: Linear::load(w, &qkv, dim, dim, config.qkv_bias, storage)?,
             o: Linear::load(w, &o, heads.heads * width, width, config.o_bias, storage)?,
             qk_norm: config.qk_norm.map(|norm| Ok::<_, Error>((affine(w, &norms, norm)?, norm))).transpose()?,
+            sub_norm: config.sub_norm.map(|norm| Norm::load_rows(w, sub_norm, norm)).transpose()?,
             config,
         })
     }
@@ -90,13 +97,18 @@ impl Attention {
     ) -> Result<Tensor> {
         let AttentionConfig { heads, scale, softcap, window, .. } = self.config;
         let kv = pass.cache.layer(layer); // [blocks, 32, K, E] twice
-        let qkv = self.qkv.forward(g, x, Out::New(pass.elem), pass)?; // [T, (H + 2 K) E]
+        // what is normalized before it is used may be of any magnitude until then
+        let elem = if self.sub_norm.is_some() { Elem::F32 } else { pass.elem };
+        let qkv = self.qkv.forward(g, x, Out::New(elem), pass)?; // [T, (H + 2 K) E]
         if let Some((affine, config)) = &self.qk_norm {
             ops::head_norm(g, &qkv, &heads, affine, *config, pass.step)?; // [T, (H + 2 K) E]
         }
         let q = ops::rope_append(g, &qkv, &heads, rope.map(Rope::table), kv, pass.step)?; // [T, H E]
         let params = AttentionParams { heads, scale, softcap, window, live: pass.live };
-        let y = ops::attention(g, &q, kv, &params, pass.step)?; // [T, H E]
+        let mut y = ops::attention(g, &q, kv, &params, pass.step)?; // [T, H E]
+        if let Some(norm) = &self.sub_norm {
+            y = norm.forward(g, &y, ops::Rows::All, Out::New(pass.elem), pass)?; // [T, H E]
+        }
         self.o.forward(g, &y, out, pass) // [T, D]
     }
 }

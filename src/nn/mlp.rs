@@ -1,8 +1,8 @@
 use crate::error::Error;
 use crate::graph::Graph;
-use crate::nn::{Linear, Pass};
-use crate::ops::{self, Act, Out, Result};
-use crate::tensor::{Storage, Tensor};
+use crate::nn::{Linear, Norm, Pass};
+use crate::ops::{self, Act, NormConfig, Out, Result};
+use crate::tensor::{Elem, Storage, Tensor};
 use crate::weights::{Rows, Weights};
 
 /// Feed-forward layer: `down(act(up(x)))`, or with a gate `down(act(gate(x)) * up(x))`; gate and up are one product.
@@ -10,6 +10,7 @@ use crate::weights::{Rows, Weights};
 pub struct Mlp {
     up: Linear,
     down: Linear,
+    sub_norm: Option<Norm>,
     config: MlpConfig,
 }
 
@@ -26,6 +27,8 @@ pub struct MlpConfig {
     pub gated: bool,
     /// Biases in all layers.
     pub bias: bool,
+    /// What goes into the way back is normalized.
+    pub sub_norm: Option<NormConfig>,
     /// Matrices are stored `[inputs, outputs]`.
     pub transposed: bool,
     /// What its tensors are called.
@@ -39,6 +42,8 @@ pub struct MlpNames {
     pub up: &'static [&'static str],
     /// The way back.
     pub down: &'static str,
+    /// The norm before it, where there is one.
+    pub sub_norm: &'static str,
 }
 
 impl Mlp {
@@ -55,6 +60,7 @@ impl Mlp {
         Ok(Self {
             up: Linear::load(w, &up, dim, dim, config.bias, storage)?,
             down: Linear::load(w, &down, hidden, hidden, config.bias, storage)?,
+            sub_norm: config.sub_norm.map(|norm| Norm::load(w, names.sub_norm, hidden, norm)).transpose()?,
             config,
         })
     }
@@ -65,8 +71,13 @@ impl Mlp {
     /// [`ops::RecordError`]
     pub fn forward(&self, g: &mut Graph<'_>, x: &Tensor, out: Out<'_>, pass: &Pass<'_>) -> Result<Tensor> {
         let MlpConfig { act, gated, hidden, .. } = self.config;
-        let up = self.up.forward(g, x, Out::New(pass.elem), pass)?; // [T, F], or [T, 2 F]
-        let y = ops::activation(g, &up, act, gated, hidden, pass.step)?; // [T, F]
+        // what is normalized before it is used may be of any magnitude until then: squares in f16 end at 65504
+        let elem = if self.sub_norm.is_some() { Elem::F32 } else { pass.elem };
+        let up = self.up.forward(g, x, Out::New(elem), pass)?; // [T, F], or [T, 2 F]
+        let mut y = ops::activation(g, &up, act, gated, hidden, pass.step)?; // [T, F]
+        if let Some(norm) = &self.sub_norm {
+            y = norm.forward(g, &y, ops::Rows::All, Out::New(pass.elem), pass)?; // [T, F]
+        }
         self.down.forward(g, &y, out, pass) // [T, D]
     }
 }

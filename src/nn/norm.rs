@@ -18,10 +18,18 @@ impl Norm {
     /// # Errors
     /// As [`Weights::vector`].
     pub fn load(w: &mut Weights<'_>, name: &str, dim: u32, config: NormConfig) -> Result<Self, Error> {
-        Ok(Self { affine: affine(w, &[weights::Rows::plain(name, dim)], config)?, config })
+        Self::load_rows(w, weights::Rows::plain(name, dim), config)
     }
 
-    /// `x`: the residual stream, `[T, D]`; returns `[T, D]`, or `[1, D]`, in the activations' element type, or as `out` says.
+    /// As [`load`](Self::load), where elements belong together in groups, each of which is padded.
+    ///
+    /// # Errors
+    /// As [`Weights::vector`].
+    pub fn load_rows(w: &mut Weights<'_>, rows: weights::Rows<'_>, config: NormConfig) -> Result<Self, Error> {
+        Ok(Self { affine: affine(w, &[rows], config)?, config })
+    }
+
+    /// `x`: the residual stream, or anything in f32, `[T, D]`; returns `[T, D]`, or `[1, D]`, in the activations' element type, or as `out` says.
     ///
     /// # Errors
     /// [`ops::RecordError`]
@@ -38,5 +46,5 @@ pub(super) fn affine(
 ) -> std::result::Result<Affine, Error> {
     let gain = w.vector(rows, "weight")?;
     let bias = if config.kind == NormKind::Layer { Some(w.vector(rows, "bias")?) } else { None };
-    Ok(Affine { gain, bias })
+    Ok(Affine { gain, bias, count: rows[0].rows })
 }

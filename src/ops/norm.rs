@@ -54,9 +54,12 @@ pub struct Affine {
     pub gain: Buffer,
     /// Is added.
     pub bias: Option<Buffer>,
+    /// Elements that they are for, without what pads a row, or its heads.
+    pub count: u32,
 }
 
-/// Normalizes rows as `config` says. `x`: `[T, D]` in f32; gain and bias: `[D]` in f32, padded; returns `[T, D]`, or `[1, D]`.
+/// Normalizes rows as `config` says. `x`: `[T, D]` in f32; gain and bias: `[D]` in f32, padded; returns `[T, D]`, or `[1, D]`. Elements
+/// within a row that are padding (those of heads) are zero, as their gains are; layer norm has no place for such.
 ///
 /// # Errors
 /// [`RecordError`](super::RecordError)
@@ -75,6 +78,9 @@ pub fn norm(
         let fits = buffer.size() >= u64::from(x.dim4()) * 16;
         expect(what, fits, || format!("[{}]", x.dim), &[(buffer.size() / 4) as u32])?;
     }
+    let whole = if config.kind == NormKind::Layer { x.dim } else { 1 };
+    let fits = (whole.max(1)..=x.dim).contains(&affine.count);
+    expect("norm.count", fits, || format!("{whole} to {}", x.dim), &[affine.count])?;
     let count = if rows == Rows::Last { 1 } else { x.rows };
     let y = match out {
         Out::New(elem) => g.empty("norm", count, x.dim, elem)?,
@@ -83,7 +89,8 @@ pub fn norm(
     expect("norm.y", (y.rows, y.dim) == (count, x.dim), || format!("[{count}, {}]", x.dim), &[y.rows, y.dim])?;
     let subgroups = if g.capabilities().subgroups { "sg_on" } else { "sg_off" };
     let kernel = shaders::NORM.variant(&[flag('y', y.elem), subgroups]);
-    let params = NormParams { dim: x.dim, dim4: x.dim4(), eps: config.eps, offset: config.offset() };
+    let params =
+        NormParams { dim: x.dim, dim4: x.dim4(), count: affine.count, eps: config.eps, offset: config.offset() };
     let mut constants = config.constants(affine.bias.as_ref()).to_vec();
     constants.push(("LAST_ROW", f64::from(u8::from(rows == Rows::Last))));
     constants.push(("ACCUMULATE", f64::from(u8::from(matches!(out, Out::AddTo(_))))));

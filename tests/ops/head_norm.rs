@@ -40,7 +40,11 @@ fn record(
     let config = NormConfig { kind, eps: 1e-6 };
     let want = reference::head_norm(&x, [heads, kv_heads, width], reference_norm(config, &gain, &bias));
     let vector = |bench: &Bench, v: &[f32]| bench.vector(&pad(v, width, padded));
-    let affine = Affine { gain: vector(bench, &gain), bias: (kind == NormKind::Layer).then(|| vector(bench, &bias)) };
+    let affine = Affine {
+        gain: vector(bench, &gain),
+        bias: (kind == NormKind::Layer).then(|| vector(bench, &bias)),
+        count: width as u32,
+    };
     let step = bench.step(rows, 2);
     let shape = Heads { heads: heads as u32, kv_heads: kv_heads as u32, head_dim: width as u32, rotary: 0 };
     bench.case(|case| {
@@ -58,7 +62,7 @@ fn record(
 }
 
 /// Each run of `width` followed by zeros up to `padded`.
-fn pad(data: &[f32], width: usize, padded: usize) -> Vec<f32> {
+pub fn pad(data: &[f32], width: usize, padded: usize) -> Vec<f32> {
     let zeros = vec![0.0; padded - width];
     data.chunks_exact(width).flat_map(|head| head.iter().chain(&zeros).copied()).collect()
 }

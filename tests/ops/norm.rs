@@ -5,8 +5,9 @@ use webweft::ops::{Affine, NormConfig, NormKind, Out, Rows, norm};
 use webweft::reference;
 use webweft::tensor::Elem;
 
+use super::head_norm::pad;
 use super::{Bench, ELEMS, devices, tolerance};
-use crate::common::{assert_close, random};
+use crate::common::{assert_close, device, random};
 
 pub const KINDS: [NormKind; 3] = [NormKind::Rms, NormKind::RmsPlusOne, NormKind::Layer];
 
@@ -39,6 +40,41 @@ async fn normalizes() {
     }
 }
 
+/// Heads of any width side by side, each padded: what pads them is zero before and after, and no part of the mean.
+#[cfg_attr(target_arch = "wasm32", wasm_bindgen_test)]
+#[cfg_attr(not(target_arch = "wasm32"), pollster::test)]
+async fn padding_between_heads_does_not_count() {
+    let mut bench = Bench::new(&device().await);
+    let rows = 3_u32;
+    for (heads, width) in [(1_usize, 6_usize), (5, 3), (6, 6), (43, 6), (3, 86), (4, 8)] {
+        let (dim, padded) = (heads * width, width.next_multiple_of(4));
+        let x = random(rows as usize * dim, 3);
+        let gain = random(dim, 4);
+        for kind in [NormKind::Rms, NormKind::RmsPlusOne] {
+            let config = NormConfig { kind, eps: 1e-3 };
+            let affine = Affine { gain: bench.vector(&pad(&gain, width, padded)), bias: None, count: dim as u32 };
+            let want = reference::norm(&x, reference_norm(config, &gain, &[]));
+            for elem in ELEMS {
+                let (step, want) = (bench.step(rows, 5), want.clone());
+                bench.case(|case| {
+                    let input = case.input(&pad(&x, width, padded), 4, heads * padded, Elem::F32);
+                    let out = Out::New(elem);
+                    let y = norm(&mut case.g, &input, &affine, config, Rows::All, out, &step).expect("shapes fit");
+                    let (abs, rel) = tolerance(elem);
+                    let name = format!("norm {kind:?} of {heads} heads, {width} wide, to {elem:?}");
+                    case.output(&y, rows, name, move |name, got| {
+                        let (values, pads): (Vec<_>, Vec<_>) =
+                            got.chunks_exact(padded).map(|head| head.split_at(width)).unzip();
+                        assert_close(name, &values.concat(), &want, abs, rel);
+                        assert!(pads.concat().iter().all(|&v| v == 0.0), "{name}: {pads:?}");
+                    });
+                });
+            }
+        }
+    }
+    bench.run().await;
+}
+
 /// `elem`: of a new result; `None`: added to one in f32.
 fn record(bench: &mut Bench, [dim, bucket, rows]: [usize; 3], elem: Option<Elem>, which: Rows, kind: NormKind) {
     // rows of different magnitude, and not around zero
@@ -46,7 +82,11 @@ fn record(bench: &mut Bench, [dim, bucket, rows]: [usize; 3], elem: Option<Elem>
     x.iter_mut().enumerate().for_each(|(i, v)| *v = (*v + 0.5) * 10.0_f32.powi((i / dim % 5) as i32 - 2));
     let (gain, bias, before) = (random(dim, 4), random(dim, 5), random(rows * dim, 6));
     let config = NormConfig { kind, eps: 1e-5 };
-    let affine = Affine { gain: bench.vector(&gain), bias: (kind == NormKind::Layer).then(|| bench.vector(&bias)) };
+    let affine = Affine {
+        gain: bench.vector(&gain),
+        bias: (kind == NormKind::Layer).then(|| bench.vector(&bias)),
+        count: dim as u32,
+    };
     let step = bench.step(rows as u32, 5);
     bench.case(|case| {
         let input = case.input(&x, bucket as u32, dim, Elem::F32);

@@ -54,6 +54,9 @@ CASES = {
         hidden_size=64, partial_rotary_factor=0.5, original_max_position_embeddings=24, sliding_window=None,
         rope_scaling=dict(type="longrope", short_factor=[1.0, 1.1, 1.3, 1.2], long_factor=[1.5, 2.5, 4.0, 7.0]),
     ),
+    "bitnet_master": LLAMA | dict(
+        model_type="bitnet", hidden_size=36, num_attention_heads=6, num_key_value_heads=1, intermediate_size=50, attention_bias=True,
+    ),
     "gemma": GEMMA | dict(model_type="gemma", hidden_act="gelu", head_dim=12),
     "gemma2_uncapped": WINDOWED | dict(
         model_type="gemma2", attn_logit_softcapping=None, final_logit_softcapping=None, num_key_value_heads=1, head_dim=10

@@ -50,6 +50,14 @@ impl BitNet {
         }
         let weight = at.check(weight, &[at.rows.div_ceil(4), at.dim], &[Dtype::U8])?;
         let scale = at.check(at.need("weight_scale")?, &[1], &FLOATS)?;
+        // transformers multiplies it, too, by a scale that was made without it: nobody knows which is meant
+        if !self.divides
+            && let Some(bias) = at.find("bias")
+        {
+            let detail =
+                "a bias beside packed weights whose scale multiplies (linear_class autobitlinear) is not supported";
+            return Err(QuantError::State { tensor: bias.name.clone(), detail: detail.to_owned() });
+        }
         let mut blocks = Blocks { codes: Codes::Int2, scales: Scales::F32, group: 4 };
         blocks.group = blocks.padded(at.dim);
         let codes = CodeLayout { packing: Packing::Quarters, row_stride: at.dim, flip: 0, invert: 0 };

@@ -200,6 +200,10 @@ async fn settings() {
         ("ct_w4_asym", "sparsity_config", json!({"format": "sparse-24-bitmask"}), "sparse-24"),
         ("fp8_block_odd", "weight_block_size", json!([0, 128]), "weight_block_size"),
         ("fp8_block_odd", "weight_block_size", json!(7), "weight_block_size"),
+        ("bitnet_odd", "quantization_mode", json!("online"), "online"),
+        ("bitnet_odd", "quantization_mode", json!(1), "quantization_mode"),
+        ("bitnet_odd", "linear_class", json!("trilinear"), "trilinear"),
+        ("bitnet_odd", "use_rms_norm", json!(true), "use_rms_norm"),
     ] {
         let error = refused(name, edit(key, value), &["quantization_config", says]).await;
         assert!(matches!(error, Error::Config(ConfigError::Field { .. } | ConfigError::Unsupported { .. })), "{error}");
@@ -207,6 +211,47 @@ async fn settings() {
     // other groups than the file has
     refused("gptq_v2", edit("group_size", json!(16)), &["scales", "expected"]).await;
     refused("awq_g32", edit("group_size", json!(-1)), &["scales", "expected"]).await;
+}
+
+#[cfg_attr(target_arch = "wasm32", wasm_bindgen_test)]
+#[cfg_attr(not(target_arch = "wasm32"), pollster::test)]
+async fn bitnet() {
+    let remove = |model: &mut Model| drop(model.tensors.remove(&model.name("q_proj.weight_scale")));
+    refused("bitnet_odd", remove, &["q_proj.weight_scale", "missing"]).await;
+    let longer = |suffix: &'static str| {
+        move |model: &mut Model| {
+            let (_, shape, bytes) = model.tensor(suffix);
+            let row = bytes.len() / shape[0];
+            shape[0] += 1;
+            bytes.extend(vec![0; row]);
+        }
+    };
+    for suffix in ["k_proj.weight", "gate_proj.weight", "up_proj.weight_scale"] {
+        let error = refused("bitnet_odd", longer(suffix), &[suffix, "expected"]).await;
+        assert!(matches!(error, Error::Quant(QuantError::Shape { .. })), "{error}");
+    }
+    let typed = |suffix: &'static str, dtype| move |model: &mut Model| model.tensor(suffix).0 = dtype;
+    refused("bitnet_odd", typed("q_proj.weight", Dtype::I8), &["q_proj.weight", "I8", "U8"]).await;
+    refused("bitnet_odd", typed("q_proj.weight_scale", Dtype::I16), &["q_proj.weight_scale", "I16"]).await;
+    let halved = |model: &mut Model| {
+        // whole weights beside a scale: not what is packed
+        let (dtype, shape, bytes) = model.tensor("down_proj.weight");
+        (*dtype, *shape, *bytes) = (Dtype::BF16, vec![36, 50], vec![0; 3600]);
+    };
+    refused("bitnet_odd", halved, &["down_proj.weight", "expected"]).await;
+    let scale =
+        |bits: u16| move |model: &mut Model| model.tensor("o_proj.weight_scale").2.copy_from_slice(&bits.to_le_bytes());
+    for bits in [0x7f80, 0xff80, 0x7fc0] {
+        let error = refused("bitnet_odd", scale(bits), &["weight_scale", "NaN"]).await;
+        assert!(matches!(error, Error::Weights(WeightsError::NotFinite { .. })), "{error}");
+    }
+    // in f16 there: nothing is divided by zero
+    let error = refused("bitnet_divides", scale(0), &["o_proj.weight_scale"]).await;
+    assert!(matches!(error, Error::Weights(WeightsError::NotFinite { .. })), "{error}");
+    // biases that a scale would multiply
+    let class = |model: &mut Model| model.config["quantization_config"]["linear_class"] = json!("autobitlinear");
+    let error = refused("bitnet_divides", class, &["q_proj.bias", "autobitlinear"]).await;
+    assert!(matches!(error, Error::Quant(QuantError::State { .. })), "{error}");
 }
 
 /// Any `quantization_config` is read or refused.

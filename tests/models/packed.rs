@@ -66,7 +66,15 @@ async fn what_was_written_is_read_again() {
 #[cfg_attr(not(target_arch = "wasm32"), pollster::test)]
 async fn what_others_quantized_is_packed_too() {
     let options = GenerateOptions { max_new_tokens: 6, ..GenerateOptions::default() };
-    for name in ["awq_odd_heads", "bnb_nf4_odd", "ct_mixed_formats", "ct_w8a8", "gptq_8bit_act", "gptq_act_shared"] {
+    for name in [
+        "awq_odd_heads",
+        "bitnet_odd",
+        "bnb_nf4_odd",
+        "ct_mixed_formats",
+        "ct_w8a8",
+        "gptq_8bit_act",
+        "gptq_act_shared",
+    ] {
         let source = shared_source(&format!("quantized/{name}")).await.unwrap();
         let load = LoadOptions { dtype: Dtype::F32, ..LoadOptions::default() };
         let mut session = Session::open(&device().await, &source, &load, |_| ()).await.unwrap();

@@ -76,9 +76,12 @@ fn argmax(logits: &[f32]) -> Option<usize> {
 }
 
 /// A browser cannot list folders.
-const CASES: [&str; 27] = [
+const CASES: [&str; 30] = [
     "awq_g32",
     "awq_odd_heads",
+    "bitnet_divides",
+    "bitnet_head",
+    "bitnet_odd",
     "bnb_fp4",
     "bnb_fp4_nested",
     "bnb_int8",

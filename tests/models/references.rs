@@ -12,7 +12,8 @@ use super::{Expected, assert_close, generate, json, open, shared_source};
 use crate::common::read_shared;
 
 /// A browser cannot list folders.
-const FOLDERS: [&str; 15] = [
+const FOLDERS: [&str; 16] = [
+    "bitnet_master",
     "gemma",
     "gemma2_uncapped",
     "gemma3_nested",

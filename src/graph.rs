@@ -45,12 +45,16 @@ enum Slot {
     Fixed(Buffer),
 }
 
-struct Recorded {
-    pipeline: Arc<Pipeline>,
-    params: (usize, usize),
-    /// indices into `slots`
-    operands: Vec<usize>,
-    groups: [u32; 3],
+enum Recorded {
+    Dispatch {
+        pipeline: Arc<Pipeline>,
+        params: (usize, usize),
+        /// indices into `slots`
+        operands: Vec<usize>,
+        groups: [u32; 3],
+    },
+    /// Of so many bytes, from one of the `slots` to another.
+    Copy { from: usize, to: usize, bytes: u64 },
 }
 
 /// A program being recorded.
@@ -150,9 +154,29 @@ impl<'a> Graph<'a> {
         let size = std::mem::size_of::<P>();
         if let Memory::Device(device) = self.memory {
             let pipeline = device.pipeline(kernel, constants)?;
-            self.recorded.push(Recorded { pipeline, params: (start, size), operands, groups: device.fold(groups) });
+            self.recorded.push(Recorded::Dispatch {
+                pipeline,
+                params: (start, size),
+                operands,
+                groups: device.fold(groups),
+            });
         }
         Ok(())
+    }
+
+    /// What `from` holds at this point of the program, as an activation of its own: later operations may add to `from`.
+    ///
+    /// # Errors
+    /// As [`empty`](Self::empty).
+    pub fn copy(&mut self, from: &Tensor) -> Result<Tensor, OpError> {
+        let to = self.empty("copy", from.rows, from.dim, from.elem)?;
+        let at = self.dispatches;
+        self.dispatches += 1;
+        let [from, slot] = [from, &to].map(|tensor| self.slot(&tensor.into(), at));
+        if let Memory::Device(_) = self.memory {
+            self.recorded.push(Recorded::Copy { from, to: slot, bytes: to.bytes() });
+        }
+        Ok(to)
     }
 
     fn slot(&mut self, operand: &Operand<'_>, at: usize) -> usize {
@@ -186,31 +210,37 @@ impl<'a> Graph<'a> {
         let params_buffer = device.buffer("kernel parameters", Category::Activations, params.len() as u64, uniforms)?;
         device.write(&params_buffer, 0, &params);
 
-        let dispatches = recorded
+        let steps = recorded
             .into_iter()
             .map(|r| {
+                let (pipeline, params, operands, groups) = match r {
+                    Recorded::Dispatch { pipeline, params, operands, groups } => (pipeline, params, operands, groups),
+                    Recorded::Copy { from, to, bytes } => {
+                        return Encoded::Copy { from: buffers[from].clone(), to: buffers[to].clone(), bytes };
+                    }
+                };
                 let uniform = wgpu::BufferBinding {
                     buffer: params_buffer.wgpu(),
-                    offset: r.params.0 as u64,
-                    size: wgpu::BufferSize::new(r.params.1 as u64),
+                    offset: params.0 as u64,
+                    size: wgpu::BufferSize::new(params.1 as u64),
                 };
                 let mut entries =
                     vec![wgpu::BindGroupEntry { binding: 0, resource: wgpu::BindingResource::Buffer(uniform) }];
-                entries.extend((1..).zip(&r.operands).map(|(binding, &slot)| wgpu::BindGroupEntry {
+                entries.extend((1..).zip(&operands).map(|(binding, &slot)| wgpu::BindGroupEntry {
                     binding,
                     resource: buffers[slot].wgpu().as_entire_binding(),
                 }));
                 let bind_group = device.wgpu().create_bind_group(&wgpu::BindGroupDescriptor {
-                    label: Some(r.pipeline.kernel.label),
-                    layout: &r.pipeline.layout,
+                    label: Some(pipeline.kernel.label),
+                    layout: &pipeline.layout,
                     entries: &entries,
                 });
-                Dispatch { pipeline: r.pipeline, bind_group, groups: r.groups }
+                Encoded::Dispatch { pipeline, bind_group, groups }
             })
             .collect();
         let kept = kept.into_iter().map(|id| (id, buffers[id].clone())).collect();
         device.check()?;
-        Ok(Program { dispatches, kept, _bound: buffers, _params: params_buffer })
+        Ok(Program { steps, kept, _bound: buffers, _params: params_buffer })
     }
 
     /// Assigns memory as [`finish`](Self::finish) does, and makes no program: what it would hold beside `arena`.
@@ -268,15 +298,14 @@ fn assign(
     Ok(buffers.into_iter().flatten().collect())
 }
 
-struct Dispatch {
-    pipeline: Arc<Pipeline>,
-    bind_group: wgpu::BindGroup,
-    groups: [u32; 3],
+enum Encoded {
+    Dispatch { pipeline: Arc<Pipeline>, bind_group: wgpu::BindGroup, groups: [u32; 3] },
+    Copy { from: Buffer, to: Buffer, bytes: u64 },
 }
 
-/// Dispatches with everything that they need, ready to be encoded any number of times.
+/// Dispatches (and copies) with everything that they need, ready to be encoded any number of times.
 pub struct Program {
-    dispatches: Vec<Dispatch>,
+    steps: Vec<Encoded>,
     kept: Vec<(usize, Buffer)>,
     /// a buffer is destroyed when the last handle goes, and bind groups are none
     _bound: Vec<Buffer>,
@@ -285,23 +314,32 @@ pub struct Program {
 
 impl std::fmt::Debug for Program {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_list().entries(self.dispatches.iter().map(|d| (d.pipeline.kernel.label, d.groups))).finish()
+        let mut list = f.debug_list();
+        for step in &self.steps {
+            match step {
+                Encoded::Dispatch { pipeline, groups, .. } => list.entry(&(pipeline.kernel.label, groups)),
+                Encoded::Copy { bytes, .. } => list.entry(&("copy", bytes)),
+            };
+        }
+        list.finish()
     }
 }
 
 impl Program {
-    /// Encodes all dispatches, in one compute pass.
+    /// Encodes all dispatches, in one compute pass, or in several where there are copies in between.
     pub fn encode(&self, encoder: &mut wgpu::CommandEncoder) {
-        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-        let mut current: Option<&Arc<Pipeline>> = None;
-        for dispatch in &self.dispatches {
-            if !current.is_some_and(|p| Arc::ptr_eq(p, &dispatch.pipeline)) {
-                pass.set_pipeline(&dispatch.pipeline.wgpu);
-                current = Some(&dispatch.pipeline);
+        let mut rest = self.steps.as_slice();
+        while !rest.is_empty() {
+            let copies = rest.iter().take_while(|step| matches!(step, Encoded::Copy { .. })).count();
+            let (now, later) = rest.split_at(copies);
+            for step in now {
+                let Encoded::Copy { from, to, bytes } = step else { continue };
+                encoder.copy_buffer_to_buffer(from.wgpu(), 0, to.wgpu(), 0, *bytes);
             }
-            pass.set_bind_group(0, &dispatch.bind_group, &[]);
-            let [x, y, z] = dispatch.groups;
-            pass.dispatch_workgroups(x, y, z);
+            let dispatches = later.iter().take_while(|step| matches!(step, Encoded::Dispatch { .. })).count();
+            let (now, later) = later.split_at(dispatches);
+            encode_pass(now, encoder);
+            rest = later;
         }
     }
 
@@ -311,15 +349,33 @@ impl Program {
         self.kept.iter().find(|(id, _)| *id == tensor.id).map(|(_, buffer)| buffer)
     }
 
-    /// Number of dispatches.
+    /// Number of dispatches and copies.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.dispatches.len()
+        self.steps.len()
     }
 
     /// Whether nothing was recorded.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.dispatches.is_empty()
+        self.steps.is_empty()
+    }
+}
+
+/// One compute pass.
+fn encode_pass(dispatches: &[Encoded], encoder: &mut wgpu::CommandEncoder) {
+    if dispatches.is_empty() {
+        return;
+    }
+    let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+    let mut current: Option<&Arc<Pipeline>> = None;
+    for dispatch in dispatches {
+        let Encoded::Dispatch { pipeline, bind_group, groups: [x, y, z] } = dispatch else { continue };
+        if !current.is_some_and(|p| Arc::ptr_eq(p, pipeline)) {
+            pass.set_pipeline(&pipeline.wgpu);
+            current = Some(pipeline);
+        }
+        pass.set_bind_group(0, bind_group, &[]);
+        pass.dispatch_workgroups(*x, *y, *z);
     }
 }

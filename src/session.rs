@@ -403,4 +403,12 @@ impl Session {
     pub async fn forward(&mut self, ids: &[u32]) -> Result<Hidden, Error> {
         self.engine.forward(ids).await
     }
+
+    /// As [`forward`](Self::forward), with the residual stream before the first layer and after every one.
+    ///
+    /// # Errors
+    /// As [`Engine::forward`].
+    pub async fn forward_with_hidden_states(&mut self, ids: &[u32]) -> Result<Hidden, Error> {
+        self.engine.forward_with_hidden_states(ids).await
+    }
 }

@@ -11,7 +11,7 @@ use crate::nn::Pass;
 use crate::ops::{self, Rows};
 use crate::shaders;
 use crate::step::{BLOCK, History, Step};
-use crate::tensor::{Elem, Tensor, vec4s};
+use crate::tensor::{Tensor, vec4s};
 
 /// What a program makes besides filling the cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -24,8 +24,8 @@ pub(super) enum Phase {
     Process { penalties: bool, ngrams: bool },
     /// The last row's logits, for the host.
     Logits,
-    /// Every row's hidden state and logits.
-    Everything,
+    /// Every row's hidden state and logits, and where `states` the residual stream around every layer.
+    Everything { states: bool },
 }
 
 /// Programs are recorded once for each phase and bucket. Buckets are powers of two.
@@ -38,8 +38,10 @@ struct Key {
 
 pub(super) struct Recorded {
     pub program: Program,
-    hidden: Option<Output>,
+    pub hidden: Option<Output>,
     pub logits: Option<Output>,
+    /// before the first layer, and after every one
+    pub states: Vec<Output>,
 }
 
 /// An activation that a program leaves behind, and where.
@@ -60,15 +62,6 @@ pub(super) struct Prefilled {
 const MIN_LIVE: u32 = 128;
 /// Tokens of a prompt that [`Engine::warm_up`] thinks of: enough for the kernels of many rows.
 const WARM_PROMPT: u32 = 64;
-
-/// Everything that a forward pass over given tokens makes, as transformers names it.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Hidden {
-    /// `[T, D]`, after the final norm.
-    pub last_hidden_state: Vec<f32>,
-    /// `[T, V]`
-    pub logits: Vec<f32>,
-}
 
 /// One model on one device, and one sequence of it.
 pub struct Engine {
@@ -254,7 +247,7 @@ impl Engine {
 
     /// Gives ropes whose frequencies follow the length of the sequence those of `length` positions. Where they change, what is
     /// cached was rotated by others, and is forgotten.
-    fn set_length(&mut self, length: usize) {
+    pub(super) fn set_length(&mut self, length: usize) {
         let Some(state) = &self.state else { return };
         for ((config, rope), regime) in self.config.ropes.iter().zip(&state.sequence.ropes).zip(&mut self.regimes) {
             let now = config.regime(length as u32);
@@ -322,10 +315,18 @@ impl Engine {
             cache: &sequence.cache,
             rows: key.rows,
             live: key.live,
-            wanted: if key.phase == Phase::Everything { Rows::All } else { Rows::Last },
+            wanted: if matches!(key.phase, Phase::Everything { .. }) { Rows::All } else { Rows::Last },
             elem: self.precision.activations,
         };
-        let hidden = self.model.forward(&mut g, &sequence.ropes, &pass)?; // [T, D] or [1, D]
+        let mut states = Vec::new();
+        let hidden = self.model.forward(&mut g, &sequence.ropes, &pass, &mut |g, x| {
+            if key.phase == (Phase::Everything { states: true }) {
+                let state = g.copy(x)?; // layers add to x
+                g.keep(&state);
+                states.push(state);
+            }
+            Ok(())
+        })?; // [T, D] or [1, D]
         let mut logits = None;
         if key.phase != Phase::Fill {
             let made = self.model.logits(&mut g, &hidden, &pass)?; // [T, V] or [1, V]
@@ -352,18 +353,20 @@ impl Engine {
         tracing::debug!(?key, dispatches = program.len(), "recorded");
         let kept = |tensor: Tensor| program.kept(&tensor).cloned().map(|buffer| Output { tensor, buffer });
         let (hidden, logits) = (kept(hidden), logits.and_then(kept));
-        Ok(Recorded { program, hidden, logits })
+        let states = states.into_iter().filter_map(kept).collect();
+        Ok(Recorded { program, hidden, logits, states })
     }
 
-    /// Rows that one step may have: fewer where every row's logits are wanted and one binding does not show them all.
-    fn rows_at_once(&self, phase: Phase) -> usize {
-        let row = u64::from(vec4s(self.config.vocab_size)) * 16;
-        let most = (self.device.max_binding() / row).max(1) as usize;
-        match phase {
-            // buckets are powers of two: the largest that fits
-            Phase::Everything => (self.chunk as usize).min(1 << most.ilog2()),
-            _ => self.chunk as usize,
-        }
+    /// Rows that one step may have: fewer where every row's logits are wanted and one binding does not show them all, or where
+    /// that many bytes do not hold the states of all layers.
+    pub(super) fn rows_at_once(&self, phase: Phase) -> usize {
+        let Phase::Everything { states } = phase else { return self.chunk as usize };
+        let logits = u64::from(vec4s(self.config.vocab_size)) * 16;
+        let layers = self.config.layers.len() as u64 + 1;
+        let states = if states { layers * u64::from(vec4s(self.config.hidden_size)) * 16 } else { 0 };
+        let most = (self.device.max_binding() / logits.max(states)).max(1) as usize;
+        // buckets are powers of two: the largest that fits
+        (self.chunk as usize).min(1 << most.ilog2())
     }
 
     /// Submits a prompt in chunks; tokens that the cache already holds are left out. The last chunk's program is of `phase`:
@@ -402,48 +405,6 @@ impl Engine {
         step.set(&self.device, &state);
         step.set_ids(&self.device, ids);
     }
-
-    /// The model once over `ids`, from an empty cache: every position's hidden state and logits.
-    ///
-    /// # Errors
-    /// [`GenerateError`] for ids that cannot be; those of the device.
-    pub async fn forward(&mut self, ids: &[u32]) -> Result<Hidden, Error> {
-        self.check_ids(ids)?;
-        self.reserve(ids.len())?;
-        self.set_length(ids.len());
-        self.cached.clear();
-        let mut out = Hidden::default();
-        let size = self.rows_at_once(Phase::Everything);
-        for (i, chunk) in ids.chunks(size).enumerate() {
-            let position = i * size;
-            self.set_step(position, chunk, 0);
-            let mut encoder = self.device.encoder();
-            let device = self.device.clone();
-            let recorded = self.program(Phase::Everything, chunk.len() as u32, (position + chunk.len()) as u32)?;
-            recorded.program.encode(&mut encoder);
-            let mut parts = Vec::new();
-            let mut total = 0;
-            for Output { tensor, buffer } in [&recorded.hidden, &recorded.logits].into_iter().flatten() {
-                let bytes = chunk.len() as u64 * u64::from(tensor.dim4()) * tensor.elem.bytes4();
-                parts.push((*tensor, buffer.clone(), total..total + bytes));
-                total += bytes;
-            }
-            let mut readback = Readback::new(&device, "outputs", total)?;
-            for (_, buffer, range) in &parts {
-                readback.copy(&mut encoder, buffer, 0, range.end - range.start);
-            }
-            readback.submit(&device, encoder);
-            readback.wait(&device).await?;
-            readback.take(|bytes| {
-                for (index, (tensor, _, range)) in parts.iter().enumerate() {
-                    let to = if index == 0 { &mut out.last_hidden_state } else { &mut out.logits };
-                    unpack_rows(&bytes[range.start as usize..range.end as usize], tensor, to);
-                }
-            })?;
-        }
-        self.cached.extend_from_slice(ids);
-        Ok(out)
-    }
 }
 
 fn check_chunk(chunk: u32) -> Result<(), GenerateError> {
@@ -452,21 +413,4 @@ fn check_chunk(chunk: u32) -> Result<(), GenerateError> {
     }
     let (name, expected) = ("prefill_chunk", "a number from 1 to 65536");
     Err(GenerateError::Setting { name, got: chunk.to_string(), expected })
-}
-
-/// Appends the rows of `tensor` as `bytes` has them, without their padding, as f32.
-pub(super) fn unpack_rows(bytes: &[u8], tensor: &Tensor, to: &mut Vec<f32>) {
-    let row = tensor.dim4() as usize * tensor.elem.bytes4() as usize;
-    for row in bytes.chunks_exact(row) {
-        match tensor.elem {
-            Elem::F32 => {
-                to.extend(row.chunks_exact(4).take(tensor.dim as usize).map(bytemuck::pod_read_unaligned::<f32>))
-            }
-            Elem::F16 => to.extend(
-                row.chunks_exact(2)
-                    .take(tensor.dim as usize)
-                    .map(|b| half::f16::from_bits(bytemuck::pod_read_unaligned(b)).to_f32()),
-            ),
-        }
-    }
 }

@@ -4,7 +4,8 @@ use std::collections::VecDeque;
 
 use web_time::Instant;
 
-use super::engine::{Engine, Output, Phase, Prefilled, unpack_rows};
+use super::engine::{Engine, Output, Phase, Prefilled};
+use super::forward::unpack_rows;
 use super::processors::Processors;
 use super::{FinishReason, GenerateOptions};
 use crate::device::{READBACK_MS, Readback};

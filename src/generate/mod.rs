@@ -2,13 +2,15 @@
 
 mod config;
 mod engine;
+mod forward;
 mod generation;
 mod options;
 mod processors;
 mod stop;
 mod text;
 
-pub use engine::{Engine, Hidden};
+pub use engine::Engine;
+pub use forward::Hidden;
 pub use generation::{Generation, Logprobs, Timing};
 pub use options::{FinishReason, GenerateOptions};
 pub use processors::Processors;

@@ -204,7 +204,7 @@ fn run(
     for (rows, samples) in [(rows.next_power_of_two(), false), (rows.next_power_of_two(), true), (1, true)] {
         let mut g = Graph::planned(plan);
         let pass = Pass { step: &sequence.step, cache: &sequence.cache, rows, live, wanted: Rows::Last, elem };
-        let hidden = decoder.forward(&mut g, &sequence.ropes, &pass)?;
+        let hidden = decoder.forward(&mut g, &sequence.ropes, &pass, &mut |_, _| Ok(()))?;
         if samples {
             let logits = decoder.logits(&mut g, &hidden, &pass)?;
             ops::sample(&mut g, &logits, &sequence.step, None)?;

@@ -202,10 +202,17 @@ impl Decoder {
     }
 
     /// The step's tokens to the last hidden state, `[T, D]` (`[1, D]` where the last row is wanted), after the final norm.
+    /// `each` hears of the residual stream, `[T, D]`, before the first layer and after every one.
     ///
     /// # Errors
-    /// [`crate::ops::RecordError`]
-    pub fn forward(&self, g: &mut Graph<'_>, ropes: &[Rope], pass: &Pass<'_>) -> Result<Tensor> {
+    /// [`crate::ops::RecordError`], those of `each`.
+    pub fn forward<'g>(
+        &self,
+        g: &mut Graph<'g>,
+        ropes: &[Rope],
+        pass: &Pass<'_>,
+        each: &mut dyn FnMut(&mut Graph<'g>, &Tensor) -> Result<()>,
+    ) -> Result<Tensor> {
         let mut x = self.embed.forward(g, self.embedding.scale, pass)?; // [T, D], the residual stream
         if let Some([into, _]) = &self.projections {
             x = into.forward(g, &x, Out::New(Elem::F32), pass)?; // [T, D]
@@ -213,9 +220,11 @@ impl Decoder {
         if let (Some(positions), Some(offset)) = (&self.positions, self.embedding.positions) {
             positions.add_positions(g, &x, offset, pass)?; // x += [T, D]
         }
+        each(g, &x)?;
         for (i, layer) in self.layers.iter().enumerate() {
             let rows = if i + 1 == self.layers.len() { pass.wanted } else { Rows::All };
             x = layer.forward(g, x, i, rows, ropes, pass)?; // [T, D]
+            each(g, &x)?;
         }
         if let Some(norm) = &self.norm {
             x = norm.forward(g, &x, pass.wanted, Out::New(pass.elem), pass)?; // [T, D]

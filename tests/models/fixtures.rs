@@ -78,6 +78,33 @@ async fn f16_equals_transformers_within_its_tolerance() {
     check(Dtype::F16, "f16_abs", &[512, 7]).await;
 }
 
+/// `output_hidden_states=True`: the residual stream before every layer, and what the final norm makes of it after the last one.
+#[cfg_attr(target_arch = "wasm32", wasm_bindgen_test)]
+#[cfg_attr(not(target_arch = "wasm32"), pollster::test)]
+async fn hidden_states_equal_transformers_layer_by_layer() {
+    for folder in folders().await {
+        let source = shared_source(&folder).await.unwrap();
+        let mut session = open(&source, &LoadOptions { dtype: Dtype::F32, ..LoadOptions::default() }).await;
+        let expected = Expected::of(&folder).await;
+        let tolerance = json(&format!("{folder}/meta.json")).await["tolerance"]["f32_abs"].as_f64().unwrap();
+        let (ids, want) = (expected.ids("input_ids"), expected.floats("hidden_states"));
+        for chunk in [512, 7] {
+            session.engine_mut().set_prefill_chunk(chunk).unwrap();
+            let got = session.forward_with_hidden_states(&ids).await.unwrap();
+            let (after_last, before) = got.hidden_states.split_last().unwrap();
+            assert_eq!(want.len(), got.hidden_states.len() * after_last.len(), "{folder}: one state more than layers");
+            let states = before.iter().chain([&got.last_hidden_state]);
+            for (layer, (got, want)) in states.zip(want.chunks(after_last.len())).enumerate() {
+                assert_close(&format!("{folder}, state {layer}, chunks of {chunk}"), got, want, tolerance, 0.0);
+            }
+            assert_ne!(Some(after_last), before.last(), "{folder}: the last layer adds nothing");
+            let plain = session.forward(&ids).await.unwrap();
+            assert!(plain.hidden_states.is_empty(), "nobody asked for them");
+            assert_eq!((plain.logits, plain.last_hidden_state), (got.logits, got.last_hidden_state), "{folder}");
+        }
+    }
+}
+
 /// Greedy with a repetition penalty, and without repeated n-grams: on the GPU, several steps ahead, and on the host.
 #[cfg_attr(target_arch = "wasm32", wasm_bindgen_test)]
 #[cfg_attr(not(target_arch = "wasm32"), pollster::test)]

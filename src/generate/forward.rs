@@ -1,0 +1,97 @@
+//! Whole forward passes: what every position makes, read back.
+
+use super::engine::{Engine, Output, Phase};
+use crate::device::Readback;
+use crate::error::Error;
+use crate::tensor::{Elem, Tensor};
+
+/// Everything that a forward pass over given tokens makes, as transformers names it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Hidden {
+    /// `[T, D]`, after the final norm.
+    pub last_hidden_state: Vec<f32>,
+    /// `[T, V]`
+    pub logits: Vec<f32>,
+    /// `[layers + 1][T, D]`, where they were asked for: the residual stream before the first layer and after every one. Transformers'
+    /// list has in place of the last one [`last_hidden_state`](Self::last_hidden_state).
+    pub hidden_states: Vec<Vec<f32>>,
+}
+
+impl Engine {
+    /// The model once over `ids`, from an empty cache: every position's hidden state and logits.
+    ///
+    /// # Errors
+    /// [`GenerateError`](crate::error::GenerateError) for ids that cannot be; those of the device.
+    pub async fn forward(&mut self, ids: &[u32]) -> Result<Hidden, Error> {
+        self.everything(ids, Phase::Everything { states: false }).await
+    }
+
+    /// As [`forward`](Self::forward), with the residual stream around every layer.
+    ///
+    /// # Errors
+    /// As [`forward`](Self::forward).
+    pub async fn forward_with_hidden_states(&mut self, ids: &[u32]) -> Result<Hidden, Error> {
+        self.everything(ids, Phase::Everything { states: true }).await
+    }
+
+    async fn everything(&mut self, ids: &[u32], phase: Phase) -> Result<Hidden, Error> {
+        self.check_ids(ids)?;
+        self.reserve(ids.len())?;
+        self.set_length(ids.len());
+        self.cached.clear();
+        let mut out = Hidden::default();
+        let size = self.rows_at_once(phase);
+        for (i, chunk) in ids.chunks(size).enumerate() {
+            let position = i * size;
+            self.set_step(position, chunk, 0);
+            let mut encoder = self.device.encoder();
+            let device = self.device.clone();
+            let recorded = self.program(phase, chunk.len() as u32, (position + chunk.len()) as u32)?;
+            recorded.program.encode(&mut encoder);
+            let mut parts = Vec::new();
+            let mut total = 0;
+            let first = [&recorded.hidden, &recorded.logits].into_iter().flatten();
+            for Output { tensor, buffer } in first.chain(&recorded.states) {
+                let bytes = chunk.len() as u64 * u64::from(tensor.dim4()) * tensor.elem.bytes4();
+                parts.push((*tensor, buffer.clone(), total..total + bytes));
+                total += bytes;
+            }
+            out.hidden_states.resize(recorded.states.len(), Vec::new());
+            let mut readback = Readback::new(&device, "outputs", total)?;
+            for (_, buffer, range) in &parts {
+                readback.copy(&mut encoder, buffer, 0, range.end - range.start);
+            }
+            readback.submit(&device, encoder);
+            readback.wait(&device).await?;
+            readback.take(|bytes| {
+                for (index, (tensor, _, range)) in parts.iter().enumerate() {
+                    let to = match index {
+                        0 => &mut out.last_hidden_state,
+                        1 => &mut out.logits,
+                        _ => &mut out.hidden_states[index - 2],
+                    };
+                    unpack_rows(&bytes[range.start as usize..range.end as usize], tensor, to);
+                }
+            })?;
+        }
+        self.cached.extend_from_slice(ids);
+        Ok(out)
+    }
+}
+
+/// Appends the rows of `tensor` as `bytes` has them, without their padding, as f32.
+pub(super) fn unpack_rows(bytes: &[u8], tensor: &Tensor, to: &mut Vec<f32>) {
+    let row = tensor.dim4() as usize * tensor.elem.bytes4() as usize;
+    for row in bytes.chunks_exact(row) {
+        match tensor.elem {
+            Elem::F32 => {
+                to.extend(row.chunks_exact(4).take(tensor.dim as usize).map(bytemuck::pod_read_unaligned::<f32>))
+            }
+            Elem::F16 => to.extend(
+                row.chunks_exact(2)
+                    .take(tensor.dim as usize)
+                    .map(|b| half::f16::from_bits(bytemuck::pod_read_unaligned(b)).to_f32()),
+            ),
+        }
+    }
+}

@@ -9,12 +9,14 @@ use webweft::managers::Dtype;
 
 use crate::lists::TokenIds;
 use crate::sizes;
+use crate::validate::Validate;
 
 const EXIT_CODES: &str = "\
 Exit codes:
   0    done
   1    failed: one line `error: ...` on standard error says why and what to do
   2    the command line is wrong
+  3    validate: a threshold does not hold
   130  cancelled (Ctrl-C)
 
 Examples:
@@ -143,6 +145,8 @@ pub enum Command {
     Quantize(Quantize),
     /// Measure how fast a model runs, and what share that is of the adapter's bandwidth and arithmetic
     Bench(Bench),
+    /// Measure what it costs to run a model in fewer bits: quality, memory and speed
+    Validate(Validate),
 }
 
 /// Flags of every command.
@@ -427,6 +431,16 @@ pub enum DtypeName {
     Nf4,
     /// By the model's size
     Auto,
+    /// Every dtype: of `validate` alone, which takes it apart
+    #[value(skip)]
+    All,
+}
+
+impl DtypeName {
+    /// The name of a dtype.
+    pub fn of(dtype: Dtype) -> Option<Self> {
+        Self::from_str(dtype.name(), false).ok()
+    }
 }
 
 impl From<DtypeName> for Dtype {
@@ -438,7 +452,7 @@ impl From<DtypeName> for Dtype {
             DtypeName::Q4a => Self::Q4a,
             DtypeName::Q4 => Self::Q4,
             DtypeName::Nf4 => Self::Nf4,
-            DtypeName::Auto => Self::Auto,
+            DtypeName::Auto | DtypeName::All => Self::Auto,
         }
     }
 }

@@ -140,12 +140,12 @@ async fn bench(args: &Bench, shared: &Shared) -> Result<ExitCode, CliError> {
 }
 
 /// A prompt of that length: the same everywhere.
-fn prompt(tokens: usize, vocab: u32) -> Vec<u32> {
+pub fn prompt(tokens: usize, vocab: u32) -> Vec<u32> {
     (0..tokens as u64).map(|i| ((i * 37 + 11) % u64::from(vocab)) as u32).collect()
 }
 
 /// Once from an empty cache, greedily, past every end token.
-async fn one(opened: &mut Opened, prompt: &[u32], new: usize, ids: &mut Vec<u32>) -> Result<Timing, CliError> {
+pub async fn one(opened: &mut Opened, prompt: &[u32], new: usize, ids: &mut Vec<u32>) -> Result<Timing, CliError> {
     opened.session.engine_mut().reset();
     ids.clear();
     let options = GenerateOptions { max_new_tokens: new, ..GenerateOptions::default() };
@@ -169,7 +169,8 @@ impl Peak {
     }
 }
 
-fn median(values: &[f64]) -> f64 {
+/// The value in the middle; 0 of none.
+pub fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     match sorted.len() {

@@ -100,6 +100,88 @@ pub enum CliError {
         /// Positions.
         context: usize,
     },
+    /// Nothing to predict.
+    #[error("no text: give --text FILE, or --text - for standard input; only the built-in model has a text of its own")]
+    NoText,
+    /// A text cannot be read.
+    #[error("the text `{}` cannot be read", .path.display())]
+    Text {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A text is none.
+    #[error("the text `{}` is not UTF-8 (byte {at}): convert it first", .path.display())]
+    TextNotUtf8 {
+        /// The file.
+        path: PathBuf,
+        /// Offset of the first byte that is wrong.
+        at: usize,
+    },
+    /// A text without a token to predict.
+    #[error("the text is too short: of {tokens} tokens none can be predicted from those before it")]
+    TextTooShort {
+        /// Its tokens.
+        tokens: usize,
+    },
+    /// Windows that leave tokens out.
+    #[error("--stride {stride} is not less than a window of {context} positions: give a smaller one")]
+    Stride {
+        /// From one window to the next.
+        stride: usize,
+        /// Positions of a window.
+        context: usize,
+    },
+    /// A window that only the baseline holds.
+    #[error(
+        "windows of {context} positions do not fit into the context of {most} that the model has: give --context {most}"
+    )]
+    WindowTooLong {
+        /// Positions of a window.
+        context: usize,
+        /// Positions of the model.
+        most: usize,
+    },
+    /// Logits of different tokens.
+    #[error("the model has {model} tokens and the baseline {against}: only models of one vocabulary can be compared")]
+    Vocabulary {
+        /// Of the model.
+        model: usize,
+        /// Of the baseline.
+        against: usize,
+    },
+    /// The same number of tokens, and others.
+    #[error(
+        "the tokenizers of model and baseline take the text for different tokens: only models of one vocabulary can be compared"
+    )]
+    OtherTokens,
+    /// The baseline says nothing.
+    #[error("the baseline's outputs are not finite, first in: {at}; take another --against")]
+    BaselineNotFinite {
+        /// The first state that is not.
+        at: String,
+    },
+    /// No room for what the baseline says.
+    #[error("the baseline's outputs cannot be kept in `{}`: make room there, set TMPDIR to another folder, or give fewer --max-tokens",
+        .folder.display())]
+    Spool {
+        /// The folder for temporary files.
+        folder: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The history cannot be read or written.
+    #[error("the history `{}` cannot be written: give another --history FILE, or --no-history", .path.display())]
+    History {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Ctrl-C.
+    #[error("cancelled")]
+    Cancelled,
     /// A folder that has other things in it.
     #[error("the folder `{}` is not empty: give another, or --force to write into it", .path.display())]
     NotEmpty {
@@ -137,7 +219,11 @@ impl From<webweft::error::DeviceError> for CliError {
 impl CliError {
     /// 2 for what is wrong with the command line, 1 for the rest.
     pub fn exit_code(&self) -> u8 {
-        if matches!(self, Self::NoPrompt | Self::Revision { .. } | Self::NotEmpty { .. }) { 2 } else { 1 }
+        let wrong = matches!(
+            self,
+            Self::NoPrompt | Self::NoText | Self::Stride { .. } | Self::Revision { .. } | Self::NotEmpty { .. }
+        );
+        if wrong { 2 } else { 1 }
     }
 
     /// The error and its causes, without line breaks; a cause that was told already is left out.

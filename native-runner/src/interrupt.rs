@@ -30,6 +30,11 @@ impl Interrupt {
         self.0.store(false, Ordering::SeqCst);
     }
 
+    /// Fails where it was pressed.
+    pub fn check(&self) -> Result<(), CliError> {
+        if self.requested() { Err(CliError::Cancelled) } else { Ok(()) }
+    }
+
     /// Whether it was pressed.
     pub fn requested(&self) -> bool {
         self.0.load(Ordering::SeqCst)

@@ -22,6 +22,7 @@ mod stats;
 mod stream;
 mod table;
 mod tensors;
+mod validate;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -45,12 +46,14 @@ fn main() -> ExitCode {
         Command::Bench(args) => bench::run(args, &cli.shared),
         Command::Chat(args) => chat::run(args, &cli.shared),
         Command::Quantize(args) => quantize::run(args, &cli.shared),
+        Command::Validate(args) => validate::run(args, &cli.shared),
         Command::Devices(args) => devices::run(args, &cli.shared),
     };
     match result {
         Ok(code) => code,
         // whoever read our output has what they wanted
         Err(CliError::Stdout(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(CliError::Cancelled) => ExitCode::from(interrupt::CANCELLED),
         Err(error) => {
             // with no standard error left there is nobody to tell
             let _ = writeln!(io::stderr(), "error: {}", error.in_one_line());

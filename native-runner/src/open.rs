@@ -151,7 +151,8 @@ impl Drop for Bar {
     }
 }
 
-fn style(template: &str) -> ProgressStyle {
+/// A bar's looks.
+pub fn style(template: &str) -> ProgressStyle {
     // a template that does not parse would show the plain bar
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
 }

@@ -16,3 +16,4 @@ mod quantize;
 mod server;
 mod support;
 mod terminal;
+mod validate;

@@ -1,0 +1,156 @@
+//! The report for a terminal.
+
+use webweft::managers::Estimate;
+
+use super::report::{Check, Format, Report};
+use crate::sizes;
+use crate::table::{columns, number};
+
+/// The whole text.
+pub fn table(report: &Report) -> String {
+    let text = &report.text;
+    let mut out = format!(
+        "{} against {}\n{} tokens of {}, windows of {}\n{}\n\n",
+        report.model.name,
+        baseline_name(report),
+        number(text.predictions as u64),
+        text.names.join(", "),
+        text.context,
+        report.adapter,
+    );
+    let head = [
+        "",
+        "weights",
+        "bits",
+        "at most",
+        "prefill/s",
+        "decode/s",
+        "perplexity",
+        "ratio",
+        "KL mean",
+        "KL 99 %",
+        "top-1",
+        "worst layer",
+        "result",
+    ];
+    let baseline = &report.baseline;
+    let mut rows = vec![head.map(str::to_owned).to_vec()];
+    let first = |name: &str, memory: &super::report::Memory, speed: &super::report::Speed| {
+        vec![
+            name.to_owned(),
+            sizes::format(memory.weights),
+            format!("{:.2}", memory.bits_per_weight),
+            sizes::format(memory.peak),
+            tokens_per_second(speed.prefill_tps),
+            tokens_per_second(speed.decode_tps),
+        ]
+    };
+    let mut row = first(&baseline.name, &baseline.memory, &baseline.speed);
+    row.extend([estimate(baseline.perplexity, 3), "1".to_owned()]);
+    rows.push(row);
+    for f in &report.formats {
+        let mut row = first(&f.name, &f.memory, &f.speed);
+        let quality = f.quality.as_ref();
+        row.extend([
+            quality.map_or("not finite".into(), |q| estimate(q.perplexity, 3)),
+            quality.map_or(String::new(), |q| estimate(q.perplexity_ratio, 4)),
+            quality.map_or(String::new(), |q| small(q.kl.mean)),
+            quality.map_or(String::new(), |q| small(q.kl.p99)),
+            quality.map_or(String::new(), |q| percent(q.top1)),
+            f.worst_layer()
+                .map_or(String::new(), |(layer, error)| format!("{} {}", small(error), report.states[layer])),
+            result(report, f),
+        ]);
+        rows.push(row);
+    }
+    out += &columns(&rows, &(1..11).collect::<Vec<_>>());
+    for line in report.formats.iter().flat_map(|f| remarks(report, f)) {
+        out += &format!("\n{line}");
+    }
+    out.trim_end().to_owned() + "\n"
+}
+
+/// What it was measured against.
+pub fn baseline_name(report: &Report) -> String {
+    let own = report.against.name == report.model.name;
+    if own { report.baseline.name.clone() } else { format!("{} of {}", report.baseline.name, report.against.name) }
+}
+
+/// Whether it passes; nothing where nothing was asked for and all is finite.
+fn result(report: &Report, f: &Format) -> String {
+    match (f.pass, f.checks.len()) {
+        (true, 0) => String::new(),
+        (true, _) => "pass".to_owned(),
+        (false, _) if report.formats.is_empty() => String::new(),
+        (false, _) => "FAIL".to_owned(),
+    }
+}
+
+/// What there is to say of a format beside its figures: logits that are not finite, thresholds that do not hold, what changed.
+pub fn remarks(report: &Report, f: &Format) -> Vec<String> {
+    let mut all = Vec::new();
+    if let Some(broken) = &f.non_finite {
+        let (count, of) = (number(broken.positions as u64), number(report.text.predictions as u64));
+        all.push(format!("{}: logits are not finite at {count} of {of} positions; first in: {}", f.name, broken.first));
+    }
+    all.extend(f.checks.iter().filter(|check| !check.pass).map(|check| format!("{}: {}", f.name, failure(check))));
+    if let Some(change) = &f.change {
+        let mut parts = Vec::new();
+        let signed = |value: f64| if value == 0.0 { "unchanged".to_owned() } else { format!("{value:+.2e}") };
+        parts.extend(change.perplexity_ratio.map(|by| format!("ratio {}", signed(by))));
+        parts.extend(change.kl.map(|by| format!("KL {}", signed(by))));
+        parts.extend(change.decode_tps.map(|by| format!("decode x{by:.2}")));
+        let files = if change.other_files { "; the model's files were others" } else { "" };
+        all.push(format!("{}: since {}: {}{files}", f.name, change.since, parts.join(", ")));
+    }
+    all
+}
+
+/// A threshold that does not hold.
+fn failure(check: &Check) -> String {
+    let got = check.got.map_or("no number".to_owned(), |got| check.show(got));
+    format!("--{} {} does not hold: {got}", check.threshold, check.show(check.limit))
+}
+
+/// A value and its standard error.
+pub fn estimate(estimate: Estimate, digits: usize) -> String {
+    match estimate.standard_error {
+        Some(error) => format!("{:.digits$} ± {error:.digits$}", estimate.value),
+        None => format!("{:.digits$}", estimate.value),
+    }
+}
+
+/// Three digits that count, whatever the magnitude.
+pub fn small(value: f64) -> String {
+    match value.abs() {
+        0.0 => "0".to_owned(),
+        v if !v.is_finite() => "not finite".to_owned(),
+        v if (1e-3..1e4).contains(&v) => {
+            let digits = (2 - v.log10().floor() as i32).clamp(0, 5) as usize;
+            format!("{value:.digits$}")
+        }
+        _ => format!("{value:.2e}"),
+    }
+}
+
+/// A share.
+pub fn percent(share: f64) -> String {
+    format!("{:.2} %", share * 100.0)
+}
+
+fn tokens_per_second(speed: Option<f64>) -> String {
+    speed.map_or(String::new(), |speed| format!("{speed:.1}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_short() {
+        let shown = [0.0, 1.0, 0.0123456, 0.00012345, 12345.6, 99.95, f64::NAN].map(small);
+        assert_eq!(shown, ["0", "1.00", "0.0123", "1.23e-4", "1.23e4", "100.0", "not finite"].map(str::to_owned));
+        assert_eq!(estimate(Estimate { value: 1.5, standard_error: Some(0.25) }, 2), "1.50 ± 0.25");
+        assert_eq!(percent(0.98765), "98.77 %");
+    }
+}

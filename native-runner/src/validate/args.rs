@@ -58,9 +58,6 @@ pub struct Validate {
     /// How often speed is measured; 0: not at all
     #[arg(long, value_name = "N", default_value_t = 3)]
     pub runs: u32,
-    /// What must hold.
-    #[command(flatten)]
-    pub thresholds: Thresholds,
     /// One JSON object
     #[arg(long)]
     pub json: bool,
@@ -73,6 +70,10 @@ pub struct Validate {
     /// Neither read nor write it
     #[arg(long)]
     pub no_history: bool,
+    // last: what follows would stand under its heading
+    /// What must hold.
+    #[command(flatten)]
+    pub thresholds: Thresholds,
 }
 
 /// What must hold, each only where it is given.

@@ -3,7 +3,7 @@
 use super::plots;
 use super::report::{Check, Format, Memory, Report, Speed};
 use super::svg::{escape, or_none};
-use super::table::{baseline_name, estimate, percent, remarks, small};
+use super::table::{baseline_name, changed, estimate, not_finite, percent, ratio, small};
 use crate::sizes;
 use crate::table::number;
 
@@ -59,11 +59,9 @@ pub fn page(report: &Report) -> String {
         escape(report.version),
         escape(&report.date),
     );
-    let notes: String = report
-        .formats
-        .iter()
-        .flat_map(|f| remarks(report, f).into_iter().map(|line| format!("<li{}>{}</li>", bad(!f.pass), escape(&line))))
-        .collect();
+    let line = |class: &str, text: String| format!("<li{class}>{}</li>", escape(&text));
+    let broken = report.formats.iter().filter_map(|f| Some(line(" class=\"bad\"", not_finite(report, f)?)));
+    let notes: String = broken.chain(report.formats.iter().filter_map(|f| Some(line("", changed(f)?)))).collect();
     let notes = if notes.is_empty() { notes } else { format!("<ul class=\"remarks\">{notes}</ul>") };
     let earlier = match report.history.len() {
         0 => "<p class=\"quiet alone\">No earlier run of the same model, text, windows and adapter is known.</p>",
@@ -84,10 +82,6 @@ pub fn page(report: &Report) -> String {
         resources(report),
         drawn.join("\n"),
     )
-}
-
-fn bad(is: bool) -> &'static str {
-    if is { " class=\"bad\"" } else { "" }
 }
 
 fn card(title: &str, value: &str, said: &str) -> String {
@@ -156,7 +150,7 @@ fn quality(report: &Report) -> String {
         let mut cells = match &f.quality {
             Some(q) => vec![
                 estimate(q.perplexity, 3),
-                estimate(q.perplexity_ratio, 4),
+                ratio(q.perplexity_ratio),
                 small(q.kl.mean),
                 small(q.kl.median),
                 small(q.kl.p99),

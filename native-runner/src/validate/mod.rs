@@ -78,7 +78,12 @@ async fn validate(args: &Validate, shared: &Shared) -> Result<ExitCode, CliError
     let mut formats = Vec::new();
     let mut model = None;
     let mut refused = None;
+    // layers that another tool quantized keep their bits: `all` is then what can be around them
+    let mut keeps_bits = args.against_model.is_none() && reference.model.quantization.is_some();
     for (dtype, asked_for) in run.dtypes() {
+        if keeps_bits && !asked_for && Dtype::from(dtype).blocks().is_some() {
+            continue;
+        }
         let (format, of) = match Box::pin(run.candidate(dtype, &corpus, &mut reference)).await {
             // of `all`, those that the model can be loaded as
             Err(CliError::Engine(error)) if !asked_for => {
@@ -89,6 +94,7 @@ async fn validate(args: &Validate, shared: &Shared) -> Result<ExitCode, CliError
             }
             found => found?,
         };
+        keeps_bits |= of.quantization.is_some();
         model = Some(of);
         if !formats.iter().any(|other: &Format| other.name == format.name) {
             formats.push(format);

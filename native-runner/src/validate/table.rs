@@ -53,7 +53,7 @@ pub fn table(report: &Report) -> String {
         let quality = f.quality.as_ref();
         row.extend([
             quality.map_or("not finite".into(), |q| estimate(q.perplexity, 3)),
-            quality.map_or(String::new(), |q| estimate(q.perplexity_ratio, 4)),
+            quality.map_or(String::new(), |q| ratio(q.perplexity_ratio)),
             quality.map_or(String::new(), |q| small(q.kl.mean)),
             quality.map_or(String::new(), |q| small(q.kl.p99)),
             quality.map_or(String::new(), |q| percent(q.top1)),
@@ -87,23 +87,28 @@ fn result(report: &Report, f: &Format) -> String {
 }
 
 /// What there is to say of a format beside its figures: logits that are not finite, thresholds that do not hold, what changed.
-pub fn remarks(report: &Report, f: &Format) -> Vec<String> {
-    let mut all = Vec::new();
-    if let Some(broken) = &f.non_finite {
-        let (count, of) = (number(broken.positions as u64), number(report.text.predictions as u64));
-        all.push(format!("{}: logits are not finite at {count} of {of} positions; first in: {}", f.name, broken.first));
-    }
-    all.extend(f.checks.iter().filter(|check| !check.pass).map(|check| format!("{}: {}", f.name, failure(check))));
-    if let Some(change) = &f.change {
-        let mut parts = Vec::new();
-        let signed = |value: f64| if value == 0.0 { "unchanged".to_owned() } else { format!("{value:+.2e}") };
-        parts.extend(change.perplexity_ratio.map(|by| format!("ratio {}", signed(by))));
-        parts.extend(change.kl.map(|by| format!("KL {}", signed(by))));
-        parts.extend(change.decode_tps.map(|by| format!("decode x{by:.2}")));
-        let files = if change.other_files { "; the model's files were others" } else { "" };
-        all.push(format!("{}: since {}: {}{files}", f.name, change.since, parts.join(", ")));
-    }
-    all
+fn remarks(report: &Report, f: &Format) -> Vec<String> {
+    let failed = f.checks.iter().filter(|check| !check.pass).map(|check| format!("{}: {}", f.name, failure(check)));
+    not_finite(report, f).into_iter().chain(failed).chain(changed(f)).collect()
+}
+
+/// That logits are not finite.
+pub fn not_finite(report: &Report, f: &Format) -> Option<String> {
+    let broken = f.non_finite.as_ref()?;
+    let (count, of) = (number(broken.positions as u64), number(report.text.predictions as u64));
+    Some(format!("{}: logits are not finite at {count} of {of} positions; first in: {}", f.name, broken.first))
+}
+
+/// What changed since an earlier run.
+pub fn changed(f: &Format) -> Option<String> {
+    let change = f.change.as_ref()?;
+    let mut parts = Vec::new();
+    let signed = |value: f64| if value == 0.0 { "unchanged".to_owned() } else { format!("{value:+.2e}") };
+    parts.extend(change.perplexity_ratio.map(|by| format!("ratio {}", signed(by))));
+    parts.extend(change.kl.map(|by| format!("KL {}", signed(by))));
+    parts.extend(change.decode_tps.map(|by| format!("decode x{by:.2}")));
+    let files = if change.other_files { "; the model's files were others" } else { "" };
+    Some(format!("{}: since {}: {}{files}", f.name, change.since, parts.join(", ")))
 }
 
 /// A threshold that does not hold.
@@ -118,6 +123,12 @@ pub fn estimate(estimate: Estimate, digits: usize) -> String {
         Some(error) => format!("{:.digits$} ± {error:.digits$}", estimate.value),
         None => format!("{:.digits$}", estimate.value),
     }
+}
+
+/// As [`estimate`] with four digits, more where the error is smaller.
+pub fn ratio(ratio: Estimate) -> String {
+    let error = ratio.standard_error.filter(|error| *error > 0.0).unwrap_or(1.0);
+    estimate(ratio, (-error.log10().floor()).clamp(4.0, 6.0) as usize)
 }
 
 /// Three digits that count, whatever the magnitude.
@@ -152,5 +163,7 @@ mod tests {
         assert_eq!(shown, ["0", "1.00", "0.0123", "1.23e-4", "1.23e4", "100.0", "not finite"].map(str::to_owned));
         assert_eq!(estimate(Estimate { value: 1.5, standard_error: Some(0.25) }, 2), "1.50 ± 0.25");
         assert_eq!(percent(0.98765), "98.77 %");
+        let shown = [0.02, 4e-6, 0.0].map(|error| ratio(Estimate { value: 1.25, standard_error: Some(error) }));
+        assert_eq!(shown, ["1.2500 ± 0.0200", "1.250000 ± 0.000004", "1.2500 ± 0.0000"]);
     }
 }

@@ -176,6 +176,27 @@ fn a_damaged_model_trips_every_threshold() {
     assert!(run.code == Some(0) && run.stdout.contains("pass"), "against itself it is whole: {run:?}");
 }
 
+/// A folder that was quantized before, against what it was made of: the figures are those of quantizing it now.
+#[test]
+fn what_was_quantized_before_is_measured_against_its_original() {
+    let Some(model) = stories() else { return };
+    let folder = tempfile::tempdir().expect("a folder");
+    let few = folder.path().join("q4");
+    run(&["quantize", text(&model), text(&few), "--dtype", "q4", "-q"]).ok();
+    let against = ["--against-model", text(&model), "--json"];
+    let told = json(&validate(&few, &[&against[..], &["--dtype", "auto"]].concat()));
+    let now = json(&validate(&model, &["--dtype", "q4", "--json"]));
+    assert_eq!((&told["formats"][0]["name"], &told["formats"][0]["dtype"]), (&"webweft (q4)".into(), &"q4".into()));
+    for name in ["quality", "layer_errors"] {
+        assert_eq!(told["formats"][0][name], now["formats"][0][name]);
+    }
+    assert_ne!(told["model"]["fingerprint"], told["against"]["fingerprint"]);
+    // its layers keep their bits: what is around them may have 32 or 16
+    let told = json(&validate(&few, &against));
+    let names: Vec<_> = told["formats"].as_array().expect("a list").iter().map(|f| f["name"].as_str()).collect();
+    assert_eq!(names, [Some("webweft (f32)"), Some("webweft (f16)")]);
+}
+
 /// Products that f32 does not hold: the layer is named, and nothing passes.
 #[test]
 fn what_is_not_finite_fails_and_is_named() {

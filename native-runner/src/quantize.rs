@@ -52,11 +52,12 @@ async fn quantize(args: &Quantize, shared: &Shared) -> Result<ExitCode, CliError
     let dtype = if matches!(shared.dtype, DtypeName::Auto) { DtypeName::Q4 } else { shared.dtype };
     let shared = Shared { dtype, ..shared.clone() };
     let spec = ModelSpec::parse(Some(&args.model), shared.revision.as_deref())?;
-    let source = spec.source(shared.gguf_file.as_deref(), &mut |_| ()).await?;
-    if let Some(file) = find_gguf(&source).await.map_err(webweft::error::Error::from)? {
+    let seen = spec.look(shared.gguf_file.as_deref()).await?;
+    if let Some(file) = find_gguf(&seen).await.map_err(webweft::error::Error::from)? {
         return Err(CliError::QuantizeGguf { file });
     }
     let opened = open(Some(&args.model), &shared, Some(1), None).await?;
+    let source = spec.source(shared.gguf_file.as_deref(), &mut |_| ()).await?;
 
     let mut weights = OutputFile::create(&out.path.join(WEIGHTS))?;
     let mut image = opened.session.image();

@@ -42,9 +42,10 @@ const NAMES: Names = Names {
             qkv: &["attn_q", "attn_k", "attn_v"],
             o: "attn_output",
             qk_norm: ["attn_q_norm", "attn_k_norm"],
+            sub_norm: "attn_sub_norm",
         },
     ),
-    mlp: ("", MlpNames { up: &["ffn_gate", "ffn_up"], down: "ffn_down" }),
+    mlp: ("", MlpNames { up: &["ffn_gate", "ffn_up"], down: "ffn_down", sub_norm: "ffn_sub_norm" }),
     attention_norms: ["attn_norm", "post_attention_norm"],
     mlp_norms: ["ffn_norm", "post_ffw_norm"],
     norm: "output_norm",
@@ -53,7 +54,7 @@ const NAMES: Names = Names {
 
 const FUSED: AttentionNames = AttentionNames { qkv: &["attn_qkv"], ..NAMES.attention.1 };
 /// Without a gate, or with gate and the way up in one.
-const UP: MlpNames = MlpNames { up: &["ffn_up"], down: "ffn_down" };
+const UP: MlpNames = MlpNames { up: &["ffn_up"], ..NAMES.mlp.1 };
 
 /// The same, by whether q, k and v are one tensor, and the gate has none of its own.
 static BY_FUSION: [[Names; 2]; 2] = [

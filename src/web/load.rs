@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::source::Files;
+use crate::checkpoint::find_gguf;
 use crate::device::Device;
 use crate::error::Error;
 use crate::managers::{self, Dtype};
@@ -37,6 +38,8 @@ impl Loaded {
             Dtype::Auto => managers::default_of_pages(source).await? == Dtype::Auto,
             dtype => dtype.blocks().is_some(),
         };
+        // a GGUF file has what is beside the weights, too: it is kept as it is
+        let quantized = quantized && find_gguf(source).await?.is_none();
         let file = packed(load.dtype);
         if quantized && source.size(&file).await?.is_some() {
             let load = LoadOptions { weights_file: Some(file.clone()), ..load.clone() };

@@ -39,6 +39,11 @@ export interface LoadOptions extends SourceOptions, AssetOptions {
   retries?: number | undefined;
   /** What is waited before the first of them, in ms; twice as long before each further one. */
   backoffMs?: number | undefined;
+  /**
+   * Which GGUF file is meant, where there are several, or safetensors, too: its name, or the type in its name (`"Q8_0"`). By default the
+   * only one, or the one in Q4_K_M. An address that ends in `.gguf` says it, too.
+   */
+  gguf_file?: string | undefined;
   /** WebGPU's default limits and no optional feature, as on the weakest adapter. */
   portable?: boolean | undefined;
   /** Hears of progress in the shapes of Transformers.js. */
@@ -51,7 +56,7 @@ export interface LoadOptions extends SourceOptions, AssetOptions {
 
 const known = new Set<string>([
   "revision", "remoteHost", "token", "digests", "wasmUrl", "workerUrl", "dtype", "device", "context", "prefillChunk",
-  "memoryLimit", "cache", "concurrency", "retries", "backoffMs", "portable", "progress_callback", "on", "signal",
+  "memoryLimit", "cache", "concurrency", "retries", "backoffMs", "portable", "gguf_file", "progress_callback", "on", "signal",
 ] satisfies (keyof LoadOptions)[]);
 
 /** Options of Transformers.js that mean nothing here. */
@@ -107,5 +112,11 @@ export function toOpenOptions(options: LoadOptions): OpenOptions {
   ];
   for (const [name, value] of numbers) if (value !== undefined) Object.assign(open, { [name]: value });
   if (options.portable !== undefined) open.portable = options.portable;
+  if (options.gguf_file !== undefined) {
+    if (typeof options.gguf_file !== "string" || options.gguf_file === "") {
+      throw new InvalidRequestError("gguf_file is the name of a file, or the type in it", { param: "gguf_file" });
+    }
+    open.gguf_file = options.gguf_file;
+  }
   return open;
 }

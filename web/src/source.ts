@@ -8,7 +8,7 @@ export type FileBytes = Blob | ArrayBuffer | Uint8Array;
 /**
  * A model:
  * - `"org/name"` or `"org/name@revision"`: a repository of the Hub;
- * - `"https://host/folder"`, `"./folder"`, `"/folder"` or a `URL`: the folder of `config.json` on a server;
+ * - `"https://host/folder"`, `"./folder"`, `"/folder"` or a `URL`: the folder of `config.json` on a server, or a file that ends in `.gguf`;
  * - a `FileList`, files, or the handle or entry of a folder: files of the visitor;
  * - `DataTransferItemList`: what was dropped (to be given within the event's handler);
  * - bytes by file name.
@@ -188,17 +188,20 @@ function checkCount(files: Named[]): void {
 
 async function finish(found: Promise<Named[]>, given: string | undefined): Promise<ResolvedSource> {
   const files = await found;
+  const depth = (path: string) => path.split("/").length;
   // what lies nearest to the top, so that a model in a folder of the folder is found, too
-  const configs = files.map(([path]) => path).filter((path) => /(?:^|\/)config\.json$/.test(path));
-  configs.sort((a, b) => a.split("/").length - b.split("/").length);
-  const [config, second] = configs;
-  if (config === undefined) {
-    throw new ModelNotFoundError(`there is no config.json among ${files.length} files: give the files of a Hugging Face model`);
+  const nearest = (name: RegExp) => files.map(([path]) => path).filter((path) => name.test(path)).sort((a, b) => depth(a) - depth(b));
+  const [config, second] = nearest(/(?:^|\/)config\.json$/);
+  const main = config ?? nearest(/\.gguf$/)[0];
+  if (main === undefined) {
+    throw new ModelNotFoundError(
+      `there is no config.json and no GGUF file among ${files.length} files: give the files of a Hugging Face model`,
+    );
   }
-  if (second !== undefined && second.split("/").length === config.split("/").length) {
+  if (config !== undefined && second !== undefined && depth(second) === depth(config)) {
     throw invalid(`there are several models (${config}, ${second}): give the folder of one`);
   }
-  const root = config.slice(0, -"config.json".length);
+  const root = main.slice(0, main.lastIndexOf("/") + 1);
   const inside = files.filter(([path]) => path.startsWith(root)).map(([path, blob]): Named => [path.slice(root.length), blob]);
   const name = root.split("/").at(-2) ?? given ?? "files";
   return { name, spec: { kind: "files", name, files: Object.fromEntries(inside) } };

@@ -20,6 +20,7 @@ export interface OpenOptions {
   retries?: number;
   backoff_ms?: number;
   portable?: boolean;
+  gguf_file?: string;
 }
 
 /** What loading does at the moment. */

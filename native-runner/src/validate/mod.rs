@@ -63,7 +63,7 @@ async fn validate(args: &Validate, shared: &Shared) -> Result<ExitCode, CliError
     // what is wrong with the command line and its files is told before a model is loaded
     let corpus = Corpus::read(args)?;
     Cut::new(args, usize::MAX)?;
-    ModelSpec::parse(args.model.as_deref(), shared.revision.as_deref())?.local()?;
+    ModelSpec::parse(args.model.as_deref(), shared.revision.as_deref())?.local(shared.gguf_file.as_deref())?;
     let page = args.html.as_deref().map(OutputFile::create).transpose()?;
     let warn = |text: &str| {
         if !shared.quiet {
@@ -264,7 +264,8 @@ fn called(opened: &Opened) -> String {
 }
 
 async fn model(name: Option<&str>, shared: &Shared, opened: &Opened) -> Result<Model, CliError> {
-    let source = ModelSpec::parse(name, shared.revision.as_deref())?.source(&mut |_| ()).await?;
+    let spec = ModelSpec::parse(name, shared.revision.as_deref())?;
+    let source = spec.source(shared.gguf_file.as_deref(), &mut |_| ()).await?;
     let shown = match name {
         None => built_in::NAME.to_owned(),
         Some(name) => match (Path::new(name).canonicalize(), &shared.revision) {

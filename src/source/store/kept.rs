@@ -108,7 +108,7 @@ impl Kept {
     /// Keeps a file that comes from the network, if it is to be kept; with `go_on` from where an earlier visit stopped, if all of
     /// it is going to be checked.
     pub(in crate::source) async fn keeping(&self, name: &str, facts: &Facts, go_on: bool) -> Option<Keeping> {
-        if !self.weights && [".safetensors", ".gguf"].iter().any(|end| name.ends_with(end)) {
+        if !self.weights && name.ends_with(".safetensors") {
             return None;
         }
         let tag = self.now(name, Some(facts));

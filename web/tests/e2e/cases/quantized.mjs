@@ -16,6 +16,36 @@ function integers(file, name) {
   return Array.from({ length: (end - begin) / 8 }, (_, i) => Number(bytes.readBigInt64LE(begin + 8 * i)));
 }
 
+test("a GGUF file runs by its address, from a Hub, and from the visitor's disk, and is kept", { seconds: 300 }, async (t) => {
+  const folder = `${FOLDERS.fixtures}gguf_llama/`;
+  if (!existsSync(`${folder}model.gguf`)) throw new Skip("the fixtures are not here");
+  const want = integers(`${folder}expected.safetensors`, "greedy_ids");
+  const input = { ids: integers(`${folder}expected.safetensors`, "input_ids"), options: { ...greedy(want.length), eos_token_id: [] } };
+  const server = await t.server({ mounts: { "/models/gguf/": folder } });
+  const models = await t.modelServer();
+  models.hub.add("org/gguf", { folder });
+  const page = await t.page(server);
+  const runs = async (name, what, from) => {
+    const info = await page.act("open", { name, ...what });
+    assert.deepEqual([info.model_type, info.quantization, info.load.from], ["llama", "gguf", from]);
+    assert.ok(info.has_tokenizer);
+    assert.deepEqual((await page.act("generate", { name, input })).ids, want, name);
+    await page.act("dispose", { name });
+  };
+  const model = `${server.origin}/models/gguf/model.gguf`;
+  // whatever is to be kept, it is the file: it has the tokenizer, too
+  await runs("first visit", { model, options: { cache: "quantized" } }, "network");
+  await runs("second visit", { model, options: { cache: "quantized" } }, "cache");
+  await runs("the Hub", { model: "org/gguf", options: { remoteHost: models.origin, cache: false } }, "network");
+  await runs("by name", { model: "org/gguf", options: { remoteHost: models.origin, cache: false, gguf_file: "model.gguf" } }, "network");
+  await runs("a file", { files: { base: "/models/gguf/", names: ["model.gguf"], as: "files" }, options: {} }, "local");
+  const report = await page.act("canRun", { model, options: {} });
+  assert.equal(report.ok, true, JSON.stringify(report.error));
+  await page.fails("open", { model: "org/gguf", options: { remoteHost: models.origin, gguf_file: "Q2_K" } }, "UnsupportedModelError");
+  await page.fails("open", { model, options: { gguf_file: "" } }, "InvalidRequestError");
+  assert.deepEqual(page.problems, []);
+});
+
 test("what other tools quantized runs with no option, and is kept", { seconds: 400 }, async (t) => {
   const found = FIXTURES.filter((name) => existsSync(`${FOLDERS.fixtures}${name}/expected.safetensors`));
   if (found.length === 0) throw new Skip("the fixtures are not here");

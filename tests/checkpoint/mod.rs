@@ -4,6 +4,7 @@ mod gguf;
 mod hostile;
 mod property;
 mod safetensors;
+mod sentence_piece;
 mod source;
 mod tokenizer;
 mod vocabulary;

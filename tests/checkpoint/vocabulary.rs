@@ -5,7 +5,7 @@ use serde_json::Value;
 use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::path::Path;
-use webweft::error::TokenizerError;
+use webweft::error::{ChatError, TokenizerError};
 use webweft::preprocess::{ChatOptions, ChatTemplate, Message, Tokenizer, Vocabulary};
 
 fn json_file(path: &Path) -> Option<Value> {
@@ -48,7 +48,7 @@ fn converted(tokenizer: &Value, config: &Value) -> Option<Vocabulary> {
         return None;
     }
     let is_sentence_piece = model["byte_fallback"] == true;
-    let mut vocabulary = Vocabulary { name: Some("converted".into()), ..Vocabulary::default() };
+    let mut vocabulary = Vocabulary::default();
     if is_sentence_piece {
         vocabulary.model = "llama".into();
         let prefixed = tokenizer["normalizer"]["normalizers"][0]["type"] == "Prepend";
@@ -169,6 +169,43 @@ fn small() -> Vocabulary {
         tokens,
         ..Vocabulary::default()
     }
+}
+
+/// The fixture with a GGUF file, whose keys lie here as JSON, against the tokenizer that it was made from.
+#[test]
+fn vocabulary_of_a_file() {
+    let keys: Value = serde_json::from_str(include_str!("../data/gguf_llama_vocabulary.json")).expect("parses");
+    let key = |name: &str| &keys[format!("tokenizer.ggml.{name}")];
+    let id = |name: &str| key(name).as_u64().map(|id| u32::try_from(id).expect("an id"));
+    let vocabulary = Vocabulary {
+        model: key("model").as_str().expect("a text").into(),
+        pre: key("pre").as_str().map(str::to_owned),
+        tokens: serde_json::from_value(key("tokens").clone()).expect("texts"),
+        token_types: serde_json::from_value(key("token_type").clone()).expect("numbers"),
+        merges: serde_json::from_value(key("merges").clone()).expect("texts"),
+        bos: id("bos_token_id"),
+        eos: id("eos_token_id"),
+        add_bos: key("add_bos_token").as_bool(),
+        ..Vocabulary::default()
+    };
+    let tokenizer = Tokenizer::from_vocabulary(&vocabulary).expect("is in order");
+    let Some(folder) = shared("fixtures/gguf_llama") else { return };
+    let cases = json_file(&folder.join("tokenizer_cases.json")).expect("has cases");
+    let ids = |text: &str| Value::from(tokenizer.encode(text, false).expect("encodes"));
+    let mut count = 0;
+    for case in cases["cases"].as_array().expect("has cases") {
+        let text = case["text"].as_str().expect("a text");
+        let all: Vec<u32> = serde_json::from_value(case["ids"].clone()).expect("ids");
+        assert_eq!(tokenizer.encode(text, true).expect("encodes"), all, "{text:?}");
+        assert_eq!(ids(text), case["ids_no_special"], "{text:?}");
+        assert_eq!(Value::from(tokenizer.decode(&all, true).expect("decodes")), case["decoded"]);
+        assert_eq!(Value::from(tokenizer.decode(&all, false).expect("decodes")), case["decoded_with_special"]);
+        count += 1;
+    }
+    for case in cases["chat"].as_array().expect("has chats") {
+        assert_eq!(ids(case["text"].as_str().expect("a text")), case["ids"]);
+    }
+    assert!(count >= 20);
 }
 
 /// Every name that a file may have, and what becomes of some text with numbers: bytes only, but for merges of digits and letters.
@@ -305,6 +342,29 @@ fn merges_without_tokens_are_left_out() {
     let before = ids(&vocabulary);
     vocabulary.merges.splice(0..0, ["a z".into(), "b c".into()]);
     assert_eq!(ids(&vocabulary), before);
+}
+
+#[test]
+fn templates_of_a_file() {
+    let vocabulary = Vocabulary {
+        chat_template: Some("{{ bos_token }}{{ messages[0].content }}{{ eos_token }}{{ unk_token }}".into()),
+        chat_templates: vec![("tool_use".into(), "tools: {{ tools | length }}".into())],
+        ..small()
+    };
+    let template = ChatTemplate::from_vocabulary(&vocabulary).expect("is in order");
+    assert_eq!(template.names().collect::<Vec<_>>(), ["default", "tool_use"]);
+    assert_eq!((template.token("bos_token"), template.token("unk_token")), (Some("<s>"), None));
+    let render = |tools: Vec<Value>| {
+        let options = ChatOptions { tools, ..ChatOptions::default() };
+        template.render(&[Message::user("Hi")], &options).expect("renders")
+    };
+    assert_eq!(render(vec![]), "<s>Hi</s>");
+    assert_eq!(render(vec![Value::Null]), "tools: 1");
+    let error = ChatTemplate::from_vocabulary(&small()).expect("is in order").check().expect_err("there is none");
+    assert!(matches!(&error, ChatError::NoTemplate { .. }) && error.to_string().contains("model file"), "{error}");
+    let wrong = Vocabulary { chat_template: Some("{% fro %}".into()), ..small() };
+    let error = ChatTemplate::from_vocabulary(&wrong).expect("is in order").check().expect_err("is wrong");
+    assert!(error.to_string().contains("tokenizer.chat_template, line 1"), "{error}");
 }
 
 #[test]

@@ -4,6 +4,8 @@ mod byte_level;
 mod pre_tokenizer;
 mod sentence_piece;
 
+use std::collections::BTreeSet;
+
 use serde_json::json;
 use tokenizers::AddedToken;
 use tokenizers::models::bpe::{BPE, Vocab};
@@ -15,6 +17,24 @@ use crate::source::shorten;
 
 /// The kinds that a tokenizer is made of, by their names in `tokenizer.ggml.model`.
 const KINDS: [&str; 3] = ["gpt2", "llama", "gemma4"];
+
+/// What families call the tokens that end a turn or a text. Many files name but one of theirs by a key.
+const ENDS: [&str; 14] = [
+    "<|eot_id|>",
+    "<|eom_id|>",
+    "<|end_of_text|>",
+    "<|endoftext|>",
+    "<|im_end|>",
+    "<|end|>",
+    "<|return|>",
+    "<|call|>",
+    "<end_of_turn>",
+    "<turn|>",
+    "<end_of_utterance>",
+    "<EOT>",
+    "[EOT]",
+    "<\u{ff5c}end\u{2581}of\u{2581}sentence\u{ff5c}>",
+];
 
 /// Types of tokens, as in `token_type`.
 const NORMAL: i32 = 1;
@@ -162,6 +182,23 @@ impl Vocabulary {
     #[must_use]
     pub fn unk_id(&self) -> Option<u32> {
         self.unk.or_else(|| self.default_id(0))
+    }
+
+    /// The tokens that end what a model writes: `eos`, `eot` and `eom`, and those that are known by their names, as llama.cpp has them.
+    /// They rise.
+    #[must_use]
+    pub fn stop_ids(&self) -> Vec<u32> {
+        // in the format with channels of gpt-oss, `<|end|>` ends but a part of an answer
+        let has_parts = self.tokens.iter().any(|token| token == "<|return|>");
+        let ends = |(id, token): &(u32, &String)| {
+            ENDS.contains(&token.as_str())
+                && !(has_parts && *token == "<|end|>")
+                && matches!(self.role(*id as usize), Role::Added { .. })
+        };
+        let named = (0_u32..).zip(&self.tokens).filter(ends).map(|(id, _)| id);
+        let keys =
+            [self.eos_id(), self.eot, self.eom].into_iter().flatten().filter(|id| (*id as usize) < self.tokens.len());
+        named.chain(keys).collect::<BTreeSet<_>>().into_iter().collect()
     }
 
     /// The models of Llama's kind number their first tokens alike.

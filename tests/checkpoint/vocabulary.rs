@@ -246,7 +246,7 @@ fn ways_to_cut() {
             assert_eq!(pieces(Some(name), "ab1234567 ab"), want, "{name}");
         }
     }
-    assert_eq!(pieces(None, "ab1234567 ab"), by_3, "no name is `default`");
+    assert_eq!((pieces(None, "ab1234567 ab"), pieces(Some(""), "ab1234567 ab")), (by_3.into(), by_3.into()));
     // two characters that compose to one, where the family composes them
     let (composed, as_they_are) = ("\u{c3}|\u{a9}", "e|\u{cc}|\u{123}");
     for (name, want) in [
@@ -342,6 +342,27 @@ fn merges_without_tokens_are_left_out() {
     let before = ids(&vocabulary);
     vocabulary.merges.splice(0..0, ["a z".into(), "b c".into()]);
     assert_eq!(ids(&vocabulary), before);
+}
+
+/// Files name one token that ends, often not the one that ends a turn.
+#[test]
+fn tokens_that_end() {
+    let with = |names: &[(&str, i32)]| {
+        let mut vocabulary = small();
+        for (name, kind) in names {
+            vocabulary.tokens.push((*name).to_owned());
+            vocabulary.token_types.push(*kind);
+        }
+        vocabulary.stop_ids()
+    };
+    assert_eq!(with(&[]), [6]);
+    assert_eq!(with(&[("<end_of_turn>", 3), ("<start_of_turn>", 3)]), [6, 7]);
+    assert_eq!(with(&[("<|im_end|>", 4), ("<EOT>", 1)]), [6, 7], "an ordinary token is text");
+    assert_eq!(with(&[("<|end|>", 3), ("<|call|>", 3)]), [6, 7, 8]);
+    assert_eq!(with(&[("<|end|>", 3), ("<|return|>", 3)]), [6, 8]);
+    let keys = Vocabulary { eos: None, eot: Some(2), eom: Some(99), ..small() };
+    assert_eq!(keys.stop_ids(), [2]);
+    assert_eq!(Vocabulary { model: "llama".into(), eos: None, ..small() }.stop_ids(), [2]);
 }
 
 #[test]

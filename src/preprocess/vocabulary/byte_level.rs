@@ -9,7 +9,7 @@ use super::{Vocabulary, pre_tokenizer, refused};
 use crate::error::TokenizerError;
 
 pub(super) fn build(vocabulary: &Vocabulary) -> Result<tokenizers::Tokenizer, TokenizerError> {
-    let rules = pre_tokenizer::of(vocabulary.pre.as_deref())?;
+    let rules = pre_tokenizer::of(vocabulary.pre.as_deref().filter(|name| !name.is_empty()))?;
     let (vocab, added) = vocabulary.sort_out(|_| None)?;
     let merges = vocabulary.pairs(&vocab)?;
     let model = BPE::builder().vocab_and_merges(vocab, merges).ignore_merges(rules.ignore_merges).build();

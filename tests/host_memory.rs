@@ -3,6 +3,9 @@
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used)] // a test may panic
 
+#[path = "common/gguf.rs"]
+mod gguf;
+
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::sync::Arc;
@@ -189,6 +192,66 @@ fn write_quantized(folder: &std::path::Path, gptq: bool) -> u64 {
     offset
 }
 
+/// The same shape in GGUF, in types of every width, with a vocabulary of 32,000 tokens and as many merges.
+fn write_gguf(folder: &std::path::Path) -> u64 {
+    let (hidden, ff, layers, vocab) = (2048_u64, 5632_u64, 10_u32, 32_000_u64);
+    let tokens: Vec<String> = (0..vocab).map(|i| format!("token{i}")).collect();
+    let merges: Vec<String> = (0..vocab).map(|i| format!("tok en{i}")).collect();
+    let texts = |all: &[String]| gguf::texts(all.iter().map(String::as_str));
+    let mut file = gguf::GgufFile::new()
+        .text("general.architecture", "llama")
+        .u32("llama.block_count", layers)
+        .u32("llama.embedding_length", hidden as u32)
+        .u32("llama.context_length", 2048)
+        .u32("llama.feed_forward_length", ff as u32)
+        .u32("llama.attention.head_count", 16)
+        .u32("llama.attention.head_count_kv", 4)
+        .f32("llama.attention.layer_norm_rms_epsilon", 1e-5)
+        .text("tokenizer.ggml.model", "gpt2")
+        .text("tokenizer.ggml.pre", "llama-bpe")
+        .key("tokenizer.ggml.tokens", 9, &texts(&tokens))
+        .key("tokenizer.ggml.merges", 9, &texts(&merges))
+        .u32("tokenizer.ggml.bos_token_id", 0);
+    // Q4_0, Q4_K, Q6_K, Q2_K, Q5_1: number, elements and bytes of a block
+    let types = [(2, 32, 18), (12, 256, 144), (14, 256, 210), (10, 256, 84), (7, 32, 24)];
+    let mut next = 0;
+    let mut matrix = |file: gguf::GgufFile, name: &str, rows: u64, columns: u64| {
+        let (kind, of, bytes) = types[next % types.len()];
+        next += 1;
+        file.tensor(&format!("{name}.weight"), &[columns, rows], kind, rows * columns / of * bytes)
+    };
+    file = matrix(file, "token_embd", vocab, hidden);
+    file = file.tensor("output_norm.weight", &[hidden], 0, hidden * 4);
+    for i in 0..layers {
+        for norm in ["attn_norm", "ffn_norm"] {
+            file = file.tensor(&format!("blk.{i}.{norm}.weight"), &[hidden], 0, hidden * 4);
+        }
+        for (name, rows, columns) in [
+            ("attn_q", hidden, hidden),
+            ("attn_k", 512, hidden),
+            ("attn_v", 512, hidden),
+            ("attn_output", hidden, hidden),
+            ("ffn_gate", ff, hidden),
+            ("ffn_up", ff, hidden),
+            ("ffn_down", hidden, ff),
+        ] {
+            file = matrix(file, &format!("blk.{i}.{name}"), rows, columns);
+        }
+    }
+    let mut out = BufWriter::with_capacity(1 << 20, File::create(folder.join("model.gguf")).unwrap());
+    out.write_all(&file.header()).unwrap();
+    // half of all bit patterns are finite: these bytes make no exponent of ones
+    let any: Vec<u8> = (0..1_u32 << 20).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8 & 0x3b).collect();
+    let mut left = file.data;
+    while left > 0 {
+        let now = left.min(any.len() as u64);
+        out.write_all(&any[..now as usize]).unwrap();
+        left -= now;
+    }
+    out.flush().unwrap();
+    file.data
+}
+
 #[pollster::test]
 async fn loading_takes_at_most_64_mib_of_the_host() {
     let target = concat!(env!("CARGO_MANIFEST_DIR"), "/target");
@@ -205,6 +268,10 @@ async fn loading_takes_at_most_64_mib_of_the_host() {
         assert!(total > 200_000_000, "{total}");
         measure(folder.path(), Dtype::F16, total, name).await;
     }
+    let folder = tempfile::tempdir_in(target).unwrap();
+    let total = write_gguf(folder.path());
+    assert!(total > 200_000_000, "{total}");
+    measure(folder.path(), Dtype::F16, total, "gguf").await;
 }
 
 async fn measure(folder: &std::path::Path, dtype: Dtype, total: u64, name: &str) {

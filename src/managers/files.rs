@@ -70,7 +70,12 @@ impl<'s> ModelFiles<'s> {
         match &self.gguf {
             Some((checkpoint, metadata)) => {
                 let wrong = |error| CheckpointError::Gguf { file: checkpoint.files()[0].clone(), error };
-                Ok(gguf::generation_config(metadata).map_err(wrong)?)
+                let mut json = gguf::sampling(metadata).map_err(wrong)?;
+                if let Some(vocabulary) = self.vocabulary()? {
+                    json.extend(vocabulary.bos_id().map(|bos| ("bos_token_id".to_owned(), bos.into())));
+                    json.insert("eos_token_id".to_owned(), vocabulary.stop_ids().into());
+                }
+                Ok(Value::Object(json))
             }
             None => Ok(read_json(self.source, "generation_config.json", MAX_CONFIG).await?.unwrap_or(Value::Null)),
         }

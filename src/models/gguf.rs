@@ -105,20 +105,20 @@ pub fn is_config(name: &str) -> bool {
     FACTORS.contains(&name)
 }
 
-/// What `generation_config.json` would say.
+/// What `generation_config.json` would say, but for tokens.
 ///
 /// # Errors
 /// [`GgufError::Kind`]
-pub fn generation_config(metadata: &Metadata) -> Result<Value, GgufError> {
+pub fn sampling(metadata: &Metadata) -> Result<Map<String, Value>, GgufError> {
     let mut json = Map::new();
-    let sampling = [
+    let names = [
         ("temp", "temperature"),
         ("top_k", "top_k"),
         ("top_p", "top_p"),
         ("min_p", "min_p"),
         ("penalty_repeat", "repetition_penalty"),
     ];
-    for (key, name) in sampling {
+    for (key, name) in names {
         let key = format!("general.sampling.{key}");
         if let Some(value) = metadata.number(&key)? {
             json.insert(name.to_owned(), if name == "top_k" { json!(value as i64) } else { json!(value) });
@@ -127,18 +127,7 @@ pub fn generation_config(metadata: &Metadata) -> Result<Value, GgufError> {
     if json.get("temperature").is_some_and(|t| t.as_f64() > Some(0.0)) {
         json.insert("do_sample".to_owned(), true.into());
     }
-    let mut ends = Vec::new();
-    for key in ["eos", "eot", "eom"] {
-        let id = metadata.u32(&format!("tokenizer.ggml.{key}_token_id"))?;
-        ends.extend(id.filter(|id| !ends.contains(id)));
-    }
-    if !ends.is_empty() {
-        json.insert("eos_token_id".to_owned(), ends.into());
-    }
-    if let Some(bos) = metadata.u32("tokenizer.ggml.bos_token_id")? {
-        json.insert("bos_token_id".to_owned(), bos.into());
-    }
-    Ok(Value::Object(json))
+    Ok(json)
 }
 
 fn missing(key: &str) -> GgufError {

@@ -1,9 +1,10 @@
 // Codes of a quantized tensor, as another tool packed them, to rows of a weight as kernels read them (`src/quant/layer.rs`).
 //
 // `bytes` holds whole lines of the tensor, the first being `first`: rows (packing 0), words of neighbouring codes of a row for every row
-// (1, GPTQ), columns, eight rows to a word (2, AWQ), or bytes of four rows that are a quarter of all apart (3, BitNet). An invocation makes one word of the weight; where only some of its codes are in
-// `bytes`, the others stay. Source row r goes to weight row base + (r / G) * G' + r % G; element i of a weight's row is column
-// columns[i] where there is an ORDER, and column i elsewhere. What is no column is 0.
+// (1, GPTQ), columns, eight rows to a word (2, AWQ), or bytes of four rows that are a quarter of all apart (3, BitNet). An invocation
+// makes one word of the weight; where only some of its codes are in `bytes`, the others stay.
+// Source row r goes to weight row base + (r / G) * G' + r % G; element i of a weight's row is column columns[i] where there is an
+// ORDER, and column i elsewhere. What is no column is 0.
 import package::shared::group::flat_group;
 import package::shared::status::Status;
 

@@ -304,12 +304,14 @@ impl Layer {
         pass: &Pass<'_>,
     ) -> Result<Tensor> {
         let rope = self.rope.and_then(|i| ropes.get(i));
-        let (all, new) = (Rows::All, Out::New(pass.elem));
+        let all = Rows::All;
+        let to_attention = Out::New(self.attention.input_elem(pass.elem));
+        let to_mlp = Out::New(self.mlp.input_elem(pass.elem));
         match &self.norms {
             Norms::Pre(before_attention, before_mlp) => {
-                let h = before_attention.forward(g, &x, all, new, pass)?; // [T, D]
+                let h = before_attention.forward(g, &x, all, to_attention, pass)?; // [T, D]
                 self.attention.forward(g, &h, Out::AddTo(&x), index, rope, pass)?; // x += [T, D]
-                let h = before_mlp.forward(g, &x, all, new, pass)?; // [T, D]
+                let h = before_mlp.forward(g, &x, all, to_mlp, pass)?; // [T, D]
                 self.mlp.forward(g, &h, Out::AddTo(&x), pass)?; // x += [T, D]
                 Ok(x)
             }
@@ -320,16 +322,16 @@ impl Layer {
                 after_mlp.forward(g, &x, rows, Out::New(Elem::F32), pass) // [T, D] or [1, D]
             }
             Norms::Sandwich([before_attention, after_attention], [before_mlp, after_mlp]) => {
-                let h = before_attention.forward(g, &x, all, new, pass)?; // [T, D]
+                let h = before_attention.forward(g, &x, all, to_attention, pass)?; // [T, D]
                 let h = self.attention.forward(g, &h, Out::New(Elem::F32), index, rope, pass)?; // [T, D]
                 after_attention.forward(g, &h, all, Out::AddTo(&x), pass)?; // x += [T, D]
-                let h = before_mlp.forward(g, &x, all, new, pass)?; // [T, D]
+                let h = before_mlp.forward(g, &x, all, to_mlp, pass)?; // [T, D]
                 let h = self.mlp.forward(g, &h, Out::New(Elem::F32), pass)?; // [T, D]
                 after_mlp.forward(g, &h, all, Out::AddTo(&x), pass)?; // x += [T, D]
                 Ok(x)
             }
             Norms::Parallel(before) => {
-                let h = before.forward(g, &x, all, new, pass)?; // [T, D]
+                let h = before.forward(g, &x, all, to_attention, pass)?; // [T, D]
                 self.attention.forward(g, &h, Out::AddTo(&x), index, rope, pass)?; // x += [T, D]
                 self.mlp.forward(g, &h, Out::AddTo(&x), pass)?; // x += [T, D]
                 Ok(x)

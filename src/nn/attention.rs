@@ -82,6 +82,12 @@ impl Attention {
         })
     }
 
+    /// As [`Linear::input_elem`].
+    #[must_use]
+    pub fn input_elem(&self, elem: Elem) -> Elem {
+        self.qkv.input_elem(elem)
+    }
+
     /// `x`: `[T, D]`; returns `[T, D]`, new or added to the residual stream. Queries and keys are rotated where there is a `rope`.
     ///
     /// # Errors
@@ -107,7 +113,7 @@ impl Attention {
         let params = AttentionParams { heads, scale, softcap, window, live: pass.live };
         let mut y = ops::attention(g, &q, kv, &params, pass.step)?; // [T, H E]
         if let Some(norm) = &self.sub_norm {
-            y = norm.forward(g, &y, ops::Rows::All, Out::New(pass.elem), pass)?; // [T, H E]
+            y = norm.forward(g, &y, ops::Rows::All, Out::New(self.o.input_elem(pass.elem)), pass)?; // [T, H E]
         }
         self.o.forward(g, &y, out, pass) // [T, D]
     }

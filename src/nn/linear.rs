@@ -54,6 +54,13 @@ impl Linear {
         ops::matmul(g, x, &self.weight, self.bias.as_ref(), out, rows, pass.step)
     }
 
+    /// What its input should be, where activations are `elem`: f32 if it is rounded to 8 bits, since a rounding to f16 before that would
+    /// put what lies between two codes to the other one.
+    #[must_use]
+    pub fn input_elem(&self, elem: Elem) -> Elem {
+        if self.weight.parts.iter().any(|part| part.int8_inputs) { Elem::F32 } else { elem }
+    }
+
     /// Rows of the result, padding included.
     #[must_use]
     pub fn rows(&self) -> u32 {

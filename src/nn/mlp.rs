@@ -65,6 +65,12 @@ impl Mlp {
         })
     }
 
+    /// As [`Linear::input_elem`].
+    #[must_use]
+    pub fn input_elem(&self, elem: Elem) -> Elem {
+        self.up.input_elem(elem)
+    }
+
     /// `x`: `[T, D]`; returns `[T, D]`, new or added to the residual stream.
     ///
     /// # Errors
@@ -76,7 +82,7 @@ impl Mlp {
         let up = self.up.forward(g, x, Out::New(elem), pass)?; // [T, F], or [T, 2 F]
         let mut y = ops::activation(g, &up, act, gated, hidden, pass.step)?; // [T, F]
         if let Some(norm) = &self.sub_norm {
-            y = norm.forward(g, &y, ops::Rows::All, Out::New(pass.elem), pass)?; // [T, F]
+            y = norm.forward(g, &y, ops::Rows::All, Out::New(self.down.input_elem(pass.elem)), pass)?; // [T, F]
         }
         self.down.forward(g, &y, out, pass) // [T, D]
     }

@@ -29,7 +29,7 @@ impl Norm {
         Ok(Self { affine: affine(w, &[rows], config)?, config })
     }
 
-    /// `x`: the residual stream, or anything in f32, `[T, D]`; returns `[T, D]`, or `[1, D]`, in the activations' element type, or as `out` says.
+    /// `x`: the residual stream, or anything in f32, `[T, D]`; returns `[T, D]`, or `[1, D]`, as `out` says.
     ///
     /// # Errors
     /// [`ops::RecordError`]

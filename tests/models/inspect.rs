@@ -16,7 +16,7 @@ async fn planned_bytes_are_those_of_the_loaded_model() {
     // a device of its own: the ledger counts nothing else
     let device = Device::open(&DeviceOptions::default()).await.unwrap();
     let mut folders = super::fixtures::folders().await;
-    folders.push("models/stories260K".to_owned());
+    folders.extend(["models/stories260K", "fixtures/bitnet", "quantized/bitnet_odd"].map(str::to_owned));
     let mut compared = 0;
     for folder in folders {
         let Some(source) = shared_source(&folder).await else { return skipped(&format!("there is no {folder}")) };

@@ -1,5 +1,6 @@
 //! Whole models against transformers' outputs, and against a scalar model in f64.
 
+mod bitnet;
 mod chat;
 mod fixtures;
 mod gguf;

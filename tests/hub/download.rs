@@ -404,3 +404,62 @@ fn a_look_downloads_nothing() {
     get(cache.options(&hub.server.url), NAME, None).unwrap();
     assert!(matches!(look(None), Ok(Source::Folder(_))));
 }
+
+/// A repository of GGUF files has no config.json, and of its many files one is fetched.
+#[test]
+fn of_gguf_files_the_one_that_is_meant_is_downloaded() {
+    let repo = Repo::new([
+        ("README.md", b"hello".to_vec()),
+        ("m-Q4_K_M.gguf", bytes(2_000)),
+        ("m-Q8_0-00001-of-00002.gguf", bytes(3_000)),
+        ("m-Q8_0-00002-of-00002.gguf", bytes(4_000)),
+        ("mmproj-m.gguf", bytes(10)),
+    ]);
+    let (hub, cache) = (FakeHub::start(NAME, repo), Cache::new());
+    let options = |gguf_file: Option<&str>| {
+        let mut options = cache.options(&hub.server.url);
+        options.gguf_file = gguf_file.map(str::to_owned);
+        options
+    };
+    let names = |folder: &Folder| {
+        let mut names: Vec<_> = fs::read_dir(folder.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    };
+    let meant = |folder: Folder| Source::Folder(folder).gguf().unwrap();
+    let large = ["m-Q8_0-00001-of-00002.gguf", "m-Q8_0-00002-of-00002.gguf"];
+    let folder = get(options(Some("q8_0")), NAME, None).unwrap();
+    assert_eq!(names(&folder), large);
+    assert_eq!(read(&folder, large[1]), bytes(4_000));
+    assert_eq!(meant(folder).as_deref(), Some(large[0]));
+    // by default another one, although one is there: by a branch and by a commit
+    for revision in [None, Some(COMMIT)] {
+        let folder = get(options(None), NAME, revision).unwrap();
+        assert_eq!(meant(folder).as_deref(), Some("m-Q4_K_M.gguf"), "{revision:?}");
+    }
+    // what is there is not asked for again, nor without a network
+    hub.cdn.forget();
+    let folder = get(options(Some("Q8_0")), NAME, Some(COMMIT)).unwrap();
+    assert_eq!(meant(folder).as_deref(), Some(large[0]));
+    assert!(hub.cdn.log().is_empty());
+    let mut offline = options(Some("m-Q4_K_M.gguf"));
+    (offline.offline, offline.endpoint) = (true, nowhere());
+    assert_eq!(meant(get(offline, NAME, None).unwrap()).as_deref(), Some("m-Q4_K_M.gguf"));
+
+    let error = get(options(Some("Q2_K")), NAME, None).unwrap_err();
+    assert!(matches!(&error, SourceError::GgufChoice { .. }), "{error:?}");
+    for word in ["Q2_K", "m-Q4_K_M.gguf", "--gguf-file"] {
+        assert!(error.to_string().contains(word), "{error}");
+    }
+    // a look reads headers at the address
+    let looked = block_on(Hub::new(options(Some("Q8_0"))).look(&NAME.parse().unwrap(), None)).unwrap();
+    assert!(matches!(looked, Source::Folder(_)));
+    let elsewhere = Cache::new();
+    let mut fresh = elsewhere.options(&hub.server.url);
+    fresh.gguf_file = Some("Q8_0".to_owned());
+    let looked = block_on(Hub::new(fresh).look(&NAME.parse().unwrap(), None)).unwrap();
+    assert_eq!((matches!(looked, Source::Http(_)), looked.gguf().unwrap().as_deref()), (true, Some(large[0])));
+}

@@ -31,7 +31,7 @@ pub struct Repo {
 
 impl Repo {
     pub fn new(files: impl IntoIterator<Item = (&'static str, Vec<u8>)>) -> Self {
-        let large = |name: &str| name.ends_with(".safetensors");
+        let large = |name: &str| [".safetensors", ".gguf"].iter().any(|end| name.ends_with(end));
         Self {
             access: Access::Open,
             commit: COMMIT.to_owned(),

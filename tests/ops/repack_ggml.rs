@@ -75,7 +75,7 @@ fn record(bench: &mut Bench, dtype: Dtype, bytes: &[u8], dim: usize, group: [usi
             let words = |bytes: &[u8]| -> Vec<u32> {
                 bytes.chunks_exact(4).map(|b| u32::from_le_bytes(b.try_into().unwrap())).collect()
             };
-            let (words, scales) = (words(&bytes[0]), words(&bytes[1]));
+            let (words, scales) = (words(bytes[0]), words(bytes[1]));
             let mut sources = vec![None; weight_rows];
             (0..want.len()).for_each(|r| sources[to_row(r)] = Some(r));
             for (row, source) in sources[low..high].iter().enumerate() {

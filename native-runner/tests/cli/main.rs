@@ -9,6 +9,7 @@ mod errors;
 mod fake_hub;
 mod forward;
 mod generate;
+mod gguf;
 mod inspect;
 mod models;
 mod quantize;

@@ -62,7 +62,7 @@ document.querySelector("#app")!.append(
   h("div", { className: "middle" }, chat.element, panel.element),
   picker.element,
   settingsDialog.element,
-  h("div", { className: "drop-veil", "aria-hidden": "true" }, h("div", {}, icon("folder"), h("strong", {}, "Drop a model's folder"), h("span", {}, "config.json, tokenizer.json and *.safetensors"))),
+  h("div", { className: "drop-veil", "aria-hidden": "true" }, h("div", {}, icon("folder"), h("strong", {}, "Drop a model's folder"), h("span", {}, "config.json, tokenizer.json and *.safetensors, or a .gguf"))),
 );
 
 function showPanel(show: boolean): void {

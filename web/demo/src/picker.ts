@@ -54,7 +54,7 @@ export class Picker {
 
   constructor(events: PickerEvents, host: string) {
     this.#events = events;
-    this.#input = h("input", { id: "model", type: "text", placeholder: "org/name, or the address of a folder", spellcheck: false, autocomplete: "off", autocapitalize: "off" });
+    this.#input = h("input", { id: "model", type: "text", placeholder: "org/name, or the address of a folder or a .gguf", spellcheck: false, autocomplete: "off", autocapitalize: "off" });
     this.#token = h("input", { id: "token", type: "password", autocomplete: "off", placeholder: "hf_…" });
     this.#revision = h("input", { id: "revision", type: "text", placeholder: "main", spellcheck: false, autocomplete: "off" });
     this.#host = h("input", { id: "host", type: "url", placeholder: "https://huggingface.co", spellcheck: false, autocomplete: "off" });

@@ -88,7 +88,7 @@ fn what_cannot_be_loaded_is_told_with_its_files() {
     assert!(told["problems"][0].as_str().is_some_and(|p| p.contains("bert") && p.contains("qwen3")), "{told}");
     assert!(told["files"][0]["bytes"].as_u64().is_some_and(|bytes| bytes > 0), "{told}");
     let out = run(&["inspect", text(&model)]).ok();
-    assert!(out.contains("model.safetensors") && out.contains("supported: gemma"), "{out}");
+    assert!(out.contains("model.safetensors") && out.contains("supported: bitnet"), "{out}");
 
     let Some(model) = stories() else { return };
     let no_weights = copy(&model, &["model.safetensors"]);

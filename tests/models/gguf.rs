@@ -7,7 +7,7 @@ use webweft::managers::Dtype;
 use webweft::session::{LoadOptions, Session};
 use webweft::source::{Memory, Source};
 
-use super::{Expected, assert_close, generate, json, open, top2_margin};
+use super::{Expected, assert_close, generate, json, open, shared_source, top2_margin};
 use crate::common::{read_shared, report, skipped};
 
 /// The files of a folder that is GGUF.
@@ -68,7 +68,11 @@ async fn the_gguf_fixture_equals_transformers() {
     };
     for case in cases["cases"].as_array().unwrap() {
         let text = case["text"].as_str().unwrap();
-        assert_eq!(tokenizer.encode(text, true).unwrap(), list(&case["ids"]), "{text:?}");
+        let (ids, bare) = (list(&case["ids"]), list(&case["ids_no_special"]));
+        assert_eq!(tokenizer.encode(text, true).unwrap(), ids, "{text:?}");
+        assert_eq!(tokenizer.encode(text, false).unwrap(), bare, "{text:?}");
+        assert_eq!(tokenizer.decode(&ids, true).unwrap(), case["decoded"], "{text:?}");
+        assert_eq!(tokenizer.decode(&ids, false).unwrap(), case["decoded_with_special"], "{text:?}");
     }
 }
 
@@ -124,5 +128,23 @@ async fn what_pythons_gguf_decodes_is_what_is_computed() {
         check_greedy(name, &mut session, &expected, ["short.input_ids", "short.greedy_ids", "short.greedy_logits"])
             .await;
         assert!(session.tokenizer().is_ok(), "{name}");
+    }
+}
+
+/// The same weights in both containers: tensors under other names, queries and keys in another order.
+#[cfg_attr(target_arch = "wasm32", wasm_bindgen_test)]
+#[cfg_attr(not(target_arch = "wasm32"), pollster::test)]
+async fn a_llama_in_gguf_is_the_same_in_safetensors() {
+    let folder = "gguf/llama_f16";
+    let options = LoadOptions { dtype: Dtype::F32, ..LoadOptions::default() };
+    let mut gguf = open(&gguf_source(folder, &["model.gguf"]).await.unwrap(), &options).await;
+    let mut safetensors = open(&shared_source(folder).await.unwrap(), &options).await;
+    assert_eq!((gguf.quantization(), safetensors.quantization()), (None, None));
+    let vocab = gguf.engine().vocab_size();
+    for seed in 0..6 {
+        let prompt: Vec<u32> = (0..5 + 3 * seed).map(|i| (37 * i + 11 * seed + 5) % vocab).collect();
+        let greedy = GenerateOptions { max_new_tokens: 40, eos_token_id: Vec::new(), ..GenerateOptions::default() };
+        let want = generate(&mut safetensors, &prompt, greedy.clone()).await;
+        assert_eq!(generate(&mut gguf, &prompt, greedy).await, want, "prompt {seed}");
     }
 }

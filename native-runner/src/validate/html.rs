@@ -220,3 +220,97 @@ fn thresholds(report: &Report) -> String {
     let rows = names.iter().enumerate().map(|(i, name)| (name.as_str(), of(i))).collect();
     format!("<h2>Thresholds</h2>{}", table(&head, rows))
 }
+
+#[cfg(test)]
+mod tests {
+    use webweft::managers::Estimate;
+
+    use super::*;
+    use crate::validate::history::Entry;
+    use crate::validate::report::tests::format;
+    use crate::validate::report::{Baseline, Limits, Model, NonFinite, Text};
+
+    fn report(formats: Vec<Format>) -> Report {
+        let model = Model { name: "m".to_owned(), fingerprint: "f".to_owned(), parameters: 1, quantization: None };
+        let (memory, speed) = (formats[0].memory, formats[0].speed);
+        Report {
+            version: "1",
+            date: "2026-11-22T00:00:00Z".to_owned(),
+            model: model.clone(),
+            against: model,
+            adapter: "a".to_owned(),
+            driver: "d".to_owned(),
+            text: Text {
+                names: vec!["t".to_owned()],
+                digest: "x".to_owned(),
+                predictions: 3,
+                context: 8,
+                stride: 7,
+                max_tokens: 9,
+            },
+            baseline: Baseline { name: "f32".to_owned(), perplexity: Estimate::default(), memory, speed },
+            states: ["embedding", "layer 0", "final norm"].map(str::to_owned).to_vec(),
+            formats,
+            thresholds: Limits::default(),
+            pass: true,
+            history: Vec::new(),
+        }
+    }
+
+    /// Whatever the figures are, every place of a drawing is a number.
+    #[track_caller]
+    fn check(report: &Report, figures: usize) -> String {
+        let page = page(report);
+        assert_eq!(page.matches("<figure>").count(), figures, "{page}");
+        for word in ["NaN", "\"inf", ",inf", "-inf"] {
+            assert!(!page.contains(word), "{word} in {page}");
+        }
+        page
+    }
+
+    #[test]
+    fn extremes_can_be_drawn() {
+        check(&report(vec![format("q4", 0.01, 1000), format("q8", 1e-7, 2000)]), 7);
+        check(&report(vec![format("f32", 0.0, 0)]), 7);
+        check(&report(vec![format("huge", 700.0, u64::MAX / 2)]), 7);
+        let many = (0..11).map(|i| format(&format!("format {i}"), 0.01 * f64::from(i), 1000)).collect();
+        check(&report(many), 7);
+
+        let mut broken = format("q4", 0.01, 1000);
+        broken.quality = None;
+        broken.pass = false;
+        broken.layer_errors = Some(vec![0.0, f64::NAN, f64::INFINITY]);
+        broken.non_finite = Some(NonFinite { positions: 2, first: "layer 0".to_owned() });
+        let page = check(&report(vec![broken]), 4);
+        assert!(page.contains("1 of 1 fail") && page.contains("first in: layer 0"), "{page}");
+
+        let mut bare = format("q4", 0.01, 1000);
+        bare.layer_errors = None;
+        bare.speed.prefill_tps = None;
+        bare.speed.decode_tps = None;
+        check(&report(vec![bare]), 4);
+    }
+
+    #[test]
+    fn the_trade_off_is_small_and_good() {
+        let named = |formats| report(formats).smallest_within(CLOSE).map(|f| f.name.clone());
+        let all = || vec![format("q8", 1e-7, 2000), format("near", 0.001, 1000), format("far", 0.01, 1000)];
+        assert_eq!(named(all()).as_deref(), Some("near"));
+        let mut failing = all();
+        failing[1].pass = false;
+        assert_eq!(named(failing).as_deref(), Some("far"));
+        assert_eq!(named(vec![format("q2", 0.5, 10)]), None);
+    }
+
+    #[test]
+    fn earlier_runs_are_drawn() {
+        let mut with = report(vec![format("q4", 0.01, 1000)]);
+        let mut without = Entry::of(&with);
+        without.formats.clear();
+        with.history = vec![without.clone()];
+        check(&with, 9);
+        with.formats[0].quality = None;
+        let page = check(&with, 4);
+        assert!(!page.contains("No earlier run"), "{page}");
+    }
+}

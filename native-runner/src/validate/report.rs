@@ -245,10 +245,13 @@ impl Check {
 }
 
 impl Report {
-    /// What has the fewest bytes of all that pass, and is within `ratio` of the baseline's perplexity.
+    /// What has the fewest bytes of all that pass, and is within `ratio` of the baseline's perplexity; of equal ones the one that
+    /// diverges least.
     pub fn smallest_within(&self, ratio: f64) -> Option<&Format> {
         let fits = |f: &&Format| f.pass && f.quality.is_some_and(|q| q.perplexity_ratio.value <= ratio);
-        self.formats.iter().filter(fits).min_by_key(|f| f.memory.weights)
+        let kl = |f: &Format| f.kl().map_or(f64::INFINITY, |kl| kl.mean);
+        let order = |a: &&Format, b: &&Format| a.memory.weights.cmp(&b.memory.weights).then(kl(a).total_cmp(&kl(b)));
+        self.formats.iter().filter(fits).min_by(order)
     }
 }
 

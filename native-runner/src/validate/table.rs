@@ -2,7 +2,7 @@
 
 use webweft::managers::Estimate;
 
-use super::report::{Check, Format, Report};
+use super::report::{Check, Format, Memory, Report, Speed};
 use crate::sizes;
 use crate::table::{columns, number};
 
@@ -18,56 +18,56 @@ pub fn table(report: &Report) -> String {
         text.context,
         report.adapter,
     );
-    let head = [
-        "",
-        "weights",
-        "bits",
-        "at most",
-        "prefill/s",
-        "decode/s",
-        "perplexity",
-        "ratio",
-        "KL mean",
-        "KL 99 %",
-        "top-1",
-        "worst layer",
-        "result",
-    ];
-    let baseline = &report.baseline;
-    let mut rows = vec![head.map(str::to_owned).to_vec()];
-    let first = |name: &str, memory: &super::report::Memory, speed: &super::report::Speed| {
+    out += &quality(report);
+    out.push('\n');
+    out += &resources(report);
+    for line in report.formats.iter().flat_map(|f| remarks(report, f)) {
+        out += &format!("\n{line}");
+    }
+    out.trim_end().to_owned() + "\n"
+}
+
+fn quality(report: &Report) -> String {
+    let head = ["", "perplexity", "ratio", "KL mean", "KL 99 %", "top-1", "worst layer", "result"];
+    let base = &report.baseline;
+    let mut rows =
+        vec![head.map(str::to_owned).to_vec(), vec![base.name.clone(), estimate(base.perplexity, 3), "1".to_owned()]];
+    for f in &report.formats {
+        let worst = f.worst_layer().map(|(layer, error)| format!("{} {}", small(error), report.states[layer]));
+        let mut row = vec![f.name.clone()];
+        match &f.quality {
+            Some(q) => row.extend([
+                estimate(q.perplexity, 3),
+                ratio(q.perplexity_ratio),
+                small(q.kl.mean),
+                small(q.kl.p99),
+                percent(q.top1),
+            ]),
+            None => row.extend(["not finite", "", "", "", ""].map(str::to_owned)),
+        }
+        row.extend([worst.unwrap_or_default(), result(f).to_owned()]);
+        rows.push(row);
+    }
+    columns(&rows, &[1, 2, 3, 4, 5])
+}
+
+fn resources(report: &Report) -> String {
+    let head = ["", "weights", "bits", "at most", "load", "prefill", "decode"];
+    let row = |name: &str, memory: &Memory, speed: &Speed| {
         vec![
             name.to_owned(),
             sizes::format(memory.weights),
             format!("{:.2}", memory.bits_per_weight),
             sizes::format(memory.peak),
+            format!("{:.0} ms", speed.load_ms),
             tokens_per_second(speed.prefill_tps),
             tokens_per_second(speed.decode_tps),
         ]
     };
-    let mut row = first(&baseline.name, &baseline.memory, &baseline.speed);
-    row.extend([estimate(baseline.perplexity, 3), "1".to_owned()]);
-    rows.push(row);
-    for f in &report.formats {
-        let mut row = first(&f.name, &f.memory, &f.speed);
-        let quality = f.quality.as_ref();
-        row.extend([
-            quality.map_or("not finite".into(), |q| estimate(q.perplexity, 3)),
-            quality.map_or(String::new(), |q| ratio(q.perplexity_ratio)),
-            quality.map_or(String::new(), |q| small(q.kl.mean)),
-            quality.map_or(String::new(), |q| small(q.kl.p99)),
-            quality.map_or(String::new(), |q| percent(q.top1)),
-            f.worst_layer()
-                .map_or(String::new(), |(layer, error)| format!("{} {}", small(error), report.states[layer])),
-            result(report, f),
-        ]);
-        rows.push(row);
-    }
-    out += &columns(&rows, &(1..11).collect::<Vec<_>>());
-    for line in report.formats.iter().flat_map(|f| remarks(report, f)) {
-        out += &format!("\n{line}");
-    }
-    out.trim_end().to_owned() + "\n"
+    let base = &report.baseline;
+    let mut rows = vec![head.map(str::to_owned).to_vec(), row(&base.name, &base.memory, &base.speed)];
+    rows.extend(report.formats.iter().map(|f| row(&f.name, &f.memory, &f.speed)));
+    columns(&rows, &[1, 2, 3, 4, 5, 6])
 }
 
 /// What it was measured against.
@@ -77,12 +77,11 @@ pub fn baseline_name(report: &Report) -> String {
 }
 
 /// Whether it passes; nothing where nothing was asked for and all is finite.
-fn result(report: &Report, f: &Format) -> String {
-    match (f.pass, f.checks.len()) {
-        (true, 0) => String::new(),
-        (true, _) => "pass".to_owned(),
-        (false, _) if report.formats.is_empty() => String::new(),
-        (false, _) => "FAIL".to_owned(),
+fn result(f: &Format) -> &'static str {
+    match (f.pass, f.checks.is_empty()) {
+        (true, true) => "",
+        (true, false) => "pass",
+        (false, _) => "FAIL",
     }
 }
 
@@ -150,7 +149,7 @@ pub fn percent(share: f64) -> String {
 }
 
 fn tokens_per_second(speed: Option<f64>) -> String {
-    speed.map_or(String::new(), |speed| format!("{speed:.1}"))
+    speed.map_or(String::new(), |speed| format!("{speed:.1} tokens/s"))
 }
 
 #[cfg(test)]

@@ -13,7 +13,6 @@ mod table;
 mod text;
 
 use std::io::{self, Write};
-use std::path::Path;
 use std::process::ExitCode;
 
 pub use args::Validate;
@@ -266,13 +265,13 @@ fn called(opened: &Opened) -> String {
 async fn model(name: Option<&str>, shared: &Shared, opened: &Opened) -> Result<Model, CliError> {
     let spec = ModelSpec::parse(name, shared.revision.as_deref())?;
     let source = spec.source(shared.gguf_file.as_deref(), &mut |_| ()).await?;
-    let shown = match name {
-        None => built_in::NAME.to_owned(),
-        Some(name) => match (Path::new(name).canonicalize(), &shared.revision) {
-            (Ok(path), _) => path.display().to_string(),
-            (Err(_), Some(revision)) => format!("{name}@{revision}"),
-            (Err(_), None) => name.to_owned(),
-        },
+    let shown = match (&spec, &shared.revision) {
+        (ModelSpec::BuiltIn, _) => built_in::NAME.to_owned(),
+        (ModelSpec::Folder(path), _) => path.canonicalize().unwrap_or_else(|_| path.clone()).display().to_string(),
+        // what follows an address may be a secret
+        (ModelSpec::Url(url), _) => url.split(['?', '#']).next().unwrap_or_default().to_owned(),
+        (ModelSpec::Hub { given, .. }, Some(revision)) => format!("{given}@{revision}"),
+        (ModelSpec::Hub { given, .. }, None) => given.clone(),
     };
     Ok(Model {
         name: shown,

@@ -18,7 +18,8 @@ const PLACES: u64 = 64;
 pub async fn of(source: &Source, files: &[String]) -> Result<String, CliError> {
     let mut hash = Sha256::new();
     for name in ["config.json"].into_iter().chain(files.iter().map(String::as_str)) {
-        let size = source.size(name).await?.unwrap_or(0);
+        // a GGUF file is its own config
+        let Some(size) = source.size(name).await? else { continue };
         hash.update((name.len() as u64).to_le_bytes());
         hash.update(name);
         hash.update(size.to_le_bytes());

@@ -51,6 +51,21 @@ fn it_is_looked_at_and_not_quantized_again() {
         told["stored"].as_array().expect("types").iter().map(|s| s["dtype"].as_str().expect("a name")).collect();
     assert!(stored.contains(&"Q4_K") && stored.contains(&"Q6_K") && stored.len() == 10, "{stored:?}");
     assert_eq!(told["tokenizer"]["kind"], "byte-level BPE");
+    let held_out = concat!(env!("CARGO_MANIFEST_DIR"), "/../assets/held-out.txt");
+    let told = run(&[
+        "validate",
+        text(&folder),
+        "--text",
+        held_out,
+        "--max-tokens",
+        "200",
+        "--no-history",
+        "--dtype",
+        "q4",
+        "--json",
+    ]);
+    let told: serde_json::Value = serde_json::from_str(&told.ok()).expect("JSON");
+    assert!(told.to_string().contains("gguf"), "{told}");
     let out = tempfile::tempdir().expect("a folder");
     let out = out.path().join("out");
     run(&["quantize", text(&folder), text(&out)]).fails(1, &["model.gguf", "runs as it is"]);

@@ -105,7 +105,7 @@ fn main(
                 let k = u * per + i;
                 if k < params.k4 {
                     // groups that do not end with the 16 bytes
-                    if GROUP4 % per != 0u {
+                    if GROUP4 % per != 0u && k % GROUP4 == 0u {
                         for (var j = 0u; j < 4u; j++) {
                             scale[j] = scale_of(column4 * 4u + j, k / GROUP4);
                         }

@@ -84,7 +84,7 @@ impl<'s> ModelFiles<'s> {
     /// The tokenizer, if there is one: a GGUF file's own, else `tokenizer.json`.
     ///
     /// # Errors
-    /// [`TokenizerError`]: that of a GGUF file's vocabulary only where there is no `tokenizer.json` beside it.
+    /// [`TokenizerError`](crate::error::TokenizerError): that of a GGUF file's vocabulary only where there is no `tokenizer.json` beside it.
     pub async fn tokenizer(&self) -> Result<Option<Tokenizer>, Error> {
         match self.vocabulary()?.as_ref().map(Tokenizer::from_vocabulary) {
             Some(Ok(tokenizer)) => Ok(Some(tokenizer)),

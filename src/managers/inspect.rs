@@ -103,7 +103,7 @@ pub struct Stored {
 /// How text becomes ids.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct TokenizerFacts {
-    /// As [`Tokenizer::kind`].
+    /// As [`Tokenizer::kind`](crate::preprocess::Tokenizer::kind).
     pub kind: &'static str,
     /// Tokens, added ones included.
     pub vocab_size: usize,

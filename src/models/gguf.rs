@@ -84,7 +84,7 @@ pub async fn json(source: &Source, checkpoint: &Checkpoint, metadata: &Metadata)
     Keys { arch, metadata, checkpoint }.json(model_type, &factors).map_err(wrong)
 }
 
-/// The config that [`json`] says, with what differs in the weights.
+/// The config that [`json()`] says, with what differs in the weights.
 ///
 /// # Errors
 /// [`ConfigError`]: an architecture that we do not have, or a value out of range.

@@ -168,7 +168,7 @@ pub enum OpError {
 #[non_exhaustive]
 pub enum ConfigError {
     /// No `config.json`.
-    #[error("{place} has no config.json: give the folder of a Hugging Face model")]
+    #[error("{place} has no config.json: give the folder of a Hugging Face model, or a GGUF file")]
     Missing {
         /// Folder or address.
         place: String,

@@ -256,10 +256,13 @@ impl Checkpoint {
 /// # Errors
 /// As [`Source::gguf`]; those of the source.
 pub async fn find_gguf(source: &Source) -> Result<Option<String>, CheckpointError> {
-    if source.meant().is_none() && (source.size(SINGLE).await?.is_some() || source.size(INDEX).await?.is_some()) {
+    let found = source.gguf();
+    // asked only where there is a choice: what is kept of a model may be all but its weights, and the network away
+    let is_meant = source.meant().is_some() || matches!(found, Ok(None));
+    if !is_meant && (source.size(SINGLE).await?.is_some() || source.size(INDEX).await?.is_some()) {
         return Ok(None);
     }
-    Ok(source.gguf()?)
+    Ok(found?)
 }
 
 /// A JSON file such as `config.json`, or `None` where there is none. Larger than `cap` bytes is an error.

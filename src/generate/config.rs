@@ -50,7 +50,8 @@ impl GenerateOptions {
         self.bos_token_id = c.ids("bos_token_id")?.first().copied().or(self.bos_token_id);
         self.pad_token_id = c.ids("pad_token_id")?.first().copied().or(self.pad_token_id);
         let eos = c.ids("eos_token_id")?;
-        if !eos.is_empty() {
+        // an empty list says that none ends
+        if !eos.is_empty() || json["eos_token_id"].is_array() {
             self.eos_token_id = eos;
         }
         self.suppress_tokens = c.ids("suppress_tokens")?;

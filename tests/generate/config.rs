@@ -66,6 +66,7 @@ fn a_config_is_read_as_transformers_reads_it() {
     };
     assert_eq!(length(json!({"max_length": 4096})), (usize::MAX, Some(4096)));
     assert_eq!(length(json!({"max_length": 20})), (256, None), "transformers' default is no choice");
+    assert_eq!(read(&json!({"eos_token_id": []})).unwrap().eos_token_id, [0; 0], "none ends");
     let one = read(&json!({"stop_strings": "x", "eos_token_id": 3, "pad_token_id": -1})).unwrap();
     assert_eq!((one.stop_strings, one.eos_token_id, one.pad_token_id), (vec!["x".to_owned()], vec![3], None));
 }

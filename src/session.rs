@@ -121,6 +121,8 @@ impl Session {
 
         let checkpoint = files.checkpoint(options.weights_file.as_deref()).await?;
         let quantization = files.quantization(&json).await?;
+        // a vocabulary of text takes tens of megabytes, and is not needed while weights come
+        drop(files);
         let side = Side::read(source, &checkpoint, &quantization).await?;
         let recommendation = match options.dtype {
             Dtype::Auto => {

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use serde_json::Value;
 
 use crate::checkpoint::{Checkpoint, Metadata, find_gguf, read_json};
-use crate::error::{CheckpointError, ConfigError, Error};
+use crate::error::{CheckpointError, ConfigError, Error, GgufError};
 use crate::models::{ModelConfig, gguf};
 use crate::preprocess::{ChatTemplate, Tokenizer, Vocabulary};
 use crate::quant::Quantization;
@@ -18,7 +18,22 @@ const MAX_CONFIG: u64 = 4 << 20;
 #[derive(Debug)]
 pub struct ModelFiles<'s> {
     source: &'s Source,
-    gguf: Option<(Rc<Checkpoint>, Metadata)>,
+    gguf: Option<Gguf>,
+}
+
+/// What a GGUF file holds besides the bytes of its weights.
+#[derive(Debug)]
+struct Gguf {
+    checkpoint: Rc<Checkpoint>,
+    metadata: Metadata,
+    /// `None` where it has no tokens
+    vocabulary: Option<Vocabulary>,
+}
+
+impl Gguf {
+    fn wrong(checkpoint: &Checkpoint, error: GgufError) -> CheckpointError {
+        CheckpointError::Gguf { file: checkpoint.files().first().cloned().unwrap_or_default(), error }
+    }
 }
 
 impl<'s> ModelFiles<'s> {
@@ -29,8 +44,10 @@ impl<'s> ModelFiles<'s> {
     pub async fn open(source: &'s Source) -> Result<Self, Error> {
         let gguf = match find_gguf(source).await? {
             Some(file) => {
-                let (checkpoint, metadata) = Checkpoint::open_gguf(source, &file).await?;
-                Some((Rc::new(checkpoint), metadata))
+                let (checkpoint, mut metadata) = Checkpoint::open_gguf(source, &file).await?;
+                let vocabulary = Vocabulary::take(&mut metadata).map_err(|error| Gguf::wrong(&checkpoint, error))?;
+                let vocabulary = Some(vocabulary).filter(|vocabulary| !vocabulary.tokens.is_empty());
+                Some(Gguf { checkpoint: Rc::new(checkpoint), metadata, vocabulary })
             }
             None => None,
         };
@@ -43,7 +60,7 @@ impl<'s> ModelFiles<'s> {
     /// [`ConfigError::Missing`], and what is wrong with the file.
     pub async fn config(&self) -> Result<Value, Error> {
         match &self.gguf {
-            Some((checkpoint, metadata)) => gguf::json(self.source, checkpoint, metadata).await,
+            Some(Gguf { checkpoint, metadata, .. }) => gguf::json(self.source, checkpoint, metadata).await,
             None => match read_json(self.source, "config.json", MAX_CONFIG).await? {
                 Some(json) => Ok(json),
                 None => Err(ConfigError::Missing { place: self.source.describe() }.into()),
@@ -57,7 +74,7 @@ impl<'s> ModelFiles<'s> {
     /// [`ConfigError`]
     pub fn model_config(&self, json: &Value) -> Result<ModelConfig, ConfigError> {
         match &self.gguf {
-            Some((checkpoint, _)) => gguf::config(json, checkpoint),
+            Some(Gguf { checkpoint, .. }) => gguf::config(json, checkpoint),
             None => ModelConfig::from_json(json),
         }
     }
@@ -68,10 +85,9 @@ impl<'s> ModelFiles<'s> {
     /// What is wrong with the file.
     pub async fn generation_config(&self) -> Result<Value, Error> {
         match &self.gguf {
-            Some((checkpoint, metadata)) => {
-                let wrong = |error| CheckpointError::Gguf { file: checkpoint.files()[0].clone(), error };
-                let mut json = gguf::sampling(metadata).map_err(wrong)?;
-                if let Some(vocabulary) = self.vocabulary()? {
+            Some(Gguf { checkpoint, metadata, vocabulary }) => {
+                let mut json = gguf::sampling(metadata).map_err(|error| Gguf::wrong(checkpoint, error))?;
+                if let Some(vocabulary) = vocabulary {
                     json.extend(vocabulary.bos_id().map(|bos| ("bos_token_id".to_owned(), bos.into())));
                     json.insert("eos_token_id".to_owned(), vocabulary.stop_ids().into());
                 }
@@ -86,7 +102,7 @@ impl<'s> ModelFiles<'s> {
     /// # Errors
     /// [`TokenizerError`](crate::error::TokenizerError): that of a GGUF file's vocabulary only where there is no `tokenizer.json` beside it.
     pub async fn tokenizer(&self) -> Result<Option<Tokenizer>, Error> {
-        match self.vocabulary()?.as_ref().map(Tokenizer::from_vocabulary) {
+        match self.vocabulary().map(Tokenizer::from_vocabulary) {
             Some(Ok(tokenizer)) => Ok(Some(tokenizer)),
             Some(Err(wrong)) => Ok(Some(Tokenizer::load(self.source).await?.ok_or(wrong)?)),
             None => Ok(Tokenizer::load(self.source).await?),
@@ -98,19 +114,16 @@ impl<'s> ModelFiles<'s> {
     /// # Errors
     /// [`ChatError`](crate::error::ChatError)
     pub async fn chat_template(&self) -> Result<ChatTemplate, Error> {
-        match self.vocabulary()? {
+        match self.vocabulary() {
             // what is wrong with its tokens, the tokenizer tells
-            Some(vocabulary) if let Ok(template) = ChatTemplate::from_vocabulary(&vocabulary) => Ok(template),
+            Some(vocabulary) if let Ok(template) = ChatTemplate::from_vocabulary(vocabulary) => Ok(template),
             _ => Ok(ChatTemplate::load(self.source).await?),
         }
     }
 
     /// The vocabulary of a GGUF file that has one.
-    fn vocabulary(&self) -> Result<Option<Vocabulary>, CheckpointError> {
-        let Some((checkpoint, metadata)) = &self.gguf else { return Ok(None) };
-        let wrong = |error| CheckpointError::Gguf { file: checkpoint.files()[0].clone(), error };
-        let vocabulary = Vocabulary::read(metadata).map_err(wrong)?;
-        Ok(Some(vocabulary).filter(|vocabulary| !vocabulary.tokens.is_empty()))
+    fn vocabulary(&self) -> Option<&Vocabulary> {
+        self.gguf.as_ref()?.vocabulary.as_ref()
     }
 
     /// The tensors: those of `weights_file`, a safetensors file, where one is named.
@@ -120,7 +133,7 @@ impl<'s> ModelFiles<'s> {
     pub async fn checkpoint(&self, weights_file: Option<&str>) -> Result<Rc<Checkpoint>, CheckpointError> {
         match (weights_file, &self.gguf) {
             (Some(file), _) => Checkpoint::open_file(self.source, file).await.map(Rc::new),
-            (None, Some((checkpoint, _))) => Ok(Rc::clone(checkpoint)),
+            (None, Some(gguf)) => Ok(Rc::clone(&gguf.checkpoint)),
             (None, None) => Checkpoint::open(self.source).await.map(Rc::new),
         }
     }
@@ -131,7 +144,7 @@ impl<'s> ModelFiles<'s> {
     /// As [`Quantization::read`].
     pub async fn quantization(&self, json: &Value) -> Result<Quantization, Error> {
         match &self.gguf {
-            Some((checkpoint, _)) => Ok(Quantization::of_gguf(checkpoint)),
+            Some(gguf) => Ok(Quantization::of_gguf(&gguf.checkpoint)),
             None => Quantization::read(self.source, json).await,
         }
     }

@@ -197,11 +197,8 @@ impl Keys<'_> {
             let (key, supported) = (self.key("attention.value_length"), format!("{head_dim}, the width of keys"));
             return Err(GgufError::Unsupported { key, got: values.to_string(), supported });
         }
+        // that it is missing is told with the other tensors
         let table = self.checkpoint.get("token_embd.weight").and_then(|info| info.shape.first().copied());
-        let vocab = match table {
-            Some(rows) => rows,
-            None => self.metadata.texts("tokenizer.ggml.tokens")?.len() as u64,
-        };
         let context = self.need("context_length")?;
         let mut json = json!({
             "model_type": model_type,
@@ -210,7 +207,7 @@ impl Keys<'_> {
             "num_attention_heads": heads,
             "num_key_value_heads": self.size("attention.head_count_kv")?.unwrap_or(heads),
             "head_dim": head_dim,
-            "vocab_size": vocab,
+            "vocab_size": table,
             "max_position_embeddings": context,
             "rope_theta": self.number("rope.freq_base")?.unwrap_or(10_000.0),
             "tie_word_embeddings": !self.has("output.weight"),

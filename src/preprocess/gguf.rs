@@ -8,11 +8,14 @@ use crate::error::GgufError;
 const TEMPLATES: &str = "tokenizer.chat_template.";
 
 impl Vocabulary {
-    /// What the keys `tokenizer.*` say; without them nothing, and no tokens.
+    /// What the keys `tokenizer.*` say; without them nothing, and no tokens. Tokens and merges are taken out of `metadata`.
     ///
     /// # Errors
     /// [`GgufError::Kind`]
-    pub fn read(metadata: &Metadata) -> Result<Self, GgufError> {
+    pub fn take(metadata: &mut Metadata) -> Result<Self, GgufError> {
+        let tokens = metadata.take_texts("tokenizer.ggml.tokens")?;
+        let merges = metadata.take_texts("tokenizer.ggml.merges")?;
+        let metadata = &*metadata;
         let key = |name: &str| format!("tokenizer.ggml.{name}");
         let text = |key: &str| metadata.text(key).map(|text| text.map(str::to_owned));
         let id = |name: &str| metadata.u32(&key(&format!("{name}_token_id")));
@@ -26,10 +29,10 @@ impl Vocabulary {
             model: text(&key("model"))?.unwrap_or_default(),
             pre: text(&key("pre"))?,
             name: text("general.name")?,
-            tokens: metadata.texts(&key("tokens"))?.to_vec(),
+            tokens,
             scores: metadata.floats(&key("scores"))?.to_vec(),
             token_types: types.iter().map(|kind| i32::try_from(*kind).unwrap_or(i32::MAX)).collect(),
-            merges: metadata.texts(&key("merges"))?.to_vec(),
+            merges,
             bos: id("bos")?,
             eos: id("eos")?,
             eot: id("eot")?,
@@ -42,7 +45,6 @@ impl Vocabulary {
             add_bos: flag("add_bos_token")?,
             add_eos: flag("add_eos_token")?,
             add_space_prefix: flag("add_space_prefix")?,
-            remove_extra_whitespaces: flag("remove_extra_whitespaces")?,
             chat_template: text("tokenizer.chat_template")?,
             chat_templates: templates.collect(),
         })

@@ -88,8 +88,6 @@ pub struct Vocabulary {
     pub add_eos: Option<bool>,
     /// `add_space_prefix`: whether `llama` puts a space before a text.
     pub add_space_prefix: Option<bool>,
-    /// `remove_extra_whitespaces`: whether runs of spaces are one space. No kind that a tokenizer is made of heeds it.
-    pub remove_extra_whitespaces: Option<bool>,
     /// `tokenizer.chat_template`: the default one.
     pub chat_template: Option<String>,
     /// `tokenizer.chat_template.*`: the others, by name.

@@ -2,13 +2,15 @@
 
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test;
+use webweft::checkpoint::{Checkpoint, Dtype as Stored};
+use webweft::error::{Error, WeightsError};
 use webweft::generate::GenerateOptions;
 use webweft::managers::Dtype;
 use webweft::session::{LoadOptions, Session};
 use webweft::source::{Memory, Source};
 
 use super::{Expected, assert_close, generate, json, open, shared_source, top2_margin};
-use crate::common::{read_shared, report, skipped};
+use crate::common::{device, read_shared, report, skipped};
 
 /// The files of a folder that is GGUF.
 pub async fn gguf_source(folder: &str, names: &[&str]) -> Option<Source> {
@@ -147,4 +149,44 @@ async fn a_llama_in_gguf_is_the_same_in_safetensors() {
         let want = generate(&mut safetensors, &prompt, greedy.clone()).await;
         assert_eq!(generate(&mut gguf, &prompt, greedy).await, want, "prompt {seed}");
     }
+}
+
+/// A scale that is no number, in the last block of a tensor of each type, is told with the tensor's name.
+#[cfg_attr(target_arch = "wasm32", wasm_bindgen_test)]
+#[cfg_attr(not(target_arch = "wasm32"), pollster::test)]
+async fn scales_that_are_no_numbers_are_refused() {
+    let device = device().await;
+    let mut tried = Vec::new();
+    for name in ["llama_q4_k_m", "llama_odd", "llama_q2_k", "llama_q3_k", "llama_q5_k", "llama_iq4_nl"] {
+        let bytes = read_shared(&format!("gguf/{name}/model.gguf")).await.unwrap();
+        let source = |bytes: Vec<u8>| {
+            let mut memory = Memory::new();
+            memory.insert("model.gguf", bytes).unwrap();
+            Source::Memory(memory)
+        };
+        let (checkpoint, _) = Checkpoint::open_gguf(&source(bytes.clone()), "model.gguf").await.unwrap();
+        for info in checkpoint.in_byte_order() {
+            if !Stored::GGML.contains(&info.dtype) || tried.contains(&info.dtype) {
+                continue;
+            }
+            tried.push(info.dtype);
+            // where a block has its last f16
+            let at = match info.dtype {
+                Stored::Q4_1 | Stored::Q5_1 | Stored::Q4_K | Stored::Q5_K => 2,
+                Stored::Q2_K => 82,
+                Stored::Q3_K => 108,
+                Stored::Q6_K => 208,
+                _ => 0,
+            };
+            let at = (info.range.end - info.dtype.block().1) as usize + at;
+            for nan in [0x7c00_u16, 0xfe01] {
+                let mut spoilt = bytes.clone();
+                spoilt[at..at + 2].copy_from_slice(&nan.to_le_bytes());
+                let opened = Session::open(&device, &source(spoilt), &LoadOptions::default(), |_| ()).await;
+                let is_told = |error: &Error| matches!(error, Error::Weights(WeightsError::NotFinite { tensor }) if *tensor == info.name);
+                assert!(opened.as_ref().is_err_and(is_told), "{} of {name}: {:?}", info.dtype, opened.err());
+            }
+        }
+    }
+    assert_eq!(tried.len(), Stored::GGML.len(), "{tried:?}");
 }

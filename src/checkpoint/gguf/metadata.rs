@@ -114,6 +114,18 @@ impl Metadata {
         Ok(texts.unwrap_or_default())
     }
 
+    /// As [`texts`](Self::texts), which are gone from here then: those of a vocabulary are many.
+    ///
+    /// # Errors
+    /// As [`texts`](Self::texts).
+    pub fn take_texts(&mut self, key: &str) -> Result<Vec<String>, GgufError> {
+        self.texts(key)?;
+        match self.0.remove(key) {
+            Some(MetaValue::Texts(texts)) => Ok(texts),
+            _ => Ok(Vec::new()),
+        }
+    }
+
     /// As [`get`](Self::get), of integers (or truth values); none where there is no such key.
     ///
     /// # Errors

@@ -119,7 +119,10 @@ impl Hub {
 
     /// Anyone may see the files of a gated repository listed, and not read them.
     pub(super) async fn check_access(&self, repo: &RepoId, now: &Revision, http: &Http) -> Result<(), SourceError> {
-        match http.facts(CONFIG).await {
+        // one with GGUF files alone has no config
+        let gguf = || now.files.names().find(|name| name.ends_with(super::gguf::ENDING));
+        let file = if now.files.has(CONFIG) { None } else { gguf() };
+        match http.facts(file.as_deref().unwrap_or(CONFIG)).await {
             Err(SourceError::Refused { .. }) if now.gated => {
                 Err(SourceError::Gated { repo: repo.to_string(), endpoint: self.options.endpoint.clone() })
             }

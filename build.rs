@@ -123,8 +123,9 @@ fn compile(
         if bindings.insert(binding.binding, kind).is_some() {
             return Err(format!("binding {} twice", binding.binding).into());
         }
-        if let TypeInner::Struct { members, .. } = &module.types[variable.ty].inner {
-            let wgsl_name = module.types[variable.ty].name.as_deref().unwrap_or_default();
+        for ty in structs_of(variable.ty, &module) {
+            let TypeInner::Struct { members, .. } = &module.types[ty].inner else { continue };
+            let wgsl_name = module.types[ty].name.as_deref().unwrap_or_default();
             let short = wgsl_name.rsplit('_').next().unwrap_or_default();
             let rust_name = if short == "Params" { format!("{}Params", camel(name)) } else { short.to_owned() };
             if let Some(body) = rust_struct(&rust_name, members, &module)?
@@ -140,12 +141,25 @@ fn compile(
     Ok(Compiled { wgsl, bindings: bindings.into_values().collect() })
 }
 
+/// The structs that a variable of this type is made of: itself, what it is an array of, and those of its arrays.
+fn structs_of(ty: naga::Handle<naga::Type>, module: &naga::Module) -> Vec<naga::Handle<naga::Type>> {
+    match &module.types[ty].inner {
+        TypeInner::Array { base, .. } => structs_of(*base, module),
+        TypeInner::Struct { members, .. } => {
+            let is_array = |m: &&naga::StructMember| matches!(module.types[m.ty].inner, TypeInner::Array { .. });
+            let of_arrays = members.iter().filter(is_array).flat_map(|m| structs_of(m.ty, module));
+            std::iter::once(ty).chain(of_arrays).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
 fn camel(name: &str) -> String {
     name.split('_').map(|w| w[..1].to_uppercase() + &w[1..]).collect()
 }
 
-/// A WGSL struct of 32-bit scalars as `#[repr(C)]` Rust, made from naga's layout, so that the two cannot differ. A trailing
-/// runtime-sized array is left out (the struct is then a header). `None` for structs with anything else in them.
+/// A WGSL struct of 32-bit scalars as `#[repr(C)]` Rust, made from naga's layout, so that the two cannot differ. Arrays at its
+/// end are left out (the struct is then a header). `None` for structs with anything else in them.
 fn rust_struct(
     rust_name: &str,
     members: &[naga::StructMember],
@@ -163,7 +177,7 @@ fn rust_struct(
                 naga::ScalarKind::Float => "f32",
                 _ => return Ok(None),
             },
-            TypeInner::Array { size: naga::ArraySize::Dynamic, .. } => continue,
+            TypeInner::Array { .. } => continue,
             _ => return Ok(None),
         };
         if member.offset != offset {

@@ -29,8 +29,8 @@ struct Params {
     // splits of the cache, and keys in each (a multiple of 32)
     splits: u32,
     split_keys: u32,
-    // blocks of QUERIES rows
-    query_blocks: u32,
+    // where the page table begins
+    pages: u32,
     // keys that a query sees, itself included; 0: all (sliding window)
     window: u32,
     scale: f32,
@@ -65,23 +65,35 @@ fn main(
     let flat = flat_group(group, groups);
     let split = flat % params.splits;
     let kv_head = (flat / params.splits) % params.kv_heads;
-    let block = flat / params.splits / params.kv_heads;
     let share = params.heads / params.kv_heads;
-    let rows = step.rows * share;
-    let row0 = block * QUERIES;
-    if row0 >= rows {
+    // the slots' rows follow each other, each slot's beginning with a block of its own
+    var block = flat / params.splits / params.kv_heads;
+    var s = 0u;
+    for (; s < step.slots; s++) {
+        let blocks = (step.slot[s].rows * share + QUERIES - 1u) / QUERIES;
+        if block < blocks {
+            break;
+        }
+        block -= blocks;
+    }
+    if s >= step.slots {
         return;
     }
+    let slot = step.slot[s];
+    let pages = params.pages + s * step.pages_each;
+    let first = slot.first * share;
+    let rows = slot.rows * share;
+    let row0 = block * QUERIES;
     // keys of this split that any of these rows sees: begin .. end
     let last_row = min(row0 + QUERIES, rows) - 1u;
-    let visible = step.position + last_row / share + 1u;
-    let first_position = step.position + row0 / share;
+    let visible = slot.cached + last_row / share + 1u;
+    let first_position = slot.cached + row0 / share;
     let oldest = select(0u, first_position + 1u - min(params.window, first_position + 1u), params.window > 0u);
     let begin = max(split * params.split_keys, oldest / BLOCK * BLOCK);
     let end = min(visible, (split + 1u) * params.split_keys);
 
     for (var i = lane; i < QUERIES * HEAD4; i += LANES) {
-        let row = min(row0 + i / HEAD4, rows - 1u);
+        let row = first + min(row0 + i / HEAD4, rows - 1u);
         let head = (row / share) * params.heads + kv_head * share + row % share;
         queries[i] = unpack_x(q[head * HEAD4 + i % HEAD4]) * params.scale;
     }
@@ -96,7 +108,7 @@ fn main(
     let own_row = lane / 8u;
     let own_part = lane % 8u;
     for (var key0 = begin; key0 < end; key0 += BLOCK) {
-        let page = step.pages[key0 / BLOCK] * BLOCK;
+        let page = step.pages[pages + key0 / BLOCK] * BLOCK;
 
         // scores: a lane takes one key for four of the rows, so that a key is read by two lanes only
         let key = lane % BLOCK;
@@ -118,7 +130,7 @@ fn main(
             s = params.softcap * tanh4(s / params.softcap);
         }
         for (var r = 0u; r < 4u; r++) {
-            let position = step.position + (row0 + row_half + r) / share;
+            let position = slot.cached + (row0 + row_half + r) / share;
             let seen = key0 + key <= position && key0 + key < end
                 && (params.window == 0u || key0 + key + params.window > position);
             scores[(row_half + r) * BLOCK + key] = select(MASKED, s[r], seen);
@@ -186,7 +198,7 @@ fn main(
         let row = row0 + item % QUERIES;
         let e = item / QUERIES;
         if e < HEAD4 && row < rows {
-            let head = (row / share) * params.heads + kv_head * share + row % share;
+            let head = (slot.first + row / share) * params.heads + kv_head * share + row % share;
             if SPLIT {
                 parts[(head * params.splits + split) * HEAD4 + e] = acc[j];
                 if e == 0u {

@@ -1,12 +1,12 @@
-// y[t, ..] = table[ids[t], ..] * scale, or where POSITIONS  y[t, ..] += table[position + t + offset, ..]: learned positions.
+// y[t, ..] = table[id of row t, ..] * scale, or where POSITIONS  y[t, ..] += table[its position + offset, ..]: learned positions.
 // Rows of the table outside this part, and t >= T, are left alone.
-// table: [V, D] (this part: rows first .. first + count); ids: [T]; y: [T, D] f32
+// table: [V, D] (this part: rows first .. first + count); rows: [T]; y: [T, D] f32
 @if(w_f32) import package::shared::elem_f32::{Elem4 as W4, unpack4 as unpack_w};
 @if(w_f16) import package::shared::elem_f16::{Elem4 as W4, unpack4 as unpack_w};
 @if(w_blocks) import package::shared::dequantize::{
     code_word, fill_table, is_table, other_word, scale_and_zero, scale_word, scaled4, values4,
 };
-import package::shared::step::Step;
+import package::shared::step::{Row, Step};
 import package::shared::group::flat_group;
 
 override POSITIONS: bool = false;
@@ -33,7 +33,7 @@ struct Params {
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> step: Step;
-@group(0) @binding(2) var<storage, read> ids: array<u32>;
+@group(0) @binding(2) var<storage, read> rows: array<Row>;
 @group(0) @binding(3) var<storage, read_write> y: array<vec4<f32>>;
 @if(w_blocks) @group(0) @binding(4) var<storage, read> table: array<u32>;
 @if(!w_blocks) @group(0) @binding(4) var<storage, read> table: array<W4>;
@@ -75,9 +75,10 @@ fn main(
     if t >= step.rows {
         return;
     }
-    var row = step.position + t + params.offset;
-    if !POSITIONS {
-        row = ids[t];
+    var row = rows[t].id;
+    if POSITIONS {
+        let slot = rows[t].slot;
+        row = step.slot[slot].position + t - step.slot[slot].first + params.offset;
     }
     row -= params.first; // wraps below the part, and then fails the test
     if row >= params.count {

@@ -19,8 +19,8 @@ override ROWS: u32 = 4u;
 override BIAS: bool = false;
 // Add to what y holds: the residual stream.
 override ACCUMULATE: bool = false;
-// One row only: rows of `step` beyond it do not count.
-override ONE_ROW: bool = false;
+// x has one row for each slot, not all rows of the step.
+override LAST_ROWS: bool = false;
 // Weights in few bits: what their codes and scales are, how many vec4s a scale is for, and whether rows have an order of their own.
 @if(w_blocks) override CODES: u32 = 0u;
 @if(w_blocks) override SCALES: u32 = 0u;
@@ -77,7 +77,7 @@ fn main(
     let columns4 = params.n / 4u;
     let column4 = flat % columns4;
     let t0 = (flat / columns4) * ROWS;
-    let rows = select(step.rows, 1u, ONE_ROW);
+    let rows = select(step.rows, step.slots, LAST_ROWS);
     if t0 >= rows {
         return;
     }

@@ -13,7 +13,7 @@ import package::shared::reduce::{workgroup_sum4, LANES};
 override ROWS: u32 = 4u;
 override BIAS: bool = false;
 override ACCUMULATE: bool = false;
-override ONE_ROW: bool = false;
+override LAST_ROWS: bool = false;
 override CODES: u32 = 1u;
 override SCALES: u32 = 0u;
 override GROUP4: u32 = 8u;
@@ -52,7 +52,7 @@ fn main(
     let columns4 = params.n / 4u;
     let column4 = flat % columns4;
     let t0 = (flat / columns4) * ROWS;
-    let rows = select(step.rows, 1u, ONE_ROW);
+    let rows = select(step.rows, step.slots, LAST_ROWS);
     if t0 >= rows {
         return;
     }

@@ -14,6 +14,8 @@ const PITCH: u32 = 3u;
 
 override BIAS: bool = false;
 override ACCUMULATE: bool = false;
+// As in `matmul_few`.
+override LAST_ROWS: bool = false;
 override CODES: u32 = 1u;
 override SCALES: u32 = 0u;
 override GROUP4: u32 = 8u;
@@ -54,7 +56,8 @@ fn main(
     let n_tiles = (params.n + TILE - 1u) / TILE;
     let n0 = (flat % n_tiles) * TILE;
     let t0 = (flat / n_tiles) * TILE;
-    if t0 >= step.rows {
+    let rows = select(step.rows, step.slots, LAST_ROWS);
+    if t0 >= rows {
         return;
     }
     let tx = lane % 16u;
@@ -63,7 +66,7 @@ fn main(
     let fill = lane % 128u;
     let fill_row = fill / 2u;
     let fill_k = fill % 2u;
-    let x_row = min(t0 + fill_row, step.rows - 1u);
+    let x_row = min(t0 + fill_row, rows - 1u);
     let w_row = min(n0 + fill_row, params.n - 1u);
     let units = (params.k4 + 3u) / 4u;
 
@@ -110,7 +113,7 @@ fn main(
     let column = (params.first + n) / 4u;
     for (var r = 0u; r < 4u; r++) {
         let t = t0 + ty * 4u + r;
-        if t < step.rows {
+        if t < rows {
             let at = t * params.y_stride4 + column;
             var sum = acc[r] * bitcast<f32>(x[(t + 1u) * params.x_stride4 - 1u].x);
             if BIAS {

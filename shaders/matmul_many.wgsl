@@ -22,6 +22,7 @@ override BIAS: bool = false;
 // Add to what y holds: the residual stream.
 override ACCUMULATE: bool = false;
 // As in `matmul_few`.
+override LAST_ROWS: bool = false;
 @if(w_blocks) override CODES: u32 = 0u;
 @if(w_blocks) override SCALES: u32 = 0u;
 @if(w_blocks) override GROUP4: u32 = 8u;
@@ -89,7 +90,8 @@ fn main(
     let n_tiles = (params.n + TILE - 1u) / TILE;
     let n0 = (flat % n_tiles) * TILE;
     let t0 = (flat / n_tiles) * TILE;
-    if t0 >= step.rows {
+    let rows = select(step.rows, step.slots, LAST_ROWS);
+    if t0 >= rows {
         return;
     }
     @if(w_blocks) {
@@ -103,7 +105,7 @@ fn main(
     // what this invocation brings into the tiles: one vec4 of one row of each
     let fill_row = lane / TILE_K4;
     let fill_k = lane % TILE_K4;
-    let x_row = min(t0 + fill_row, step.rows - 1u);
+    let x_row = min(t0 + fill_row, rows - 1u);
     let w_row = min(n0 + fill_row, params.n - 1u);
     let w_slot = (fill_row % 4u) * 16u + fill_row / 4u;
 
@@ -139,7 +141,7 @@ fn main(
     let column = (params.first + n) / 4u;
     for (var r = 0u; r < 4u; r++) {
         let t = t0 + ty * 4u + r;
-        if t < step.rows {
+        if t < rows {
             let at = t * params.y_stride4 + column;
             var sum = acc[r];
             if BIAS {

@@ -1,6 +1,6 @@
 // Forbids every token that would complete an n-gram which is already among the tokens so far (Paulus, Xiong & Socher 2017).
 //
-// logits: [1, V] f32, as bits; one invocation per place in the history.
+// logits: [B, V] f32, as bits; one invocation per place in a slot's history.
 import package::shared::group::flat_group;
 import package::shared::history::EXCLUDED;
 import package::shared::sampling::Sampling;
@@ -8,12 +8,15 @@ import package::shared::step::Step;
 
 struct Params {
     vocab: u32,
+    // places for tokens in each slot's history, and those of them that may be taken
+    positions: u32,
+    live: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> sampling: Sampling;
+@group(0) @binding(1) var<storage, read> sampling: array<Sampling>;
 @group(0) @binding(2) var<storage, read> step: Step;
-// the tokens so far: step.position + step.rows of them
+// [B, positions], the tokens so far: position + rows of each slot's
 @group(0) @binding(3) var<storage, read> history: array<u32>;
 // atomic, since one token may be forbidden from several places
 @group(0) @binding(4) var<storage, read_write> logits: array<atomic<u32>>;
@@ -24,19 +27,26 @@ fn main(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
 ) {
-    let n = sampling.no_repeat_ngram_size;
-    let so_far = step.position + step.rows;
-    let first = flat_group(group, groups) * 256u + lane;
+    let groups_each = max((params.live + 255u) / 256u, 1u);
+    let flat = flat_group(group, groups);
+    let slot = flat / groups_each;
+    if slot >= step.slots {
+        return;
+    }
+    let n = sampling[slot].no_repeat_ngram_size;
+    let so_far = step.slot[slot].position + step.slot[slot].rows;
+    let first = (flat % groups_each) * 256u + lane;
+    let own = slot * params.positions;
     if n == 0u || n > so_far || first > so_far - n {
         return;
     }
     for (var i = 0u; i + 1u < n; i++) {
-        if history[first + i] != history[so_far + 1u - n + i] {
+        if history[own + first + i] != history[own + so_far + 1u - n + i] {
             return;
         }
     }
-    let token = history[first + n - 1u];
+    let token = history[own + first + n - 1u];
     if token < params.vocab {
-        atomicStore(&logits[token], EXCLUDED);
+        atomicStore(&logits[slot * ((params.vocab + 3u) / 4u * 4u) + token], EXCLUDED);
     }
 }

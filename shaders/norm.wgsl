@@ -8,8 +8,8 @@ import package::shared::step::Step;
 import package::shared::group::flat_group;
 import package::shared::reduce::{workgroup_sum4, LANES};
 
-// Take row `step.rows - 1` only: logits are wanted for the last token alone.
-override LAST_ROW: bool = false;
+// Take the last row of each slot only: logits are wanted for it alone.
+override LAST_ROWS: bool = false;
 override CENTER: bool = false;
 override BIAS: bool = false;
 // Add to what y holds: the residual stream.
@@ -50,9 +50,12 @@ fn main(
     @if(sg_on) @builtin(num_subgroups) subgroups: u32,
 ) {
     let to = flat_group(group, groups);
-    let row = select(to, step.rows - 1u, LAST_ROW);
-    if row >= step.rows {
+    if to >= select(step.rows, step.slots, LAST_ROWS) {
         return;
+    }
+    var row = to;
+    if LAST_ROWS {
+        row = step.slot[to].first + step.slot[to].rows - 1u;
     }
     var mean = 0.0;
     if CENTER {

@@ -2,7 +2,7 @@
 // sequences that the token would complete), repetition penalty (Keskar et al. 2019), presence and frequency penalty (as
 // OpenAI's API defines them: of generated tokens only), forbidden tokens, end tokens before the least length.
 //
-// logits: [1, V] f32, as bits; one invocation per 8 tokens.
+// logits: [B, V] f32, as bits; one invocation per 8 tokens of a slot.
 import package::shared::group::flat_group;
 import package::shared::history::{SEEN, FORBIDDEN, ENDS, TIMES, EXCLUDED, is_finite};
 import package::shared::sampling::Sampling;
@@ -10,6 +10,10 @@ import package::shared::step::Step;
 
 struct Params {
     vocab: u32,
+    // places for tokens in each slot's history
+    positions: u32,
+    // words of each slot's sequences
+    sequence_words: u32,
 }
 
 // A sequence in the header of `sequences`: where its ids begin, how many there are (2 or more), its bias as bits.
@@ -19,15 +23,15 @@ const MAX_SEQUENCES: u32 = 512u;
 const TOKENS_EACH: u32 = 8u;
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> sampling: Sampling;
+@group(0) @binding(1) var<storage, read> sampling: array<Sampling>;
 @group(0) @binding(2) var<storage, read> step: Step;
-// [V], see shared/history
+// [B, V], see shared/history
 @group(0) @binding(3) var<storage, read> tokens: array<u32>;
-// [V]
+// [B, V]
 @group(0) @binding(4) var<storage, read> bias: array<f32>;
-// how many, their headers, their ids
+// of each slot how many, their headers, their ids
 @group(0) @binding(5) var<storage, read> sequences: array<u32>;
-// the tokens so far: step.position + step.rows of them
+// [B, positions], the tokens so far: position + rows of each slot's
 @group(0) @binding(6) var<storage, read> history: array<u32>;
 @group(0) @binding(7) var<storage, read_write> logits: array<u32>;
 
@@ -35,33 +39,36 @@ const TOKENS_EACH: u32 = 8u;
 var<workgroup> open: array<u32, MAX_SEQUENCES>;
 var<workgroup> open_count: atomic<u32>;
 
-// Whether the tokens so far end with all but the last of a sequence's ids.
-fn lacks_its_last(sequence: u32) -> bool {
-    let begin = sequences[1u + HEADER * sequence];
-    let known = sequences[2u + HEADER * sequence] - 1u;
-    let so_far = step.position + step.rows;
+// Whether a slot's tokens so far end with all but the last of a sequence's ids.
+fn lacks_its_last(slot: u32, sequence: u32) -> bool {
+    let own = slot * params.sequence_words;
+    let begin = own + sequences[own + 1u + HEADER * sequence];
+    let known = sequences[own + 2u + HEADER * sequence] - 1u;
+    let so_far = step.slot[slot].position + step.slot[slot].rows;
     if known > so_far {
         return false;
     }
     for (var i = 0u; i < known; i++) {
-        if sequences[begin + i] != history[so_far - known + i] {
+        if sequences[begin + i] != history[slot * params.positions + so_far - known + i] {
             return false;
         }
     }
     return true;
 }
 
-fn penalize(token: u32, open_now: u32) {
-    if token >= params.vocab || !is_finite(logits[token]) {
+fn penalize(slot: u32, token: u32, open_now: u32) {
+    let at = slot * ((params.vocab + 3u) / 4u * 4u) + token;
+    if token >= params.vocab || !is_finite(logits[at]) {
         return;
     }
-    let state = tokens[token];
+    let own = slot * params.sequence_words;
+    let state = tokens[slot * params.vocab + token];
     let times = state & TIMES;
-    var forbidden = (state & FORBIDDEN) != 0u || ((state & ENDS) != 0u && step.sampled < sampling.min_new_tokens);
-    var v = bitcast<f32>(logits[token]) + bias[token];
+    var forbidden = (state & FORBIDDEN) != 0u || ((state & ENDS) != 0u && step.slot[slot].sampled < sampling[slot].min_new_tokens);
+    var v = bitcast<f32>(logits[at]) + bias[slot * params.vocab + token];
     for (var i = 0u; i < open_now; i++) {
-        let header = 1u + HEADER * open[i];
-        if sequences[sequences[header] + sequences[header + 1u] - 1u] == token {
+        let header = own + 1u + HEADER * open[i];
+        if sequences[own + sequences[header] + sequences[header + 1u] - 1u] == token {
             if is_finite(sequences[header + 2u]) {
                 v += bitcast<f32>(sequences[header + 2u]);
             } else {
@@ -70,12 +77,12 @@ fn penalize(token: u32, open_now: u32) {
         }
     }
     if (state & SEEN) != 0u || times > 0u {
-        v = select(v / sampling.repetition_penalty, v * sampling.repetition_penalty, v < 0.0);
+        v = select(v / sampling[slot].repetition_penalty, v * sampling[slot].repetition_penalty, v < 0.0);
     }
     if times > 0u {
-        v -= sampling.presence_penalty + sampling.frequency_penalty * f32(times);
+        v -= sampling[slot].presence_penalty + sampling[slot].frequency_penalty * f32(times);
     }
-    logits[token] = select(bitcast<u32>(v), EXCLUDED, forbidden);
+    logits[at] = select(bitcast<u32>(v), EXCLUDED, forbidden);
 }
 
 @compute @workgroup_size(256)
@@ -84,20 +91,25 @@ fn main(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
 ) {
+    let groups_each = (params.vocab + TOKENS_EACH * 256u - 1u) / (TOKENS_EACH * 256u);
+    let slot = flat_group(group, groups) / groups_each;
+    if slot >= step.slots {
+        return;
+    }
     if lane == 0u {
         atomicStore(&open_count, 0u);
     }
     workgroupBarrier();
-    for (var s = lane; s < min(sequences[0], MAX_SEQUENCES); s += 256u) {
-        if lacks_its_last(s) {
+    for (var s = lane; s < min(sequences[slot * params.sequence_words], MAX_SEQUENCES); s += 256u) {
+        if lacks_its_last(slot, s) {
             open[atomicAdd(&open_count, 1u)] = s;
         }
     }
     workgroupBarrier();
 
     let open_now = atomicLoad(&open_count);
-    let first = flat_group(group, groups) * TOKENS_EACH * 256u + lane;
+    let first = (flat_group(group, groups) % groups_each) * TOKENS_EACH * 256u + lane;
     for (var i = 0u; i < TOKENS_EACH; i++) {
-        penalize(first + i * 256u, open_now);
+        penalize(slot, first + i * 256u, open_now);
     }
 }

@@ -8,8 +8,8 @@ import package::shared::group::flat_group;
 
 const LANES: u32 = 64u;
 
-// One row only: rows of `step` beyond it do not count.
-override ONE_ROW: bool = false;
+// As in `matmul_few`.
+override LAST_ROWS: bool = false;
 override ORDER: bool = false;
 
 struct Params {
@@ -52,7 +52,7 @@ fn main(
     @builtin(local_invocation_index) lane: u32,
 ) {
     let t = flat_group(group, groups);
-    if t >= select(step.rows, 1u, ONE_ROW) {
+    if t >= select(step.rows, step.slots, LAST_ROWS) {
         return;
     }
     var own = vec4<f32>(0.0);

@@ -6,7 +6,7 @@
 @if(x_f16) import package::shared::elem_f16::{Elem4 as X4, unpack4 as unpack_x, pack4 as pack_x};
 @if(c_f32) import package::shared::elem_f32::{Elem4 as C4, pack4 as pack_c};
 @if(c_f16) import package::shared::elem_f16::{Elem4 as C4, pack4 as pack_c};
-import package::shared::step::{Step, BLOCK};
+import package::shared::step::{Row, Step, BLOCK};
 import package::shared::group::flat_group;
 
 // Whether the table has every position for itself (frequencies that change along the sequence).
@@ -21,6 +21,8 @@ struct Params {
     head4: u32,
     // R, the width that is rotated (even)
     rotary: u32,
+    // where the page table begins
+    pages: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -32,6 +34,7 @@ struct Params {
 // EVERY: (cos, sin) of pair i at position p, [positions, R/2]. Else of angle(i) * p: for p = 0 .. 255, then for p = 0, 256,
 // 512, ...; their product by the addition theorem is exact to f32 at any position, with a table that stays small.
 @group(0) @binding(6) var<storage, read> table: array<vec2<f32>>;
+@group(0) @binding(7) var<storage, read> rows: array<Row>;
 
 fn element(head: u32, i: u32) -> f32 {
     return unpack_x(qkv[head + i / 4u])[i % 4u];
@@ -70,12 +73,18 @@ fn main(
     let i4 = index % params.head4;
     let h = (index / params.head4) % all;
     let t = index / params.head4 / all;
-    if t >= step.rows || step.done != 0u {
+    if t >= step.rows {
         return;
     }
-    let p = step.position + t;
+    let s = rows[t].slot;
+    let slot = step.slot[s];
+    if slot.done != 0u {
+        return;
+    }
+    let p = slot.position + t - slot.first;
     let head = (t * all + h) * params.head4;
-    let cached = step.pages[p / BLOCK] * BLOCK + p % BLOCK;
+    let at = slot.cached + t - slot.first;
+    let cached = step.pages[params.pages + s * step.pages_each + at / BLOCK] * BLOCK + at % BLOCK;
     if h >= params.heads + params.kv_heads {
         let to = (cached * params.kv_heads + h - params.heads - params.kv_heads) * params.head4 + i4;
         v_cache[to] = pack_c(unpack_x(qkv[head + i4]));

@@ -1,28 +1,32 @@
-// Takes the next token from one row of logits, writes it where the next step's embedding reads it, and advances `step`.
+// Takes each slot's next token from its row of logits, writes it where the next step's embedding reads it, and advances `step`.
 //
 // Greedy at temperature 0. Otherwise temperature, top-k, top-p, min-p, typical-p, epsilon, eta in transformers' order, then the
 // Gumbel-max trick (Gumbel 1954): argmax of logit / temperature - ln(e), e exponential, is a draw from the softmax. The noise
 // depends on seed, position and token only, so a draw repeats whatever else runs, and the host's sampler makes the same one.
 //
-// logits: [1, V] f32; one workgroup. Cut-offs are found by bisecting the 32 bits of an order-preserving key, so that equal
+// logits: [B, V] f32; one workgroup for each slot. Cut-offs are found by bisecting the 32 bits of an order-preserving key, so that equal
 // logits are kept or dropped together.
 import package::shared::history::is_finite;
 import package::shared::sampling::Sampling;
-import package::shared::step::Step;
+import package::shared::step::{Row, Step};
 import package::shared::reduce_wide::{workgroup_sum, workgroup_best, better, Best, LANES, NONE};
 
 struct Params {
     vocab: u32,
+    // places for ids in each slot's ring, and for tokens in its history
+    ring: u32,
+    positions: u32,
+    unused: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> sampling: Sampling;
+@group(0) @binding(1) var<storage, read> samplings: array<Sampling>;
 @group(0) @binding(2) var<storage, read> logits: array<f32>;
 @group(0) @binding(3) var<storage, read_write> step: Step;
-@group(0) @binding(4) var<storage, read_write> ids: array<u32>;
-// what the host reads back, some steps behind: ring[sampled % length]
+@group(0) @binding(4) var<storage, read_write> rows: array<Row>;
+// what the host reads back, some steps behind, [B, ring]: of each slot ring[sampled % length]
 @group(0) @binding(5) var<storage, read_write> ring: array<u32>;
-// what `penalize` and `no_repeat_ngram` read: flags and counts [V], see shared/history, and the tokens so far
+// what `penalize` and `no_repeat_ngram` read: flags and counts [B, V], see shared/history, and the tokens so far, [B, positions]
 @if(h_on) @group(0) @binding(6) var<storage, read_write> tokens: array<u32>;
 @if(h_on) @group(0) @binding(7) var<storage, read_write> history: array<u32>;
 
@@ -57,6 +61,11 @@ fn key(v: f32) -> u32 {
     return select(0u, order, is_finite(bits));
 }
 
+// Where a slot's row of logits begins.
+fn first_of(slot: u32) -> u32 {
+    return slot * ((params.vocab + 3u) / 4u * 4u);
+}
+
 // The tokens that take part: keys from `least` on, and scores at most `band` (as bits) from `center`.
 struct Kept {
     least: u32,
@@ -65,24 +74,25 @@ struct Kept {
 }
 
 // A logit relative to the greatest one, over the temperature; bounded, so that its weight is a number.
-fn score(v: f32, greatest: f32) -> f32 {
-    return max((v - greatest) / sampling.temperature, -80.0);
+fn score(slot: u32, v: f32, greatest: f32) -> f32 {
+    return max((v - greatest) / samplings[slot].temperature, -80.0);
 }
 
-fn takes_part(v: f32, greatest: f32, kept: Kept) -> bool {
-    return key(v) >= kept.least && bitcast<u32>(abs(score(v, greatest) - kept.center)) <= kept.band;
+fn takes_part(slot: u32, v: f32, greatest: f32, kept: Kept) -> bool {
+    return key(v) >= kept.least && bitcast<u32>(abs(score(slot, v, greatest) - kept.center)) <= kept.band;
 }
 
 // Over the tokens that take part: the sum of their weights, and the mean of their scores by weight.
-fn moments(greatest: f32, kept: Kept, lane: u32) -> vec2<f32> {
+fn moments(slot: u32, greatest: f32, kept: Kept, lane: u32) -> vec2<f32> {
+    let row = first_of(slot);
     var mass = 0.0;
     var first = 0.0;
     for (var i = lane; i < params.vocab; i += LANES) {
-        let v = logits[i];
-        if takes_part(v, greatest, kept) {
-            let weight = exp(score(v, greatest));
+        let v = logits[row + i];
+        if takes_part(slot, v, greatest, kept) {
+            let weight = exp(score(slot, v, greatest));
             mass += weight;
-            first += weight * score(v, greatest);
+            first += weight * score(slot, v, greatest);
         }
     }
     mass = workgroup_sum(mass, lane);
@@ -91,32 +101,34 @@ fn moments(greatest: f32, kept: Kept, lane: u32) -> vec2<f32> {
 }
 
 // Drops what is less likely than `probability`, but never the most likely of what takes part.
-fn at_least(probability: f32, greatest: f32, kept: Kept, mass: f32, lane: u32) -> Kept {
+fn at_least(slot: u32, probability: f32, greatest: f32, kept: Kept, mass: f32, lane: u32) -> Kept {
+    let row = first_of(slot);
     var own = Best(0.0, NONE);
     for (var i = lane; i < params.vocab; i += LANES) {
-        let v = logits[i];
-        if takes_part(v, greatest, kept) {
+        let v = logits[row + i];
+        if takes_part(slot, v, greatest, kept) {
             own = better(own, Best(v, i));
         }
     }
     let most = key(workgroup_best(own, lane).value);
-    let bound = key(greatest + sampling.temperature * log(max(probability * mass, 1e-37)));
+    let bound = key(greatest + samplings[slot].temperature * log(max(probability * mass, 1e-37)));
     return Kept(max(kept.least, min(bound, most)), kept.center, kept.band);
 }
 
 // The most likely tokens whose surprise is nearest to the entropy, up to a mass of typical_p (Meister et al. 2022).
-fn typical(greatest: f32, kept: Kept, lane: u32) -> Kept {
-    let all = moments(greatest, kept, lane);
+fn typical(slot: u32, greatest: f32, kept: Kept, lane: u32) -> Kept {
+    let row = first_of(slot);
+    let all = moments(slot, greatest, kept, lane);
     // surprise less entropy is the mean score less the score
-    let wanted = all.x * sampling.typical_p;
+    let wanted = all.x * samplings[slot].typical_p;
     var band = 0u;
     for (var bit = 0u; bit < 32u; bit++) {
         let candidate = band | (0x80000000u >> bit);
         var mass = 0.0;
         for (var i = lane; i < params.vocab; i += LANES) {
-            let v = logits[i];
-            if takes_part(v, greatest, Kept(kept.least, all.y, candidate - 1u)) {
-                mass += exp(score(v, greatest));
+            let v = logits[row + i];
+            if takes_part(slot, v, greatest, Kept(kept.least, all.y, candidate - 1u)) {
+                mass += exp(score(slot, v, greatest));
             }
         }
         band = select(band, candidate, workgroup_sum(mass, lane) < wanted);
@@ -126,22 +138,24 @@ fn typical(greatest: f32, kept: Kept, lane: u32) -> Kept {
 
 // Takes down what was chosen, where something asks for it.
 @if(h_on)
-fn remember(token: u32) {
-    tokens[token] += 1u;
-    let position = step.position + step.rows;
-    if position < arrayLength(&history) {
-        history[position] = token;
+fn remember(slot: u32, token: u32) {
+    tokens[slot * params.vocab + token] += 1u;
+    let position = step.slot[slot].position + step.slot[slot].rows;
+    if position < params.positions {
+        history[slot * params.positions + position] = token;
     }
 }
 
 @if(h_off)
-fn remember(token: u32) {}
+fn remember(slot: u32, token: u32) {}
 
 @compute @workgroup_size(256)
-fn main(@builtin(local_invocation_index) lane: u32) {
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let slot = group.x;
+    let row = first_of(slot);
     var own = Best(0.0, NONE);
     for (var i = lane; i < params.vocab; i += LANES) {
-        let v = logits[i];
+        let v = logits[row + i];
         if key(v) > 0u {
             own = better(own, Best(v, i));
         }
@@ -149,34 +163,34 @@ fn main(@builtin(local_invocation_index) lane: u32) {
     let greatest = workgroup_best(own, lane);
     var choice = greatest;
 
-    if sampling.temperature > 0.0 {
+    if samplings[slot].temperature > 0.0 {
         var cut = 0u;
-        if sampling.top_k > 0u && sampling.top_k < params.vocab {
+        if samplings[slot].top_k > 0u && samplings[slot].top_k < params.vocab {
             for (var bit = 0u; bit < 32u; bit++) {
                 let candidate = cut | (0x80000000u >> bit);
                 var count = 0.0;
                 for (var i = lane; i < params.vocab; i += LANES) {
-                    count += select(0.0, 1.0, key(logits[i]) >= candidate);
+                    count += select(0.0, 1.0, key(logits[row + i]) >= candidate);
                 }
                 count = workgroup_sum(count, lane);
-                cut = select(cut, candidate, count >= f32(sampling.top_k));
+                cut = select(cut, candidate, count >= f32(samplings[slot].top_k));
             }
         }
-        if sampling.top_p < 1.0 {
+        if samplings[slot].top_p < 1.0 {
             let floor_key = max(cut, 1u);
             var mass = 0.0;
             for (var i = lane; i < params.vocab; i += LANES) {
-                let weight = exp(max((logits[i] - greatest.value) / sampling.temperature, -80.0));
-                mass += select(0.0, weight, key(logits[i]) >= floor_key);
+                let weight = exp(max((logits[row + i] - greatest.value) / samplings[slot].temperature, -80.0));
+                mass += select(0.0, weight, key(logits[row + i]) >= floor_key);
             }
-            let wanted = workgroup_sum(mass, lane) * sampling.top_p;
+            let wanted = workgroup_sum(mass, lane) * samplings[slot].top_p;
             var nucleus = 0u;
             for (var bit = 0u; bit < 32u; bit++) {
                 let candidate = nucleus | (0x80000000u >> bit);
                 mass = 0.0;
                 for (var i = lane; i < params.vocab; i += LANES) {
-                    let k = key(logits[i]);
-                    let weight = exp(max((logits[i] - greatest.value) / sampling.temperature, -80.0));
+                    let k = key(logits[row + i]);
+                    let weight = exp(max((logits[row + i] - greatest.value) / samplings[slot].temperature, -80.0));
                     mass += select(0.0, weight, k >= candidate && k >= floor_key);
                 }
                 mass = workgroup_sum(mass, lane);
@@ -185,53 +199,68 @@ fn main(@builtin(local_invocation_index) lane: u32) {
             cut = max(cut, nucleus);
         }
         cut = max(cut, 1u);
-        if sampling.min_p > 0.0 {
-            let bound = key(greatest.value + sampling.temperature * log(sampling.min_p));
+        if samplings[slot].min_p > 0.0 {
+            let bound = key(greatest.value + samplings[slot].temperature * log(samplings[slot].min_p));
             cut = max(cut, min(bound, key(greatest.value)));
         }
         var kept = Kept(cut, 0.0, 0xffffffffu);
-        if sampling.typical_p < 1.0 {
-            kept = typical(greatest.value, kept, lane);
+        if samplings[slot].typical_p < 1.0 {
+            kept = typical(slot, greatest.value, kept, lane);
         }
-        if sampling.epsilon_cutoff > 0.0 {
-            let mass = moments(greatest.value, kept, lane).x;
-            kept = at_least(sampling.epsilon_cutoff, greatest.value, kept, mass, lane);
+        if samplings[slot].epsilon_cutoff > 0.0 {
+            let mass = moments(slot, greatest.value, kept, lane).x;
+            kept = at_least(slot, samplings[slot].epsilon_cutoff, greatest.value, kept, mass, lane);
         }
-        if sampling.eta_cutoff > 0.0 {
-            let all = moments(greatest.value, kept, lane);
+        if samplings[slot].eta_cutoff > 0.0 {
+            let all = moments(slot, greatest.value, kept, lane);
             // e to the power of minus the entropy (Hewitt, Manning & Liang 2022)
             let sharpness = exp(all.y) / max(all.x, 1e-35);
-            let eta = min(sampling.eta_cutoff, sqrt(sampling.eta_cutoff) * sharpness);
-            kept = at_least(eta, greatest.value, kept, all.x, lane);
+            let eta = min(samplings[slot].eta_cutoff, sqrt(samplings[slot].eta_cutoff) * sharpness);
+            kept = at_least(slot, eta, greatest.value, kept, all.x, lane);
         }
-        let stream = pcg3d(vec3<u32>(sampling.seed_low, sampling.seed_high, step.position + step.rows));
+        let stream = pcg3d(vec3<u32>(samplings[slot].seed_low, samplings[slot].seed_high, step.slot[slot].position + step.slot[slot].rows));
         own = Best(0.0, NONE);
         for (var i = lane; i < params.vocab; i += LANES) {
-            let v = logits[i];
-            if takes_part(v, greatest.value, kept) {
+            let v = logits[row + i];
+            if takes_part(slot, v, greatest.value, kept) {
                 let noise = exponential(pcg3d(vec3<u32>(stream.x ^ i, stream.y, stream.z)).x);
-                own = better(own, Best((v - greatest.value) / sampling.temperature - log(noise), i));
+                own = better(own, Best((v - greatest.value) / samplings[slot].temperature - log(noise), i));
             }
         }
         choice = workgroup_best(own, lane);
     }
 
-    if lane != 0u || step.done != 0u {
+    if lane != 0u {
         return;
     }
+    // from the next step on each slot has one row; one that has stopped still does
+    if slot == 0u {
+        step.rows = step.slots;
+    }
+    let state = step.slot[slot];
+    if slot >= step.slots || state.done != 0u || state.hold != 0u {
+        return;
+    }
+    var done = 0u;
+    var taken = state.rows;
     if choice.index == NONE {
-        step.done = NOT_A_NUMBER;
-        return;
-    }
-    remember(choice.index);
-    ring[step.sampled % arrayLength(&ring)] = choice.index;
-    ids[0] = choice.index;
-    step.sampled += 1u;
-    step.position += step.rows;
-    step.rows = 1u;
-    for (var i = 0u; i < sampling.eos_count; i++) {
-        if sampling.eos[i] == choice.index {
-            step.done = STOPPED;
+        done = NOT_A_NUMBER;
+        // the row whose logits were none stays
+        taken -= 1u;
+    } else {
+        remember(slot, choice.index);
+        ring[slot * params.ring + state.sampled % params.ring] = choice.index;
+        rows[slot] = Row(choice.index, slot);
+        step.slot[slot].sampled += 1u;
+        for (var i = 0u; i < samplings[slot].eos_count; i++) {
+            if samplings[slot].eos[i] == choice.index {
+                done = STOPPED;
+            }
         }
     }
+    step.slot[slot].position += taken;
+    step.slot[slot].cached += taken;
+    step.slot[slot].rows = 1u;
+    step.slot[slot].first = slot;
+    step.slot[slot].done = done;
 }

@@ -9,76 +9,118 @@ pub const RING: u32 = 256;
 /// Positions in one block of the cache, as `shaders/shared/step.wgsl` has it.
 pub const BLOCK: u32 = 32;
 
-/// The GPU's side of one sequence: how far it is, which tokens come next, how they are sampled.
+/// Sequences of one step, as `shaders/shared/step.wgsl` has it.
+pub const MAX_SLOTS: u32 = 64;
+
+/// The GPU's side of the sequences that run together: how far each is, which tokens come next, how they are sampled.
 #[derive(Clone, Debug)]
 pub struct Step {
-    /// [`shaders::Step`], then the page table.
+    /// [`shaders::Step`], [`MAX_SLOTS`] [`shaders::Slot`]s, then the page tables.
     pub state: Buffer,
-    /// Token ids of the rows of this step; the sampler writes the next one to the front.
-    pub ids: Buffer,
-    /// Sampled ids, number `n` at `n % ring_len`.
+    /// [`shaders::Row`]s of this step; the sampler of a slot writes its next one, to the slot's number.
+    pub rows: Buffer,
+    /// Sampled ids of each slot, number `n` at `n % ring_len`: `[B, ring_len]`.
     pub ring: Buffer,
-    /// [`shaders::Sampling`], then the end-of-sequence ids.
+    /// Of each slot: [`shaders::Sampling`], then [`MAX_EOS`] end-of-sequence ids.
     pub sampling: Buffer,
-    /// Ids that the ring holds.
+    /// Ids that the ring of a slot holds.
     pub ring_len: u32,
-    /// Blocks that the page table has room for.
+    /// Slots that there is room for.
+    pub slots: u32,
+    /// Blocks that one page table of one slot has room for.
     pub pages: u32,
 }
 
-/// Bytes of the fixed part of the step state.
+/// Bytes of the fixed part of the step state, and of what precedes the page tables.
 const HEADER: u64 = size_of::<shaders::Step>() as u64;
+const SLOT: u64 = size_of::<shaders::Slot>() as u64;
+const PAGES: u64 = HEADER + MAX_SLOTS as u64 * SLOT;
+/// Bytes of one slot's sampling.
+const SAMPLING: u64 = size_of::<shaders::Sampling>() as u64 + 4 * MAX_EOS as u64;
 /// End-of-sequence ids that there is room for.
 pub const MAX_EOS: usize = 64;
 
-impl Step {
-    /// State for `rows` tokens at once, `pages` cache blocks (identity page table) and a ring of `ring_len` ids.
-    ///
-    /// # Errors
-    /// As [`Device::buffer`].
-    pub fn new(device: &Device, rows: u32, pages: u32, ring_len: u32) -> Result<Self, DeviceError> {
-        let step = Self::within(Memory::Device(device), rows, pages, ring_len)?;
-        step.set_pages(device, &(0..pages).collect::<Vec<_>>());
-        Ok(step)
-    }
+/// What a step has room for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StepSize {
+    /// Rows at once.
+    pub rows: u32,
+    /// Slots, at most [`MAX_SLOTS`].
+    pub slots: u32,
+    /// Page tables that each slot has: one for each pool of the cache.
+    pub tables: u32,
+    /// Blocks in each of them.
+    pub pages: u32,
+    /// Sampled ids of each slot that are kept until they are read back.
+    pub ring: u32,
+}
 
-    /// As [`new`](Self::new), with nothing written.
+impl Step {
+    /// State with that much room, and nothing written.
     ///
     /// # Errors
     /// As [`Device::buffer`].
-    pub fn within(memory: Memory<'_>, rows: u32, pages: u32, ring_len: u32) -> Result<Self, DeviceError> {
-        let new = |label, words: u64| memory.storage(label, Category::Activations, words * 4);
+    pub fn new(memory: Memory<'_>, size: StepSize) -> Result<Self, DeviceError> {
+        let StepSize { rows, slots, tables, pages, ring } = size;
+        let new = |label, bytes: u64| memory.storage(label, Category::Activations, bytes);
+        let of_each = |count: u32| 4 * u64::from(slots) * u64::from(count);
         Ok(Self {
-            state: new("step", HEADER / 4 + u64::from(pages))?,
-            ids: new("token ids", u64::from(rows))?,
-            ring: new("sampled ids", u64::from(ring_len))?,
-            sampling: new("sampling", size_of::<shaders::Sampling>() as u64 / 4 + MAX_EOS as u64)?,
-            ring_len,
+            state: new("step", PAGES + of_each(pages) * u64::from(tables))?,
+            rows: new("rows", u64::from(rows.max(slots)) * size_of::<shaders::Row>() as u64)?,
+            ring: new("sampled ids", of_each(ring))?,
+            sampling: new("sampling", SAMPLING * u64::from(slots))?,
+            ring_len: ring,
+            slots,
             pages,
         })
     }
 
-    /// Maps logical cache blocks to physical ones, from the first on.
-    pub fn set_pages(&self, device: &Device, pages: &[u32]) {
-        device.write(&self.state, HEADER, bytemuck::cast_slice(pages));
+    /// Where table number `table` begins, among the words of the page tables: what kernels add a slot's own offset to.
+    #[must_use]
+    pub fn table(&self, table: u32) -> u32 {
+        table * self.slots * self.pages
     }
 
-    /// Sets position, rows, stop flag and count before the next submit. This is how a sequence is rolled back, too.
-    pub fn set(&self, device: &Device, state: &shaders::Step) {
-        device.write(&self.state, 0, bytemuck::bytes_of(state));
+    /// Maps logical cache blocks of a slot, number `begin` and those after it, to physical ones.
+    pub fn set_pages(&self, device: &Device, table: u32, slot: u32, begin: u32, pages: &[u32]) {
+        let at = u64::from(self.table(table)) + u64::from(slot * self.pages + begin);
+        device.write(&self.state, PAGES + 4 * at, bytemuck::cast_slice(pages));
     }
 
-    /// Writes the tokens of the next step.
-    pub fn set_ids(&self, device: &Device, ids: &[u32]) {
-        device.write(&self.ids, 0, bytemuck::cast_slice(ids));
+    /// Sets the slots before the next submit, each with its rows, which follow each other. This is how a sequence is rolled back, too.
+    pub fn set(&self, device: &Device, slots: &[shaders::Slot]) {
+        let mut rows = 0;
+        let placed = slots.iter().map(|slot| {
+            let first = rows;
+            rows += slot.rows;
+            shaders::Slot { first, ..*slot }
+        });
+        let placed: Vec<_> = placed.collect();
+        let header = shaders::Step { rows, slots: slots.len() as u32, pages_each: self.pages, unused: 0 };
+        device.write(&self.state, 0, bytemuck::bytes_of(&header));
+        device.write(&self.state, HEADER, bytemuck::cast_slice(&placed));
     }
 
-    /// Sets how tokens are sampled and which of them end the sequence (at most [`MAX_EOS`], the rest is ignored).
-    pub fn set_sampling(&self, device: &Device, sampling: shaders::Sampling, eos: &[u32]) {
+    /// Writes the tokens of the next step, slot after slot.
+    pub fn set_ids<'a>(&self, device: &Device, slots: impl IntoIterator<Item = &'a [u32]>) {
+        let of_slot = |(slot, ids): (u32, &'a [u32])| ids.iter().map(move |&id| shaders::Row { id, slot });
+        let rows: Vec<_> = (0..).zip(slots).flat_map(of_slot).collect();
+        device.write(&self.rows, 0, bytemuck::cast_slice(&rows));
+    }
+
+    /// Sets how a slot's tokens are sampled and which of them end the sequence (at most [`MAX_EOS`], the rest is ignored).
+    pub fn set_sampling(&self, device: &Device, slot: u32, sampling: shaders::Sampling, eos: &[u32]) {
         let eos = &eos[..eos.len().min(MAX_EOS)];
         let sampling = shaders::Sampling { eos_count: eos.len() as u32, ..sampling };
-        device.write(&self.sampling, 0, bytemuck::bytes_of(&sampling));
-        device.write(&self.sampling, size_of::<shaders::Sampling>() as u64, bytemuck::cast_slice(eos));
+        let at = SAMPLING * u64::from(slot);
+        device.write(&self.sampling, at, bytemuck::bytes_of(&sampling));
+        device.write(&self.sampling, at + size_of::<shaders::Sampling>() as u64, bytemuck::cast_slice(eos));
+    }
+
+    /// Where the slots' state is in [`state`](Self::state), in bytes: what is read back to see how far they are.
+    #[must_use]
+    pub fn slot_bytes(slots: u32) -> std::ops::Range<u64> {
+        HEADER..HEADER + SLOT * u64::from(slots)
     }
 }
 
@@ -99,45 +141,52 @@ pub const MAX_SEQUENCES: usize = 512;
 /// Words that their table may take: the number of them, three words for each, their ids.
 pub const MAX_SEQUENCE_WORDS: usize = 8192;
 
-/// What processors know of the tokens so far, on the GPU; the sampler goes on with it.
+/// What processors know of each slot's tokens so far, on the GPU; the sampler goes on with it.
 #[derive(Clone, Debug)]
 pub struct History {
-    /// The tokens so far, by position: `[S]`.
+    /// The tokens so far, by position: `[B, positions]`.
     pub ids: Buffer,
-    /// [`token`]'s flags and counts: `[V]`.
+    /// [`token`]'s flags and counts: `[B, V]`.
     pub tokens: Buffer,
-    /// What is added to each logit: `[V]`, f32.
+    /// What is added to each logit: `[B, V]`, f32.
     pub bias: Buffer,
-    /// How many sequences have a bias; for each where its ids begin, their number and the bias as bits; the ids.
+    /// Of each slot, how many sequences have a bias; for each where its ids begin, their number and the bias as bits; the ids:
+    /// `[B, MAX_SEQUENCE_WORDS]`.
     pub sequences: Buffer,
+    /// Positions of each slot that there is room for.
+    pub positions: u32,
+    vocab: u32,
 }
 
 impl History {
-    /// Room for `positions` tokens of a vocabulary of `vocab`.
+    /// Room for `positions` tokens of a vocabulary of `vocab` in each of `slots` slots.
     ///
     /// # Errors
     /// As [`Device::buffer`].
-    pub fn new(device: &Device, vocab: u32, positions: u32) -> Result<Self, DeviceError> {
-        let new = |label, words: u64| device.storage(label, Category::Activations, words * 4);
+    pub fn new(device: &Device, vocab: u32, positions: u32, slots: u32) -> Result<Self, DeviceError> {
+        let new = |label, words: u64| device.storage(label, Category::Activations, u64::from(slots) * words * 4);
         Ok(Self {
             ids: new("token history", u64::from(positions))?,
             tokens: new("token counts", u64::from(vocab))?,
             bias: new("logit bias", u64::from(vocab))?,
             sequences: new("sequence bias", MAX_SEQUENCE_WORDS as u64)?,
+            positions,
+            vocab,
         })
     }
 
-    /// What that takes.
+    /// What one slot takes.
     #[must_use]
     pub fn bytes(vocab: u32, positions: u32) -> u64 {
         4 * (u64::from(positions) + 2 * u64::from(vocab) + MAX_SEQUENCE_WORDS as u64)
     }
 
-    /// Sets everything before the next submit: this is how a generation begins, and how one is rolled back.
-    pub fn set(&self, device: &Device, ids: &[u32], tokens: &[u32], bias: &[f32], sequences: &[u32]) {
-        device.write(&self.ids, 0, bytemuck::cast_slice(ids));
-        device.write(&self.tokens, 0, bytemuck::cast_slice(tokens));
-        device.write(&self.bias, 0, bytemuck::cast_slice(bias));
-        device.write(&self.sequences, 0, bytemuck::cast_slice(sequences));
+    /// Sets everything of a slot before the next submit: this is how a generation begins, and how one is rolled back.
+    pub fn set(&self, device: &Device, slot: u32, ids: &[u32], tokens: &[u32], bias: &[f32], sequences: &[u32]) {
+        let at = |each: u32| 4 * u64::from(slot) * u64::from(each);
+        device.write(&self.ids, at(self.positions), bytemuck::cast_slice(ids));
+        device.write(&self.tokens, at(self.vocab), bytemuck::cast_slice(tokens));
+        device.write(&self.bias, at(self.vocab), bytemuck::cast_slice(bias));
+        device.write(&self.sequences, at(MAX_SEQUENCE_WORDS as u32), bytemuck::cast_slice(sequences));
     }
 }

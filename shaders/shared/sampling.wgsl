@@ -1,4 +1,4 @@
-// How the next token is chosen: `GenerateOptions`, as kernels read them. Constant during a generation.
+// How the next token is chosen: `GenerateOptions`, as kernels read them. Constant during a generation; one for each slot.
 struct Sampling {
     // 0: greedy; what follows up to eta_cutoff is ignored then
     temperature: f32,
@@ -28,5 +28,5 @@ struct Sampling {
     min_new_tokens: u32,
     // end-of-sequence ids in use
     eos_count: u32,
-    eos: array<u32>,
+    eos: array<u32, 64>,
 }

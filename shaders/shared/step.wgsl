@@ -1,15 +1,40 @@
-// What changes from one step to the next. Lives on the GPU; the sampling kernel advances it, so that several steps fit one submit.
-struct Step {
-    // tokens in the cache before this step: the position of row 0
+// One sequence's place in a step.
+struct Slot {
+    // tokens before this step: the position of its first row
     position: u32,
-    // T, the rows of this step that are real; a recorded program may have more
+    // T, its rows of this step
     rows: u32,
     // 1 once an end-of-sequence token was sampled: later steps change nothing
     done: u32,
     // tokens sampled since the generation began; the next one goes to ring[sampled % ring length]
     sampled: u32,
-    // physical block of each block of 32 cache positions
+    // its first row among those of the step
+    first: u32,
+    // keys in the cache before this step: `position`, unless some were dropped
+    cached: u32,
+    // 1 where nothing is sampled after this step: a chunk of a prompt that is not its last
+    hold: u32,
+    unused: u32,
+}
+
+// What changes from one step to the next. Lives on the GPU; the sampling kernel advances it, so that several steps fit one submit.
+struct Step {
+    // the rows of this step that are real, of all slots; a recorded program may have more
+    rows: u32,
+    // B, the slots in use
+    slots: u32,
+    // blocks that a slot's page table has room for
+    pages_each: u32,
+    unused: u32,
+    slot: array<Slot, 64>,
+    // page tables, each of one u32 for every slot and block: the physical block of each block of 32 cache positions
     pages: array<u32>,
+}
+
+// One row of a step.
+struct Row {
+    id: u32,
+    slot: u32,
 }
 
 // Positions in one cache block.

@@ -282,7 +282,7 @@ impl Engine {
         let (device, vocab) = (&self.device, self.config.vocab_size);
         let state = self.state.as_mut().expect("`generate` reserves before anything else");
         if state.history.is_none() {
-            state.history = Some(History::new(device, vocab, state.sequence.cache.positions())?);
+            state.history = Some(History::new(device, vocab, state.sequence.cache.positions(), 1)?);
         }
         Ok(state.history.as_ref().expect("it was just made"))
     }
@@ -314,8 +314,9 @@ impl Engine {
             step: &sequence.step,
             cache: &sequence.cache,
             rows: key.rows,
+            slots: 1,
             live: key.live,
-            wanted: if matches!(key.phase, Phase::Everything { .. }) { Rows::All } else { Rows::Last },
+            wanted: if matches!(key.phase, Phase::Everything { .. }) { Rows::All } else { Rows::Last(1) },
             elem: self.precision.activations,
         };
         let mut states = Vec::new();
@@ -401,9 +402,10 @@ impl Engine {
     pub(super) fn set_step(&self, position: usize, ids: &[u32], sampled: usize) {
         let step = self.step();
         let rows = ids.len() as u32;
-        let state = shaders::Step { position: position as u32, rows, done: 0, sampled: sampled as u32 };
-        step.set(&self.device, &state);
-        step.set_ids(&self.device, ids);
+        let (position, sampled) = (position as u32, sampled as u32);
+        let slot = shaders::Slot { position, rows, sampled, cached: position, ..Default::default() };
+        step.set(&self.device, &[slot]);
+        step.set_ids(&self.device, [ids]);
     }
 }
 

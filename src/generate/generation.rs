@@ -12,10 +12,11 @@ use crate::device::{READBACK_MS, Readback};
 use crate::error::{Error, GenerateError};
 use crate::reference;
 use crate::shaders::{self, Sampling};
+use crate::step::Step;
 use crate::tensor::{Tensor, vec4s};
 
 /// Bytes of the step state that are read back before the ids.
-const HEADER: u64 = size_of::<shaders::Step>() as u64;
+const HEADER: u64 = size_of::<shaders::Slot>() as u64;
 
 /// Steps of one submit, read back together.
 #[derive(Debug)]
@@ -125,7 +126,7 @@ impl Engine {
         self.reuse_readbacks(options.lookahead).await?;
         self.cached.reserve(prompt.len() + limit);
         let step = self.step();
-        step.set_sampling(&self.device, sampling, &options.eos_token_id);
+        step.set_sampling(&self.device, 0, sampling, &options.eos_token_id);
 
         let started = Instant::now();
         let phase = match &processors {
@@ -133,7 +134,7 @@ impl Engine {
             None => Phase::Sample,
             Some(processors) => {
                 let device = self.device.clone();
-                processors.upload(&device, self.history()?, &so_far);
+                processors.upload(&device, self.history()?, 0, &so_far);
                 processors.phase()
             }
         };
@@ -330,7 +331,7 @@ impl Generation<'_> {
         };
         let step = self.engine.step().clone();
         let readback = &mut self.engine.readbacks[index];
-        readback.copy(&mut encoder, &step.state, 0, HEADER);
+        readback.copy(&mut encoder, &step.state, Step::slot_bytes(1).start, HEADER);
         let ring = step.ring_len as usize;
         let begin = self.submitted % ring;
         let before_wrap = count.min(ring - begin);
@@ -367,7 +368,7 @@ impl Generation<'_> {
         let ready = &mut self.ready;
         let state = readback.take(|bytes| {
             let (header, ids) = bytes.split_at(HEADER as usize);
-            let state: shaders::Step = bytemuck::pod_read_unaligned(header);
+            let state: shaders::Slot = bytemuck::pod_read_unaligned(header);
             let valid = (state.sampled as usize).saturating_sub(burst.first).min(burst.count);
             ready.extend(ids.chunks_exact(4).take(valid).map(bytemuck::pod_read_unaligned::<u32>));
             state

@@ -106,9 +106,9 @@ impl Processors {
         Ok(())
     }
 
-    /// Sets the GPU's copy, after `ids`.
-    pub fn upload(&self, device: &Device, history: &History, ids: &[u32]) {
-        history.set(device, ids, &self.tokens, &self.bias, &self.sequences);
+    /// Sets a slot's copy on the GPU, after `ids`.
+    pub fn upload(&self, device: &Device, history: &History, slot: u32, ids: &[u32]) {
+        history.set(device, slot, ids, &self.tokens, &self.bias, &self.sequences);
     }
 
     /// The program that does this on the GPU.

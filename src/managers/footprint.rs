@@ -203,7 +203,8 @@ fn run(
     let live = positions.next_power_of_two().min(sequence.cache.positions());
     for (rows, samples) in [(rows.next_power_of_two(), false), (rows.next_power_of_two(), true), (1, true)] {
         let mut g = Graph::planned(plan);
-        let pass = Pass { step: &sequence.step, cache: &sequence.cache, rows, live, wanted: Rows::Last, elem };
+        let pass =
+            Pass { step: &sequence.step, cache: &sequence.cache, rows, slots: 1, live, wanted: Rows::Last(1), elem };
         let hidden = decoder.forward(&mut g, &sequence.ropes, &pass, &mut |_, _| Ok(()))?;
         if samples {
             let logits = decoder.logits(&mut g, &hidden, &pass)?;

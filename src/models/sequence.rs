@@ -4,7 +4,7 @@ use super::DecoderConfig;
 use crate::device::Memory;
 use crate::error::DeviceError;
 use crate::nn::{KvCache, Rope};
-use crate::step::{RING, Step};
+use crate::step::{RING, Step, StepSize};
 use crate::tensor::Elem;
 
 /// Step, cache and rotations, which depend on how many positions there is room for.
@@ -33,10 +33,10 @@ impl Sequence {
     ) -> Result<Self, DeviceError> {
         let cache = KvCache::new(memory, c.layers.len() as u32, &c.heads, elem, positions)?;
         let (rows, positions) = (rows.next_power_of_two(), cache.positions());
-        let step = match memory {
-            Memory::Device(device) => Step::new(device, rows, cache.blocks(), RING)?,
-            Memory::Plan(_) => Step::within(memory, rows, cache.blocks(), RING)?,
-        };
+        let step = Step::new(memory, StepSize { rows, slots: 1, tables: 1, pages: cache.blocks(), ring: RING })?;
+        if let Memory::Device(device) = memory {
+            step.set_pages(device, 0, 0, 0, &(0..cache.blocks()).collect::<Vec<_>>());
+        }
         let ropes = c.ropes.iter().zip(regimes).map(|(rope, &regime)| match memory {
             Memory::Device(device) => Rope::new(device, &rope.table(c.heads.rotary, positions, regime), rope.layout()),
             // a plan has no use for what is in it

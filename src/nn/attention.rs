@@ -110,7 +110,7 @@ impl Attention {
             ops::head_norm(g, &qkv, &heads, affine, *config, pass.step)?; // [T, (H + 2 K) E]
         }
         let q = ops::rope_append(g, &qkv, &heads, rope.map(Rope::table), kv, pass.step)?; // [T, H E]
-        let params = AttentionParams { heads, scale, softcap, window, live: pass.live };
+        let params = AttentionParams { heads, scale, softcap, window, live: pass.live, slots: pass.slots };
         let mut y = ops::attention(g, &q, kv, &params, pass.step)?; // [T, H E]
         if let Some(norm) = &self.sub_norm {
             y = norm.forward(g, &y, ops::Rows::All, Out::New(self.o.input_elem(pass.elem)), pass)?; // [T, H E]

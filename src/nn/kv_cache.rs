@@ -31,7 +31,7 @@ impl KvCache {
         }
         let new = |what, layer| memory.storage(&format!("{what} of layer {layer}"), Category::Cache, size);
         let layers = (0..layers)
-            .map(|layer| Ok(LayerKv { k: new("keys", layer)?, v: new("values", layer)?, elem }))
+            .map(|layer| Ok(LayerKv { k: new("keys", layer)?, v: new("values", layer)?, elem, table: 0 }))
             .collect::<Result<_, DeviceError>>()?;
         Ok(Self { layers, blocks })
     }

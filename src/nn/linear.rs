@@ -39,7 +39,7 @@ impl Linear {
         self.forward_rows(g, x, out, Rows::All, pass)
     }
 
-    /// As [`forward`](Self::forward), where `x` may be the one row that [`Rows::Last`] left.
+    /// As [`forward`](Self::forward), where `x` may be the rows that [`Rows::Last`] left.
     ///
     /// # Errors
     /// [`ops::RecordError`]

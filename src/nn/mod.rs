@@ -21,13 +21,15 @@ use crate::tensor::{Elem, Storage};
 /// What one recording of a model's forward pass is for.
 #[derive(Clone, Copy, Debug)]
 pub struct Pass<'a> {
-    /// The sequence's state on the GPU.
+    /// The sequences' state on the GPU.
     pub step: &'a Step,
     /// Keys and values.
     pub cache: &'a KvCache,
     /// T, rows there is room for.
     pub rows: u32,
-    /// The most keys that are in the cache once this pass's own are.
+    /// B, slots there is room for.
+    pub slots: u32,
+    /// The most keys of a slot that are in the cache once this pass's own are.
     pub live: u32,
     /// Which rows the result has.
     pub wanted: Rows,

@@ -15,8 +15,10 @@ pub struct AttentionParams {
     pub softcap: f32,
     /// Keys that a query sees, itself included (sliding window); 0: all.
     pub window: u32,
-    /// The most keys that may be in the cache once the step's own are: cost follows it, not the cache's capacity.
+    /// The most keys that a slot may have in the cache once the step's own are: cost follows it, not the cache's capacity.
     pub live: u32,
+    /// B, the most slots whose rows these are.
+    pub slots: u32,
 }
 
 /// Rows that a workgroup takes, as in the kernel.
@@ -42,7 +44,8 @@ pub fn attention(g: &mut Graph<'_>, q: &Tensor, kv: &LayerKv, params: &Attention
         let (got, limit) = (u64::from(heads.head_dim), u64::from(MAX_HEAD));
         return Err(OpError::Limit { op: "attention", what: "head width", got, limit }.into());
     }
-    let query_blocks = (q.rows * (h / k)).div_ceil(QUERIES);
+    // each slot's rows begin with a block of their own
+    let query_blocks = (q.rows * (h / k) + (QUERIES - 1) * params.slots) / QUERIES;
     let live = params.live.max(1);
     let splits = (live / MIN_SPLIT).min(ENOUGH_GROUPS.div_ceil(query_blocks * k)).max(1);
     let split_keys = live.div_ceil(splits).next_multiple_of(BLOCK);
@@ -61,7 +64,7 @@ pub fn attention(g: &mut Graph<'_>, q: &Tensor, kv: &LayerKv, params: &Attention
         kv_heads: k,
         splits,
         split_keys,
-        query_blocks,
+        pages: step.table(kv.table),
         window: params.window,
         scale: params.scale,
         softcap: params.softcap,

@@ -52,7 +52,7 @@ fn dispatch(
             offset,
         };
         let mut operands: Vec<Operand<'_>> =
-            vec![(&step.state).into(), (&step.ids).into(), y.into(), (&part.data).into()];
+            vec![(&step.state).into(), (&step.rows).into(), y.into(), (&part.data).into()];
         operands.extend(part.scales.as_ref().map(Operand::from));
         let items = u64::from(y.rows) * u64::from(y.dim4());
         g.dispatch(kernel, &constants, &params, &operands, items.div_ceil(64))?;

@@ -29,7 +29,7 @@ const fn least_input(storage: Storage) -> f32 {
 
 /// `y[t, n] = sum_k x[t, k] * w[n, k] + bias[n]`, accumulated in f32.
 /// `x`: `[T, K]`; `w`: `[N, K]`, N padded to a multiple of 4; `bias`: `[N]` in f32, padded; returns `[T, N]`.
-/// `rows` says whether `x` has the step's rows, or only the one that [`Rows::Last`] left.
+/// `rows` says whether `x` has the step's rows, or only those that [`Rows::Last`] left.
 ///
 /// # Errors
 /// [`RecordError`](super::RecordError)
@@ -78,10 +78,10 @@ pub fn matmul(
         let mut constants = vec![
             ("BIAS", f64::from(u8::from(bias.is_some()))),
             ("ACCUMULATE", f64::from(u8::from(matches!(out, Out::AddTo(_))))),
+            ("LAST_ROWS", rows.last_only()),
         ];
         if few {
             constants.push(("ROWS", f64::from(per_group)));
-            constants.push(("ONE_ROW", f64::from(u8::from(rows == Rows::Last))));
         }
         constants.extend(block_constants(part.storage));
         if part.order.is_some() && rounded.is_none() {

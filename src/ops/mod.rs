@@ -65,6 +65,8 @@ pub struct LayerKv {
     pub v: Buffer,
     /// Their element type.
     pub elem: Elem,
+    /// Which of a slot's page tables finds its blocks.
+    pub table: u32,
 }
 
 fn flag(axis: char, elem: Elem) -> &'static str {

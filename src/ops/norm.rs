@@ -10,8 +10,8 @@ use crate::tensor::{Elem, Tensor};
 pub enum Rows {
     /// All of the step's.
     All,
-    /// The step's last, which becomes row 0 of a result with one row: logits are wanted for it alone.
-    Last,
+    /// The last one of each of so many slots, which becomes the slot's row of the result: logits are wanted for it alone.
+    Last(u32),
 }
 
 /// How rows are normalized.
@@ -32,6 +32,13 @@ pub struct NormConfig {
     pub kind: NormKind,
     /// Added to the mean square.
     pub eps: f32,
+}
+
+impl Rows {
+    /// The kernels' constant.
+    pub(super) fn last_only(self) -> f64 {
+        f64::from(u8::from(matches!(self, Self::Last(_))))
+    }
 }
 
 impl NormConfig {
@@ -58,7 +65,7 @@ pub struct Affine {
     pub count: u32,
 }
 
-/// Normalizes rows as `config` says. `x`: `[T, D]` in f32; gain and bias: `[D]` in f32, padded; returns `[T, D]`, or `[1, D]`. Elements
+/// Normalizes rows as `config` says. `x`: `[T, D]` in f32; gain and bias: `[D]` in f32, padded; returns `[T, D]`, or `[B, D]`. Elements
 /// within a row that are padding (those of heads) are zero, as their gains are; layer norm has no place for such.
 ///
 /// # Errors
@@ -81,7 +88,7 @@ pub fn norm(
     let whole = if config.kind == NormKind::Layer { x.dim } else { 1 };
     let fits = (whole.max(1)..=x.dim).contains(&affine.count);
     expect("norm.count", fits, || format!("{whole} to {}", x.dim), &[affine.count])?;
-    let count = if rows == Rows::Last { 1 } else { x.rows };
+    let count = if let Rows::Last(slots) = rows { slots } else { x.rows };
     let y = match out {
         Out::New(elem) => g.empty("norm", count, x.dim, elem)?,
         Out::AddTo(y) => *y,
@@ -92,7 +99,7 @@ pub fn norm(
     let params =
         NormParams { dim: x.dim, dim4: x.dim4(), count: affine.count, eps: config.eps, offset: config.offset() };
     let mut constants = config.constants(affine.bias.as_ref()).to_vec();
-    constants.push(("LAST_ROW", f64::from(u8::from(rows == Rows::Last))));
+    constants.push(("LAST_ROWS", rows.last_only()));
     constants.push(("ACCUMULATE", f64::from(u8::from(matches!(out, Out::AddTo(_))))));
     // without a bias its binding shows the gains, unread
     let bias = affine.bias.as_ref().unwrap_or(&affine.gain);

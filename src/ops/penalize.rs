@@ -1,20 +1,20 @@
 use super::Result;
-use super::sample::expect_row;
+use super::sample::expect_rows;
 use crate::graph::Graph;
 use crate::shaders::{self, PenalizeParams};
-use crate::step::{History, Step};
+use crate::step::{History, MAX_SEQUENCE_WORDS, Step};
 use crate::tensor::Tensor;
 
 /// Tokens of one workgroup.
 const TOKENS: u32 = 256 * 8;
 
-/// Applies to `logits` (`[1, V]`, f32), in place, what `step.sampling` and `history` say: bias, repetition, presence and
+/// Applies to `logits` (`[B, V]`, f32), in place, what `step.sampling` and `history` say: bias, repetition, presence and
 /// frequency penalty, forbidden tokens, the least length.
 ///
 /// # Errors
 /// [`RecordError`](super::RecordError)
 pub fn penalize(g: &mut Graph<'_>, logits: &Tensor, step: &Step, history: &History) -> Result<()> {
-    expect_row("penalize.logits", logits)?;
+    expect_rows("penalize.logits", logits)?;
     let operands = [
         (&step.sampling).into(),
         (&step.state).into(),
@@ -24,7 +24,9 @@ pub fn penalize(g: &mut Graph<'_>, logits: &Tensor, step: &Step, history: &Histo
         (&history.ids).into(),
         logits.into(),
     ];
-    let groups = logits.dim.div_ceil(TOKENS).into();
-    g.dispatch(shaders::PENALIZE.variant(&[]), &[], &PenalizeParams { vocab: logits.dim }, &operands, groups)?;
+    let groups = u64::from(logits.dim.div_ceil(TOKENS)) * u64::from(logits.rows);
+    let params =
+        PenalizeParams { vocab: logits.dim, positions: history.positions, sequence_words: MAX_SEQUENCE_WORDS as u32 };
+    g.dispatch(shaders::PENALIZE.variant(&[]), &[], &params, &operands, groups)?;
     Ok(())
 }

@@ -9,7 +9,7 @@ const UNIT: u32 = 16;
 
 /// `y[t, ..] = round(x[t, ..] / s)` with `s = max(|x[t, ..]|, least) / 127`, in 8 bits: what W8A8 and BitNet make of activations, each
 /// token with a scale of its own. `x`: `[T, K]`; returns for each row words of four codes, filled up to 16 codes, and four words of which the first is s.
-/// With an `order` its elements are taken in that. `rows` says whether `x` has the step's rows, or only the one that [`Rows::Last`] left.
+/// With an `order` its elements are taken in that. `rows` says whether `x` has the step's rows, or only those that [`Rows::Last`] left.
 ///
 /// # Errors
 /// [`RecordError`](super::RecordError)
@@ -25,8 +25,7 @@ pub fn quantize_rows(
     expect("quantize_rows", x.rows > 0 && x.dim > 0, || "[T, K]".into(), &[x.rows, x.dim])?;
     let y = g.empty("quantize_rows", x.rows, len.div_ceil(UNIT) * 4 + 4, Elem::F32)?;
     let kernel = shaders::QUANTIZE_ROWS.variant(&[flag('x', x.elem)]);
-    let flags = [("ONE_ROW", rows == Rows::Last), ("ORDER", order.is_some())];
-    let constants = flags.map(|(name, on)| (name, f64::from(u8::from(on))));
+    let constants = [("LAST_ROWS", rows.last_only()), ("ORDER", f64::from(u8::from(order.is_some())))];
     let params = QuantizeRowsParams { k4: x.dim4(), len4: vec4s(len), y_stride4: y.dim4(), least };
     let order = order.map_or(&step.state, |order| &order.inputs);
     let operands = [(&step.state).into(), x.into(), (&y).into(), order.into()];

@@ -49,12 +49,21 @@ pub fn rope_append(
     let kernel = shaders::ROPE_APPEND.variant(&[flag('x', qkv.elem), flag('c', kv.elem)]);
     let head4 = heads.padded() / 4;
     let rotary = if table.is_some() { heads.rotary } else { 0 };
-    let params = RopeAppendParams { heads: heads.heads, kv_heads: heads.kv_heads, head4, rotary };
+    let pages = step.table(kv.table);
+    let params = RopeAppendParams { heads: heads.heads, kv_heads: heads.kv_heads, head4, rotary, pages };
     let RopeLayout { every, interleaved } = table.map(|t| t.layout).unwrap_or_default();
     let constants = [("EVERY", f64::from(u8::from(every))), ("INTERLEAVED", f64::from(u8::from(interleaved)))];
     // without a table its binding shows the step state, unread
     let table = table.map_or(&step.state, |t| &t.data);
-    let operands = [(&step.state).into(), qkv.into(), (&q).into(), (&kv.k).into(), (&kv.v).into(), table.into()];
+    let operands = [
+        (&step.state).into(),
+        qkv.into(),
+        (&q).into(),
+        (&kv.k).into(),
+        (&kv.v).into(),
+        table.into(),
+        (&step.rows).into(),
+    ];
     let items = u64::from(qkv.rows) * u64::from(all) * u64::from(head4);
     g.dispatch(kernel, &constants, &params, &operands, items.div_ceil(64))?;
     Ok(q)

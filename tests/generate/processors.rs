@@ -2,12 +2,13 @@
 
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test;
+use webweft::device::Memory;
 use webweft::generate::{GenerateOptions, Processors};
 use webweft::ops;
 use webweft::reference::sample;
 use webweft::reference::sample::{probabilities, warp};
 use webweft::shaders;
-use webweft::step::{History, Step};
+use webweft::step::{History, Step, StepSize};
 use webweft::tensor::Elem;
 
 use crate::common::{assert_close, device, read_shared, skipped};
@@ -103,15 +104,16 @@ async fn the_gpu_equals_transformers() {
         let scores = expected.floats(&format!("{name}.logits"));
         for (i, ids) in ids.chunks(LENGTH).enumerate() {
             let (logits, want) = (row(&raw, i), row(&scores, i).to_vec());
-            let step = Step::new(&bench.device, 1, 1, DRAWS).unwrap();
+            let size = StepSize { rows: 1, slots: 1, tables: 1, pages: 1, ring: DRAWS };
+            let step = Step::new(Memory::Device(&bench.device), size).unwrap();
             let at = LENGTH as u32 - 1;
             let sampled = (LENGTH - prompt) as u32;
-            step.set(&bench.device, &shaders::Step { position: at, rows: 1, done: 0, sampled });
-            step.set_sampling(&bench.device, sampling, &[]);
+            step.set(&bench.device, &[shaders::Slot { position: at, rows: 1, sampled, ..Default::default() }]);
+            step.set_sampling(&bench.device, 0, sampling, &[]);
             let name = format!("{name}, row {i}");
             if let Some(processors) = Processors::new(&options, &sampling, &ids[..prompt], VOCAB as u32).unwrap() {
-                let history = History::new(&bench.device, VOCAB as u32, 64).unwrap();
-                processors.upload(&bench.device, &history, ids);
+                let history = History::new(&bench.device, VOCAB as u32, 64, 1).unwrap();
+                processors.upload(&bench.device, &history, 0, ids);
                 bench.case(|case| {
                     let made = case.input(logits, 1, VOCAB, Elem::F32);
                     ops::penalize(&mut case.g, &made, &step, &history).unwrap();

@@ -7,7 +7,7 @@ use webweft::reference;
 use webweft::step::BLOCK;
 use webweft::tensor::Elem;
 
-use super::{Bench, ELEMS, POISON, pack, shuffled, stored, tolerance};
+use super::{Bench, ELEMS, POISON, TABLE, pack, pages_of, stored, tolerance};
 use crate::common::{assert_close, device, random};
 
 struct Setup {
@@ -35,7 +35,7 @@ fn record(bench: &mut Bench, setup: &Setup, x_elem: Elem, c_elem: Elem) {
     let q: Vec<f32> = stored(&random(rows as usize * h * e, 1).iter().map(|v| v * 6.0).collect::<Vec<_>>(), x_elem);
     let (keys_in, values_in) = (stored(&random(keys * k * e, 2), c_elem), stored(&random(keys * k * e, 3), c_elem));
     let step = bench.step(rows, position);
-    let pages = shuffled(step.pages);
+    let pages = pages_of(&step, 0);
     let row_words = k * heads.padded() as usize / 4 * c_elem.bytes4() as usize / 4;
     let cache = |bench: &Bench, data: &[f32]| -> Buffer {
         // what no position has is NaN
@@ -46,12 +46,12 @@ fn record(bench: &mut Bench, setup: &Setup, x_elem: Elem, c_elem: Elem) {
         }
         bench.buffer(&words)
     };
-    let kv = LayerKv { k: cache(bench, &keys_in), v: cache(bench, &values_in), elem: c_elem };
+    let kv = LayerKv { k: cache(bench, &keys_in), v: cache(bench, &values_in), elem: c_elem, table: TABLE };
     let padded = heads.padded() as usize;
     let wide: Vec<f32> = pack(&q, e, Elem::F32).into_iter().map(f32::from_bits).collect();
     bench.case(|case| {
         let input = case.input(&wide, bucket, h * padded, x_elem);
-        let params = AttentionParams { heads, scale, softcap, window, live };
+        let params = AttentionParams { heads, scale, softcap, window, live, slots: 1 };
         let y = attention(&mut case.g, &input, &kv, &params, &step).expect("shapes fit");
         let want = reference::attention(
             &q,

@@ -29,7 +29,7 @@ async fn embeds() {
             let ids: Vec<u32> = (0..rows).map(|t| (t * 29 + 3) % vocab as u32).collect();
             let mut ids = ids;
             ids[0] = vocab as u32 - 1;
-            step.set_ids(&bench.device, &ids);
+            step.set_ids(&bench.device, [ids.as_slice()]);
             bench.case(|case| {
                 let y = embed(&mut case.g, &table, bucket, scale, &step).expect("shapes fit");
                 let want = reference::embed(&values, dim, &ids, scale);

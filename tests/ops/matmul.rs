@@ -39,14 +39,14 @@ impl Shape {
     }
 
     const fn last(self) -> Self {
-        Self { which: Rows::Last, ..self }
+        Self { which: Rows::Last(1), ..self }
     }
 }
 
 fn record(bench: &mut Bench, shape: &Shape, x_elem: Elem, y_elem: Elem, storage: Storage) {
     let &Shape { bucket, rows, inputs, outputs, splits, bias, accumulate, which } = shape;
-    // what Rows::Last left has one row, whatever the step has
-    let count = if which == Rows::Last { 1 } else { rows };
+    // what Rows::Last(1) left has one row, whatever the step has
+    let count = if which == Rows::Last(1) { 1 } else { rows };
     let x = stored(&random(count as usize * inputs, 1), x_elem);
     // sums of magnitude 1
     let size = 2.0 / (inputs as f32).sqrt();

@@ -240,7 +240,7 @@ async fn tables_of_every_format() {
             let table = Weight { rows: vocab as u32, dim: dim as u32, parts: vec![part] };
             let ids = [3, 0, 11, 7];
             let step = bench.step(4, 0);
-            bench.device.write(&step.ids, 0, bytemuck::cast_slice(&ids));
+            step.set_ids(&bench.device, [ids.as_slice()]);
             let want = reference::embed(&values, dim, &ids, 0.5);
             bench.case(|case| {
                 let y = embed(&mut case.g, &table, 4, 0.5, &step).expect("shapes fit");

@@ -20,12 +20,12 @@ mod sample;
 mod softcap;
 
 use half::f16;
-use webweft::device::{Buffer, Category, Device, Readback};
+use webweft::device::{Buffer, Category, Device, Memory, Readback};
 use webweft::graph::{Arena, Graph, Program};
 use webweft::quant::{self, Blocks};
 use webweft::reference::convert as reference;
 use webweft::shaders;
-use webweft::step::{BLOCK, Step};
+use webweft::step::{BLOCK, Step, StepSize};
 use webweft::tensor::{Elem, Part, Storage, Tensor, Weight};
 
 use crate::common::{device, portable_device};
@@ -60,9 +60,24 @@ impl Bench {
 
     /// A step of `rows` tokens from `position` on, its page table shuffled.
     pub fn step(&self, rows: u32, position: u32) -> Step {
-        let step = Step::new(&self.device, rows, (position + rows).div_ceil(BLOCK).max(1), 1).expect("a step");
-        step.set_pages(&self.device, &shuffled(step.pages));
-        step.set(&self.device, &shaders::Step { position, rows, ..Default::default() });
+        self.step_of(&[(rows, position)])
+    }
+
+    /// A step of several slots, each of so many rows from such a position on, their page tables shuffled: [`pages_of`] a slot.
+    pub fn step_of(&self, slots: &[(u32, u32)]) -> Step {
+        let rows = slots.iter().map(|(rows, _)| rows).sum();
+        let pages = slots.iter().map(|(rows, position)| (position + rows).div_ceil(BLOCK).max(1)).max().unwrap_or(1);
+        let size = StepSize { rows, slots: slots.len() as u32, tables: 2, pages, ring: 1 };
+        let step = Step::new(Memory::Device(&self.device), size).expect("a step");
+        let state =
+            |&(rows, position): &(u32, u32)| shaders::Slot { position, rows, cached: position, ..Default::default() };
+        step.set(&self.device, &slots.iter().map(state).collect::<Vec<_>>());
+        // their tokens do not matter here
+        let ids: Vec<_> = slots.iter().map(|&(rows, _)| vec![0; rows as usize]).collect();
+        step.set_ids(&self.device, ids.iter().map(Vec::as_slice));
+        for slot in 0..slots.len() as u32 {
+            step.set_pages(&self.device, TABLE, slot, 0, &pages_of(&step, slot));
+        }
         step
     }
 
@@ -192,6 +207,15 @@ impl Case<'_> {
 
 fn vec_of_poison(buffer: &Buffer) -> Vec<u8> {
     bytemuck::cast_slice(&vec![POISON; buffer.size() as usize / 4]).to_vec()
+}
+
+/// The page table that [`Bench::step`] fills; the one before it holds nothing.
+pub const TABLE: u32 = 1;
+
+/// The physical blocks of a slot of [`Bench::step_of`].
+pub fn pages_of(step: &Step, slot: u32) -> Vec<u32> {
+    let all = shuffled(step.slots * step.pages);
+    all[(slot * step.pages) as usize..][..step.pages as usize].to_vec()
 }
 
 /// A shuffled order of `0 .. n`.

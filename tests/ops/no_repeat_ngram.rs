@@ -25,7 +25,7 @@ async fn forbids_as_the_reference_does() {
             let mut want = logits.clone();
             no_repeat_ngram(&mut want, size, &ids);
             let (step, history) = after(&bench, sampling, &ids, vocab, 0);
-            history.set(&bench.device, &ids, &vec![0; vocab], &vec![0.0; vocab], &[0]);
+            history.set(&bench.device, 0, &ids, &vec![0; vocab], &vec![0.0; vocab], &[0]);
             // the recorded program is for a bucket
             for live in [length as u32, length.next_power_of_two() as u32 * 2] {
                 let want = want.clone();

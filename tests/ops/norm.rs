@@ -28,7 +28,7 @@ async fn normalizes() {
             for (bucket, rows) in [(1, 1), (4, 3), (64, 33)] {
                 for kind in KINDS {
                     for elem in ELEMS {
-                        for which in [Rows::All, Rows::Last] {
+                        for which in [Rows::All, Rows::Last(1)] {
                             record(&mut bench, [dim, bucket, rows], Some(elem), which, kind);
                         }
                     }
@@ -93,13 +93,13 @@ fn record(bench: &mut Bench, [dim, bucket, rows]: [usize; 3], elem: Option<Elem>
         let sum = elem.is_none().then(|| case.input(&before, bucket as u32, dim, Elem::F32));
         let out = sum.as_ref().map_or(Out::New(elem.unwrap_or(Elem::F32)), Out::AddTo);
         let y = norm(&mut case.g, &input, &affine, config, which, out, &step).expect("shapes fit");
-        let from = if which == Rows::Last { (rows - 1) * dim } else { 0 };
+        let from = if which == Rows::Last(1) { (rows - 1) * dim } else { 0 };
         let mut want = reference::norm(&x[from..], reference_norm(config, &gain, &bias));
         if elem.is_none() {
             want.iter_mut().zip(&before).for_each(|(y, &b)| *y += f64::from(b));
         }
         let (abs, rel) = tolerance(elem.unwrap_or(Elem::F32));
-        let count = if which == Rows::Last { 1 } else { rows as u32 };
+        let count = if which == Rows::Last(1) { 1 } else { rows as u32 };
         let name = format!("norm {kind:?} {dim} to {elem:?}, {which:?} of {rows} in {bucket}");
         case.output(&y, count, name, move |name, got| assert_close(name, &got, &want, abs, rel));
     });

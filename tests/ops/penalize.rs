@@ -1,10 +1,11 @@
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test;
 
+use webweft::device::Memory;
 use webweft::ops;
 use webweft::reference::penalize::{Past, penalize};
 use webweft::shaders::{self, Sampling};
-use webweft::step::{History, MAX_SEQUENCES, Step, token};
+use webweft::step::{History, MAX_SEQUENCES, Step, StepSize, token};
 use webweft::tensor::Elem;
 
 use super::Bench;
@@ -15,10 +16,12 @@ const RING: u32 = 1;
 /// A step after `ids`, two of which are rows of this one, with its history.
 pub fn after(bench: &Bench, sampling: Sampling, ids: &[u32], vocab: usize, sampled: u32) -> (Step, History) {
     let rows = ids.len().min(2) as u32;
-    let step = Step::new(&bench.device, 2, 1, RING).expect("a step");
-    step.set(&bench.device, &shaders::Step { position: ids.len() as u32 - rows, rows, done: 0, sampled });
-    step.set_sampling(&bench.device, sampling, &[]);
-    let history = History::new(&bench.device, vocab as u32, ids.len() as u32 + 1).expect("a history");
+    let size = StepSize { rows: 2, slots: 1, tables: 1, pages: 1, ring: RING };
+    let step = Step::new(Memory::Device(&bench.device), size).expect("a step");
+    let slot = shaders::Slot { position: ids.len() as u32 - rows, rows, sampled, ..Default::default() };
+    step.set(&bench.device, &[slot]);
+    step.set_sampling(&bench.device, 0, sampling, &[]);
+    let history = History::new(&bench.device, vocab as u32, ids.len() as u32 + 1, 1).expect("a history");
     (step, history)
 }
 
@@ -93,7 +96,7 @@ async fn penalizes_as_the_reference_does() {
             penalize(&mut want, &sampling, &past);
             assert!(vocab == 1 || want.iter().zip(&logits).any(|(a, b)| a != b && !b.is_nan()), "{case}");
             let (step, history) = after(&bench, sampling, &ids, vocab, 10);
-            history.set(&bench.device, &ids, &tokens, &bias, &sequences);
+            history.set(&bench.device, 0, &ids, &tokens, &bias, &sequences);
             bench.case(|case_| {
                 let row = case_.input(&logits, 1, vocab, Elem::F32);
                 ops::penalize(&mut case_.g, &row, &step, &history).expect("shapes fit");
@@ -120,7 +123,7 @@ async fn every_sequence_counts() {
     assert!((want[10] - logits[10] - 1.0).abs() < 1e-6, "ids below 212 have two");
     assert!((want[250] - logits[250] - 0.5).abs() < 1e-6);
     let (step, history) = after(&bench, Sampling::OFF, &ids, 600, 0);
-    history.set(&bench.device, &ids, &tokens, &bias, &sequences);
+    history.set(&bench.device, 0, &ids, &tokens, &bias, &sequences);
     bench.case(|case| {
         let row = case.input(&logits, 1, 600, Elem::F32);
         ops::penalize(&mut case.g, &row, &step, &history).expect("shapes fit");

@@ -23,9 +23,9 @@ async fn rows_become_codes_and_a_scale() {
             (64, 2, 2, true, Rows::All),
             (257, 3, 2, false, Rows::All),
             (1030, 2, 2, true, Rows::All),
-            (33, 1, 9, false, Rows::Last),
+            (33, 1, 9, false, Rows::Last(1)),
         ] {
-            let count = if which == Rows::Last { 1 } else { rows as usize };
+            let count = if which == Rows::Last(1) { 1 } else { rows as usize };
             let mut x = stored(&random(count * dim, 4), elem);
             if count > 2 {
                 x[dim..2 * dim].fill(0.0);

@@ -6,7 +6,7 @@ use webweft::reference;
 use webweft::step::BLOCK;
 use webweft::tensor::Elem;
 
-use super::{Bench, ELEMS, POISON, pack, shuffled, stored, tolerance, unpack};
+use super::{Bench, ELEMS, POISON, TABLE, pack, pages_of, stored, tolerance, unpack};
 use crate::common::{assert_close, device, random};
 
 /// Queries, and what lands in the cache by a shuffled page table; the rest of the cache stays as it was.
@@ -55,7 +55,7 @@ fn record(
     // YaRN's factor, in one of the cases
     let scale = if e == 20 { 1.25 } else { 1.0 };
     let step = bench.step(rows, position);
-    let pages = shuffled(step.pages);
+    let pages = pages_of(&step, 0);
     // one of the cases has a row for every position
     let every = e == 6;
     let data =
@@ -64,7 +64,7 @@ fn record(
     let table = (heads.rotary > 0).then_some(&table);
     let row_words = k * padded / 4 * c_elem.bytes4() as usize / 4;
     let cache = || bench.poisoned((step.pages * BLOCK) as usize * row_words);
-    let kv = LayerKv { k: cache(), v: cache(), elem: c_elem };
+    let kv = LayerKv { k: cache(), v: cache(), elem: c_elem, table: TABLE };
 
     let want = reference::rope_append(&qkv, [h, k, e], (&inv_freq, interleaved), scale, position as usize);
     let name = format!(

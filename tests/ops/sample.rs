@@ -1,10 +1,11 @@
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test;
 
+use webweft::device::Memory;
 use webweft::ops;
 use webweft::reference::sample::{probabilities, sample, scores};
 use webweft::shaders::{self, Sampling};
-use webweft::step::Step;
+use webweft::step::{Step, StepSize};
 use webweft::tensor::Elem;
 
 use super::{Bench, POISON};
@@ -13,14 +14,20 @@ use crate::common::{device, random};
 /// The step's ids before a run.
 const BEFORE: u32 = 77_777;
 /// Where a run begins: rows 0 to 2 at positions 10 to 12, the first token that is sampled at 13.
-const STATE: shaders::Step = shaders::Step { position: 10, rows: 3, done: 0, sampled: 0 };
+const STATE: shaders::Slot =
+    shaders::Slot { position: 10, rows: 3, done: 0, sampled: 0, first: 0, cached: 7, hold: 0, unused: 0 };
 const FIRST: u32 = 13;
+
+/// The slot once it has sampled; what it has cached stays as far behind its position.
+fn after(position: u32, done: u32, sampled: u32) -> shaders::Slot {
+    shaders::Slot { position, rows: 1, done, sampled, cached: position - STATE.position + STATE.cached, ..STATE }
+}
 
 struct Setup<'a> {
     logits: &'a [f32],
     params: Sampling,
     eos: &'a [u32],
-    state: shaders::Step,
+    state: shaders::Slot,
     runs: u32,
     ring: u32,
 }
@@ -32,23 +39,25 @@ impl<'a> Setup<'a> {
 }
 
 /// Samples several times; `check` gets the step as it is then, the next id, and the ring.
-fn record(bench: &mut Bench, setup: &Setup<'_>, check: impl FnOnce(shaders::Step, u32, &[u32]) + 'static) {
-    let step = Step::new(&bench.device, 4, 1, setup.ring).expect("a step");
-    step.set(&bench.device, &setup.state);
-    step.set_sampling(&bench.device, setup.params, setup.eos);
-    step.set_ids(&bench.device, &[BEFORE; 4]);
+fn record(bench: &mut Bench, setup: &Setup<'_>, check: impl FnOnce(shaders::Slot, u32, &[u32]) + 'static) {
+    let size = StepSize { rows: 4, slots: 1, tables: 1, pages: 1, ring: setup.ring };
+    let step = Step::new(Memory::Device(&bench.device), size).expect("a step");
+    step.set(&bench.device, &[setup.state]);
+    step.set_sampling(&bench.device, 0, setup.params, setup.eos);
+    step.set_ids(&bench.device, [[BEFORE; 4].as_slice()]);
     bench.device.write(&step.ring, 0, bytemuck::cast_slice(&vec![POISON; setup.ring as usize]));
     bench.case(|case| {
         case.runs = setup.runs;
         let row = case.input(setup.logits, 1, setup.logits.len(), Elem::F32);
         ops::sample(&mut case.g, &row, &step, None).expect("shapes fit");
     });
-    bench.read(&[&step.state, &step.ids, &step.ring], move |bytes| {
+    bench.read(&[&step.state, &step.rows, &step.ring], move |bytes| {
         let words = |i: usize| bytemuck::pod_collect_to_vec::<u8, u32>(bytes[i]);
-        let (state, ids) = (words(0), words(1));
-        assert_eq!(ids[1..], [BEFORE; 3], "only the front of the ids is written");
-        let state = shaders::Step { position: state[0], rows: state[1], done: state[2], sampled: state[3] };
-        check(state, ids[0], &words(2));
+        let rows: Vec<shaders::Row> = bytemuck::pod_collect_to_vec(bytes[1]);
+        assert_eq!(rows[1..], [shaders::Row { id: BEFORE, slot: 0 }; 3], "only the slot's row is written");
+        let state =
+            bytemuck::pod_read_unaligned(&bytes[0][Step::slot_bytes(1).start as usize..][..size_of::<shaders::Slot>()]);
+        check(state, rows[0].id, &words(2));
     });
 }
 
@@ -105,7 +114,7 @@ async fn takes_the_greatest() {
             let name = format!("greedy of {vocab}");
             record(&mut bench, &Setup::new(row, greedy(), 1), move |state, id, ring| {
                 assert_eq!((Some(id), Some(ring[0])), (want, want), "{name}");
-                assert_eq!(state, shaders::Step { position: FIRST, rows: 1, done: 0, sampled: 1 }, "{name}");
+                assert_eq!(state, after(FIRST, 0, 1), "{name}");
             });
         }
     }
@@ -123,9 +132,9 @@ async fn advances_and_stops() {
     // the ring goes round
     record(&mut bench, &Setup { ring: 4, ..Setup::new(&logits, greedy(), 6) }, |state, id, ring| {
         assert_eq!((id, ring), (270, &[270; 4][..]));
-        assert_eq!(state, shaders::Step { position: FIRST + 5, rows: 1, done: 0, sampled: 6 });
+        assert_eq!(state, after(FIRST + 5, 0, 6));
     });
-    let begun = shaders::Step { sampled: 6, ..STATE };
+    let begun = shaders::Slot { sampled: 6, ..STATE };
     record(&mut bench, &Setup { ring: 4, state: begun, ..Setup::new(&logits, greedy(), 1) }, |state, _, ring| {
         assert_eq!(ring, [POISON, POISON, 270, POISON]);
         assert_eq!(state.sampled, 7);
@@ -133,9 +142,9 @@ async fn advances_and_stops() {
     // an end-of-sequence id is kept, and later runs change nothing
     record(&mut bench, &Setup { eos: &[3, 270, 9], ..Setup::new(&logits, greedy(), 3) }, |state, id, ring| {
         assert_eq!((id, ring), (270, &[270, POISON, POISON][..]));
-        assert_eq!(state, shaders::Step { position: FIRST, rows: 1, done: 1, sampled: 1 });
+        assert_eq!(state, after(FIRST, 1, 1));
     });
-    let stopped = shaders::Step { done: 1, ..STATE };
+    let stopped = shaders::Slot { done: 1, ..STATE };
     record(&mut bench, &Setup { state: stopped, ..Setup::new(&logits, greedy(), 2) }, move |state, id, ring| {
         assert_eq!((state, id, ring), (stopped, BEFORE, &[POISON; 2][..]));
     });
@@ -144,7 +153,8 @@ async fn advances_and_stops() {
         let nothing: Vec<f32> =
             (0..300).map(|i| [f32::NAN, -f32::NAN, f32::INFINITY, f32::NEG_INFINITY][i % 4]).collect();
         record(&mut bench, &Setup::new(&nothing, params, 2), |state, id, ring| {
-            assert_eq!(state, shaders::Step { done: 2, ..STATE });
+            // the row whose logits were none is the next
+            assert_eq!(state, shaders::Slot { done: 2, sampled: 0, ..after(FIRST - 1, 2, 0) });
             assert_eq!((id, ring), (BEFORE, &[POISON; 2][..]));
         });
     }
@@ -196,11 +206,7 @@ async fn draws_as_the_reference_does() {
             let row = logits.clone();
             record(&mut bench, &Setup::new(&logits, params, runs), move |state, id, ring| {
                 let name = format!("sample of {vocab}, {params:?}");
-                assert_eq!(
-                    state,
-                    shaders::Step { position: FIRST + runs - 1, rows: 1, done: 0, sampled: runs },
-                    "{name}"
-                );
+                assert_eq!(state, after(FIRST + runs - 1, 0, runs), "{name}");
                 assert_eq!(ring.last(), Some(&id), "{name}");
                 let mut differ = 0;
                 for (position, &got) in (FIRST..).zip(ring) {

@@ -11,6 +11,7 @@ mod device;
 #[cfg(target_arch = "wasm32")]
 mod fetch;
 mod generate;
+mod managers;
 mod models;
 mod ops;
 mod preprocess;

@@ -1,0 +1,5 @@
+//! Policies that need no adapter.
+
+mod blocks;
+#[cfg(not(target_arch = "wasm32"))]
+mod blocks_property;

@@ -55,7 +55,7 @@ fn main(
     }
     var row = to;
     if LAST_ROWS {
-        row = step.slot[to].first + step.slot[to].rows - 1u;
+        row = step.slot[to].first + max(step.slot[to].rows, 1u) - 1u;
     }
     var mean = 0.0;
     if CENTER {

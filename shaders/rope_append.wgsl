@@ -78,7 +78,8 @@ fn main(
     }
     let s = rows[t].slot;
     let slot = step.slot[s];
-    if slot.done != 0u {
+    // a row that its slot does not claim was left by an earlier step, and is nobody's
+    if slot.done != 0u || t - slot.first >= slot.rows {
         return;
     }
     let p = slot.position + t - slot.first;

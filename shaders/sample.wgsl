@@ -13,10 +13,11 @@ import package::shared::reduce_wide::{workgroup_sum, workgroup_best, better, Bes
 
 struct Params {
     vocab: u32,
-    // places for ids in each slot's ring, and for tokens in its history
+    // turns that the ring holds, and places in each of them
     ring: u32,
+    slots: u32,
+    // places for tokens in each slot's history
     positions: u32,
-    unused: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -24,13 +25,13 @@ struct Params {
 @group(0) @binding(2) var<storage, read> logits: array<f32>;
 @group(0) @binding(3) var<storage, read_write> step: Step;
 @group(0) @binding(4) var<storage, read_write> rows: array<Row>;
-// what the host reads back, some steps behind, [B, ring]: of each slot ring[sampled % length]
+// what the host reads back, some steps behind: [ring, slots]
 @group(0) @binding(5) var<storage, read_write> ring: array<u32>;
 // what `penalize` and `no_repeat_ngram` read: flags and counts [B, V], see shared/history, and the tokens so far, [B, positions]
 @if(h_on) @group(0) @binding(6) var<storage, read_write> tokens: array<u32>;
 @if(h_on) @group(0) @binding(7) var<storage, read_write> history: array<u32>;
 
-// `step.done`
+// `done` of a slot: an end-of-sequence token, or the limit; no number to choose
 const STOPPED: u32 = 1u;
 const NOT_A_NUMBER: u32 = 2u;
 
@@ -238,10 +239,14 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         step.rows = step.slots;
     }
     let state = step.slot[slot];
-    if slot >= step.slots || state.done != 0u || state.hold != 0u {
+    if slot >= step.slots {
         return;
     }
-    var done = 0u;
+    step.slot[slot].turn = state.turn + 1u;
+    if state.done != 0u || state.sampled >= state.limit {
+        return;
+    }
+    var done = select(0u, STOPPED, state.sampled + 1u == state.limit);
     var taken = state.rows;
     if choice.index == NONE {
         done = NOT_A_NUMBER;
@@ -249,7 +254,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         taken -= 1u;
     } else {
         remember(slot, choice.index);
-        ring[slot * params.ring + state.sampled % params.ring] = choice.index;
+        ring[(state.turn % params.ring) * params.slots + slot] = choice.index;
         rows[slot] = Row(choice.index, slot);
         step.slot[slot].sampled += 1u;
         for (var i = 0u; i < samplings[slot].eos_count; i++) {

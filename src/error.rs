@@ -290,6 +290,17 @@ pub enum GenerateError {
         /// Positions.
         context: usize,
     },
+    /// More positions than the cache has blocks for, of all sequences together.
+    #[error(
+        "the cache has room for {room} positions, and {missing} more are needed: ask for a shorter context or fewer sequences, \
+         or choose a smaller cache type"
+    )]
+    CacheFull {
+        /// Positions that it lacks, at least.
+        missing: usize,
+        /// Positions that it has.
+        room: usize,
+    },
     /// A token that the model does not have.
     #[error("token id {id} is outside the model's vocabulary of {vocab}")]
     TokenOutOfRange {

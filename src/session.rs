@@ -1,10 +1,12 @@
 //! The API: open a model, generate, look inside.
 
+mod shared;
+
 use serde_json::{Map, Value};
 
 use crate::device::{AdapterInfo, Buffer, Device};
 use crate::error::{DeviceError, Error, GenerateError};
-use crate::generate::{Engine, GenerateOptions, Generation, Hidden, TextGeneration};
+use crate::generate::{Engine, Event, GenerateOptions, Generation, Hidden, SequenceId, TextGeneration, Texts, Timing};
 use crate::managers::{
     self, Architecture, CacheShape, Dtype, Model, ModelFiles, Precision, Recommendation, Traffic, Wanted,
 };
@@ -14,6 +16,8 @@ use crate::quant::Side;
 use crate::source::Source;
 use crate::tensor::Weight;
 use crate::weights::{Image, Progress, Weights};
+
+pub use shared::{Shared, SharedText};
 
 /// How to load a model.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -57,6 +61,7 @@ impl<'a> From<&'a [u32]> for Prompt<'a> {
 #[derive(Debug)]
 pub struct Session {
     engine: Engine,
+    texts: Texts,
     tokenizer: Option<Tokenizer>,
     chat_template: ChatTemplate,
     /// what `config.json` says, and what `generation_config.json` says over it
@@ -156,6 +161,7 @@ impl Session {
         weights.stream(source, progress, warm_up).await?;
         Ok(Self {
             engine,
+            texts: Texts::default(),
             tokenizer,
             chat_template,
             base,
@@ -390,12 +396,58 @@ impl Session {
         given: &[u32],
         options: GenerateOptions,
     ) -> Result<TextGeneration<'_>, Error> {
-        let ids = match prompt.into() {
+        let ids = self.prompt_ids(prompt.into(), &options)?;
+        self.engine.generate_text(self.tokenizer.as_ref(), &ids, given, options).await
+    }
+
+    fn prompt_ids(&self, prompt: Prompt<'_>, options: &GenerateOptions) -> Result<Vec<u32>, Error> {
+        Ok(match prompt {
             Prompt::Text(text) => self.encode(text)?,
             Prompt::Ids([]) => options.bos_token_id.into_iter().collect(),
             Prompt::Ids(ids) => ids.to_vec(),
-        };
-        self.engine.generate_text(self.tokenizer.as_ref(), &ids, given, options).await
+        })
+    }
+
+    /// Asks for a text beside others: they run together, each with settings of its own, and [`step`](Self::step) tells what becomes of
+    /// them. A text whose tokens come with log-probabilities, or whose `lookahead` is 0, runs alone.
+    ///
+    /// # Errors
+    /// What is wrong with the request, as [`generate_text`](Self::generate_text) says.
+    pub fn add<'a>(&mut self, prompt: impl Into<Prompt<'a>>, options: GenerateOptions) -> Result<SequenceId, Error> {
+        self.add_resumed(prompt, &[], options)
+    }
+
+    /// As [`add`](Self::add), of a text that has already given out the tokens `given`.
+    ///
+    /// # Errors
+    /// As [`add`](Self::add).
+    pub fn add_resumed<'a>(
+        &mut self,
+        prompt: impl Into<Prompt<'a>>,
+        given: &[u32],
+        options: GenerateOptions,
+    ) -> Result<SequenceId, Error> {
+        let ids = self.prompt_ids(prompt.into(), &options)?;
+        self.texts.add(&mut self.engine, self.tokenizer.as_ref(), &ids, given, options)
+    }
+
+    /// Runs the texts that were asked for until there is something to tell. Nothing at all: all of them have ended.
+    ///
+    /// # Errors
+    /// Those of the device, which fail all. What is wrong with one text is its [`Event::Failed`].
+    pub async fn step(&mut self) -> Result<Vec<(SequenceId, Event)>, Error> {
+        self.texts.step(&mut self.engine).await
+    }
+
+    /// How long a text took so far.
+    #[must_use]
+    pub fn timing(&self, id: SequenceId) -> Timing {
+        self.engine.timing(id)
+    }
+
+    /// Ends a text after the token that was told last. What was computed beyond it is rolled back.
+    pub fn remove(&mut self, id: SequenceId) {
+        self.texts.remove(&mut self.engine, id);
     }
 
     /// The model once over `ids`: every position's hidden state and logits.

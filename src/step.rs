@@ -4,7 +4,7 @@ use crate::device::{Buffer, Category, Device, Memory};
 use crate::error::DeviceError;
 use crate::shaders;
 
-/// Sampled ids that [`Step::ring`] holds: twice the longest lookahead.
+/// Turns that [`Step::ring`] holds: twice the longest lookahead.
 pub const RING: u32 = 256;
 /// Positions in one block of the cache, as `shaders/shared/step.wgsl` has it.
 pub const BLOCK: u32 = 32;
@@ -19,11 +19,11 @@ pub struct Step {
     pub state: Buffer,
     /// [`shaders::Row`]s of this step; the sampler of a slot writes its next one, to the slot's number.
     pub rows: Buffer,
-    /// Sampled ids of each slot, number `n` at `n % ring_len`: `[B, ring_len]`.
+    /// Sampled ids of each turn and slot, turn `n` at `n % ring_len`: `[ring_len, B]`.
     pub ring: Buffer,
     /// Of each slot: [`shaders::Sampling`], then [`MAX_EOS`] end-of-sequence ids.
     pub sampling: Buffer,
-    /// Ids that the ring of a slot holds.
+    /// Turns that the ring holds.
     pub ring_len: u32,
     /// Slots that there is room for.
     pub slots: u32,
@@ -51,7 +51,7 @@ pub struct StepSize {
     pub tables: u32,
     /// Blocks in each of them.
     pub pages: u32,
-    /// Sampled ids of each slot that are kept until they are read back.
+    /// Turns whose sampled ids are kept until they are read back.
     pub ring: u32,
 }
 
@@ -96,16 +96,31 @@ impl Step {
             shaders::Slot { first, ..*slot }
         });
         let placed: Vec<_> = placed.collect();
-        let header = shaders::Step { rows, slots: slots.len() as u32, pages_each: self.pages, unused: 0 };
-        device.write(&self.state, 0, bytemuck::bytes_of(&header));
+        self.set_header(device, rows, slots.len() as u32);
         device.write(&self.state, HEADER, bytemuck::cast_slice(&placed));
+    }
+
+    /// Sets how many rows and slots the next step has.
+    pub fn set_header(&self, device: &Device, rows: u32, slots: u32) {
+        let header = shaders::Step { rows, slots, pages_each: self.pages, unused: 0 };
+        device.write(&self.state, 0, bytemuck::bytes_of(&header));
+    }
+
+    /// Sets one slot before the next submit, whatever the others do.
+    pub fn set_slot(&self, device: &Device, slot: u32, state: &shaders::Slot) {
+        device.write(&self.state, HEADER + SLOT * u64::from(slot), bytemuck::bytes_of(state));
+    }
+
+    /// Sets rows of the next step, from number `first` on.
+    pub fn set_rows(&self, device: &Device, first: u32, rows: &[shaders::Row]) {
+        let at = u64::from(first) * size_of::<shaders::Row>() as u64;
+        device.write(&self.rows, at, bytemuck::cast_slice(rows));
     }
 
     /// Writes the tokens of the next step, slot after slot.
     pub fn set_ids<'a>(&self, device: &Device, slots: impl IntoIterator<Item = &'a [u32]>) {
         let of_slot = |(slot, ids): (u32, &'a [u32])| ids.iter().map(move |&id| shaders::Row { id, slot });
-        let rows: Vec<_> = (0..).zip(slots).flat_map(of_slot).collect();
-        device.write(&self.rows, 0, bytemuck::cast_slice(&rows));
+        self.set_rows(device, 0, &(0..).zip(slots).flat_map(of_slot).collect::<Vec<_>>());
     }
 
     /// Sets how a slot's tokens are sampled and which of them end the sequence (at most [`MAX_EOS`], the rest is ignored).

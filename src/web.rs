@@ -9,9 +9,10 @@ mod generate;
 mod load;
 mod source;
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
+use std::rc::Rc;
 use std::task::Poll;
 
 use js_sys::{Function, Promise, Uint32Array};
@@ -22,10 +23,10 @@ use wasm_bindgen_futures::JsFuture;
 use web_sys::{AbortSignal, AddEventListenerOptions};
 
 use crate::device::{AdapterInfo, Category, Device, DeviceOptions, LedgerSnapshot, find_adapter};
-use crate::error::Error;
+use crate::error::{Error, GenerateError};
 use crate::managers::{self, Dtype, Wanted};
-use crate::preprocess::Message;
-use crate::session::{LoadOptions, Session};
+use crate::preprocess::{ChatTemplate, Message, Tokenizer};
+use crate::session::{LoadOptions, Shared};
 use crate::source::browser::Keep;
 use convert::{from_js, to_js};
 use errors::{Failed, invalid};
@@ -63,9 +64,12 @@ impl OpenOptions {
 #[derive(Debug)]
 pub struct Model {
     device: Device,
-    /// away while a generation is under way, gone once closed
-    session: RefCell<Option<Session>>,
-    closed: Cell<bool>,
+    /// gone once closed
+    session: RefCell<Option<Rc<Shared>>>,
+    /// for what needs no GPU, also while a step runs
+    tokenizer: Option<Tokenizer>,
+    place: String,
+    chat_template: ChatTemplate,
     info: Value,
 }
 
@@ -131,7 +135,10 @@ impl Model {
             },
             "wasm_memory": wasm_memory(),
         });
-        Ok(Self { device, session: RefCell::new(Some(session)), closed: Cell::new(false), info })
+        let tokenizer = session.tokenizer().ok().cloned();
+        let (chat_template, place) = (session.chat_template().clone(), source.describe());
+        let session = RefCell::new(Some(Rc::new(Shared::new(session))));
+        Ok(Self { device, session, tokenizer, place, chat_template, info })
     }
 
     /// `ModelInfo`.
@@ -151,7 +158,7 @@ impl Model {
     /// # Errors
     /// As [`Model::open`].
     pub fn encode(&self, text: &str, add_special_tokens: bool) -> Result<Uint32Array, JsValue> {
-        let ids = self.with(|session| Ok(session.tokenizer()?.encode(text, add_special_tokens)?))?;
+        let ids = self.tokenizer()?.encode(text, add_special_tokens).map_err(Failed::from)?;
         Ok(Uint32Array::from(ids.as_slice()))
     }
 
@@ -160,7 +167,7 @@ impl Model {
     /// # Errors
     /// As [`Model::open`].
     pub fn decode(&self, ids: &[u32], skip_special_tokens: bool) -> Result<String, JsValue> {
-        self.with(|session| Ok(session.tokenizer()?.decode(ids, skip_special_tokens)?))
+        Ok(self.tokenizer()?.decode(ids, skip_special_tokens).map_err(Failed::from)?)
     }
 
     /// What the model's template makes of messages.
@@ -170,10 +177,11 @@ impl Model {
     pub fn chat_prompt(&self, messages: JsValue, options: JsValue) -> Result<String, JsValue> {
         let messages: Vec<Message> = from_js(&messages, "messages")?;
         let options = chat_options(from_js(&options, "chat")?)?;
-        self.with(|session| Ok(session.chat_template().render(&messages, &options)?))
+        Ok(self.chat_template.render(&messages, &options).map_err(Failed::from)?)
     }
 
-    /// Generates; `on_piece` hears of every token. Aborted, it gives what there is, as `abort`.
+    /// Generates; `on_piece` hears of every token. Several calls may be under way at once: they run in the same steps. Aborted, it gives
+    /// what there is, as `abort`.
     ///
     /// # Errors
     /// As [`Model::open`].
@@ -184,9 +192,9 @@ impl Model {
         signal: AbortSignal,
     ) -> Result<JsValue, JsValue> {
         let request: Request = from_js(&request, "request")?;
-        let mut taken = self.take()?;
+        let shared = self.shared()?;
         let mut done = Done::default();
-        let work = generate::generate(taken.session(), &request, &on_piece, &mut done);
+        let work = generate::generate(&shared, &request, &on_piece, &mut done);
         match until_aborted(&signal, work).await {
             None => done.finish_reason = "abort",
             Some(result) => result?,
@@ -194,12 +202,12 @@ impl Model {
         Ok(to_js(&done.to_json()))
     }
 
-    /// Forgets the sequence in the cache.
+    /// Forgets what ended generations left in the cache.
     ///
     /// # Errors
-    /// `BusyError` while a generation is under way.
+    /// `BusyError` while a step runs.
     pub fn reset(&self) -> Result<(), JsValue> {
-        self.take()?.session().engine_mut().reset();
+        self.shared()?.try_lock().ok_or_else(errors::busy)?.engine_mut().reset();
         Ok(())
     }
 
@@ -213,49 +221,28 @@ impl Model {
     /// # Errors
     /// `BusyError` while a generation is under way.
     pub fn close(&self) -> Result<JsValue, JsValue> {
-        if !self.closed.get() {
-            self.take()?.drop_session();
-            self.closed.set(true);
+        let shared = self.session.borrow_mut().take();
+        if let Some(shared) = shared {
+            match Rc::try_unwrap(shared) {
+                Ok(shared) => drop(shared),
+                Err(shared) => {
+                    *self.session.borrow_mut() = Some(shared);
+                    return Err(errors::busy().into());
+                }
+            }
             self.device.destroy();
         }
         Ok(self.memory())
     }
 
-    fn with<T>(&self, read: impl FnOnce(&Session) -> Result<T, Error>) -> Result<T, JsValue> {
-        let session = self.session.borrow();
-        let session = session.as_ref().ok_or_else(|| self.unavailable())?;
-        read(session).map_err(|error| Failed::from(error).into())
+    fn shared(&self) -> Result<Rc<Shared>, Failed> {
+        self.session.borrow().clone().ok_or_else(errors::closed)
     }
 
-    fn take(&self) -> Result<Taken<'_>, Failed> {
-        let session = self.session.borrow_mut().take();
-        session.map(|session| Taken { home: &self.session, session: Some(session) }).ok_or_else(|| self.unavailable())
-    }
-
-    fn unavailable(&self) -> Failed {
-        if self.closed.get() { errors::closed() } else { errors::busy() }
-    }
-}
-
-/// A session that is in use; it goes home at the end, however that comes.
-struct Taken<'a> {
-    home: &'a RefCell<Option<Session>>,
-    session: Option<Session>,
-}
-
-impl Taken<'_> {
-    fn session(&mut self) -> &mut Session {
-        self.session.as_mut().expect("it is only away once this is consumed or dropped")
-    }
-
-    fn drop_session(mut self) {
-        self.session = None;
-    }
-}
-
-impl Drop for Taken<'_> {
-    fn drop(&mut self) {
-        *self.home.borrow_mut() = self.session.take();
+    fn tokenizer(&self) -> Result<&Tokenizer, Failed> {
+        self.shared()?;
+        let missing = || Error::from(GenerateError::NoTokenizer { place: self.place.clone() }).into();
+        self.tokenizer.as_ref().ok_or_else(missing)
     }
 }
 

@@ -4,17 +4,18 @@ struct Slot {
     position: u32,
     // T, its rows of this step
     rows: u32,
-    // 1 once an end-of-sequence token was sampled: later steps change nothing
+    // above 0 once nothing more is to come (see `sample`): later steps change nothing
     done: u32,
-    // tokens sampled since the generation began; the next one goes to ring[sampled % ring length]
+    // tokens sampled since the generation began
     sampled: u32,
     // its first row among those of the step
     first: u32,
     // keys in the cache before this step: `position`, unless some were dropped
     cached: u32,
-    // 1 where nothing is sampled after this step: a chunk of a prompt that is not its last
-    hold: u32,
-    unused: u32,
+    // tokens that are sampled at most: none, where this is a chunk of a prompt that is not its last
+    limit: u32,
+    // steps that sampled since the host began to count; what this one samples goes to ring[turn % ring length]
+    turn: u32,
 }
 
 // What changes from one step to the next. Lives on the GPU; the sampling kernel advances it, so that several steps fit one submit.

@@ -1,16 +1,18 @@
-//! A model with its cache, its step and its recorded programs: what runs.
+//! A model with its cache, its step and its recorded programs, and the sequences that it runs: `batch` runs them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
-use crate::device::{Buffer, Device, Memory, Readback};
+use super::batch::Batch;
+use super::sequence::{Sequence, SequenceId};
+use crate::device::{Buffer, Device, Memory};
 use crate::error::{DeviceError, Error, GenerateError};
 use crate::graph::{Arena, Graph, Program};
 use crate::managers::Precision;
-use crate::models::{Decoder, DecoderConfig, Sequence};
+use crate::managers::blocks::{Blocks, BlocksConfig, CachePolicy, Pool};
+use crate::models::{Decoder, DecoderConfig, Room, Workspace};
 use crate::nn::Pass;
 use crate::ops::{self, Rows};
-use crate::shaders;
-use crate::step::{BLOCK, History, Step};
+use crate::step::{BLOCK, History};
 use crate::tensor::{Tensor, vec4s};
 
 /// What a program makes besides filling the cache.
@@ -18,14 +20,23 @@ use crate::tensor::{Tensor, vec4s};
 pub(super) enum Phase {
     /// Nothing: a chunk of a prompt that is not its last.
     Fill,
-    /// The next token, on the GPU.
+    /// Each slot's next token, on the GPU.
     Sample,
     /// The same, of logits that processors change before.
     Process { penalties: bool, ngrams: bool },
-    /// The last row's logits, for the host.
+    /// The logits of each slot's last row, for the host.
     Logits,
     /// Every row's hidden state and logits, and where `states` the residual stream around every layer.
     Everything { states: bool },
+}
+
+impl Phase {
+    /// What does either's work: processors leave alone what asks for nothing.
+    pub fn and(self, other: Self) -> Self {
+        let Self::Process { penalties: a, ngrams: b } = self else { return other };
+        let Self::Process { penalties, ngrams } = other else { return self };
+        Self::Process { penalties: a || penalties, ngrams: b || ngrams }
+    }
 }
 
 /// Programs are recorded once for each phase and bucket. Buckets are powers of two.
@@ -33,6 +44,7 @@ pub(super) enum Phase {
 struct Key {
     phase: Phase,
     rows: u32,
+    slots: u32,
     live: u32,
 }
 
@@ -51,43 +63,37 @@ pub(super) struct Output {
     pub buffer: Buffer,
 }
 
-/// A prompt that is submitted but for its last chunk.
-pub(super) struct Prefilled {
-    pub encoder: wgpu::CommandEncoder,
-    pub logits: Option<Output>,
-    pub known: usize,
-}
-
 /// Keys below which all caches share one bucket.
 const MIN_LIVE: u32 = 128;
 /// Tokens of a prompt that [`Engine::warm_up`] thinks of: enough for the kernels of many rows.
 const WARM_PROMPT: u32 = 64;
 
-/// One model on one device, and one sequence of it.
+/// One model on one device, and the sequences that it runs.
 pub struct Engine {
     pub(super) device: Device,
     model: Decoder,
     config: DecoderConfig,
     precision: Precision,
-    /// the most positions that the cache may grow to
+    /// the most positions of a sequence
     context: u32,
-    /// the most rows of one step
-    chunk: u32,
-    state: Option<State>,
-    arena: Arena,
-    programs: HashMap<Key, Recorded>,
-    /// the tokens whose keys and values the cache holds
-    pub(super) cached: Vec<u32>,
-    /// of each rope: the regime in which these were rotated
-    regimes: Vec<u32>,
-    pub(super) readbacks: Vec<Readback>,
-}
-
-/// What depends on how many positions there is room for.
-struct State {
-    sequence: Sequence,
+    /// the most rows of a prompt in one step
+    pub(super) chunk: u32,
+    /// made when a sequence first needs it
+    pub(super) workspace: Option<Workspace>,
     /// what processors read; made when one is first asked for
     history: Option<History>,
+    arena: Arena,
+    programs: HashMap<Key, Recorded>,
+    /// which block of the cache holds what
+    pub(super) blocks: Blocks,
+    /// of each rope: the regime that its table is in
+    pub(super) regimes: Vec<u32>,
+    /// those that run and those that wait, in the order in which they came
+    pub(super) sequences: BTreeMap<SequenceId, Sequence>,
+    pub(super) next_id: u64,
+    pub(super) batch: Batch,
+    /// the tokens of the sequence that ended last, as far as the cache holds them
+    pub(super) cached: Vec<u32>,
 }
 
 impl std::fmt::Debug for Engine {
@@ -95,12 +101,16 @@ impl std::fmt::Debug for Engine {
         f.debug_struct("Engine")
             .field("config", &self.config)
             .field("programs", &self.programs.len())
+            .field("sequences", &self.sequences.len())
             .finish_non_exhaustive()
     }
 }
 
 impl Engine {
-    /// `context`: the most positions; `chunk`: the most tokens of a prompt in one step.
+    /// Of the cache, in the order of their page tables.
+    pub(super) const POOLS: [Pool; 1] = [Pool::Main(0)];
+
+    /// `context`: the most positions of a sequence; `chunk`: the most tokens of prompts in one step.
     ///
     /// # Errors
     /// [`GenerateError::Setting`] where one of them is out of range.
@@ -126,12 +136,20 @@ impl Engine {
             precision,
             context,
             chunk,
-            state: None,
+            workspace: None,
+            history: None,
             arena: Arena::default(),
             programs: HashMap::new(),
+            blocks: Self::no_blocks(),
+            sequences: BTreeMap::new(),
+            next_id: 0,
+            batch: Batch::default(),
             cached: Vec::new(),
-            readbacks: Vec::new(),
         })
+    }
+
+    fn no_blocks() -> Blocks {
+        Blocks::new(BlocksConfig { windows: vec![0], hot: false, policy: CachePolicy::Full })
     }
 
     /// The device that it runs on.
@@ -158,36 +176,46 @@ impl Engine {
         self.config.embedding.size
     }
 
-    /// The tokens whose keys and values are in the cache: a prompt that begins with them does not compute them again.
+    /// The tokens of the sequence that ended last whose keys and values are in the cache: a prompt that begins with them does not
+    /// compute them again, as long as nobody needs the room.
     #[must_use]
     pub fn cached(&self) -> &[u32] {
         &self.cached
     }
 
-    /// Forgets the sequence; its memory stays.
+    /// Forgets what ended sequences left in the cache; its memory stays.
     pub fn reset(&mut self) {
         self.cached.clear();
+        self.blocks.clear();
     }
 
-    /// Sets the most tokens of a prompt that one step takes.
+    /// Sets the most tokens of prompts that one step takes.
     ///
     /// # Errors
-    /// [`GenerateError::Setting`] outside 1 to 65536.
+    /// [`GenerateError::Setting`] outside 1 to 65536, or while sequences run.
     pub fn set_prefill_chunk(&mut self, chunk: u32) -> Result<(), Error> {
         check_chunk(chunk)?;
-        if chunk != self.chunk {
-            self.chunk = chunk;
-            self.release();
+        if chunk == self.chunk {
+            return Ok(());
         }
+        if !self.sequences.is_empty() {
+            let (name, expected) = ("prefill_chunk", "what it was, while sequences run");
+            return Err(GenerateError::Setting { name, got: chunk.to_string(), expected }.into());
+        }
+        self.chunk = chunk;
+        self.release();
         Ok(())
     }
 
-    /// Drops the cache and all programs.
+    /// Drops the cache, all that is in it, and all programs.
     fn release(&mut self) {
         self.cached.clear();
         self.programs.clear();
-        self.state = None;
+        self.workspace = None;
+        self.history = None;
         self.arena = Arena::default();
+        self.blocks = Self::no_blocks();
+        self.batch.forget();
     }
 
     pub(super) fn check_ids(&self, ids: &[u32]) -> Result<(), GenerateError> {
@@ -203,28 +231,62 @@ impl Engine {
         }
     }
 
-    /// Makes room for `positions` positions: memory follows what is asked for, not the longest context.
-    pub(super) fn reserve(&mut self, positions: usize) -> Result<(), Error> {
-        let wanted = (positions as u32).next_power_of_two().max(MIN_LIVE).min(self.context.next_multiple_of(BLOCK));
-        if self.state.as_ref().is_some_and(|s| s.sequence.cache.positions() >= wanted) {
-            return Ok(());
-        }
-        let grown = match self.new_state(wanted) {
+    /// Whether there is room for a sequence of so many positions, for so many in all, and for so many slots.
+    pub(super) fn has_room(&self, positions: usize, cache: usize, slots: u32) -> bool {
+        self.workspace.as_ref().is_some_and(|w| {
+            let Room { positions: p, cache: c, slots: s, .. } = w.room;
+            p as usize >= positions && c as usize >= cache && s >= slots
+        })
+    }
+
+    /// Makes such room: memory follows what is asked for, not the longest context. Nothing may be under way, and all slots have to be
+    /// told anew.
+    pub(super) fn make_room(&mut self, positions: usize, cache: usize, slots: u32) -> Result<(), Error> {
+        let one = self.context.next_multiple_of(BLOCK);
+        let round = |wanted: usize, most: u32| {
+            let wanted = u32::try_from(wanted).unwrap_or(u32::MAX >> 1).next_power_of_two().max(MIN_LIVE);
+            wanted.min(most)
+        };
+        let before = self.workspace.as_ref().map(|w| w.room);
+        let at_least = |of: fn(&Room) -> u32| before.as_ref().map_or(0, of);
+        let room = Room {
+            positions: round(positions, one).max(at_least(|r| r.positions)),
+            cache: if cache <= one as usize { round(cache, one) } else { round(cache, u32::MAX) }
+                .max(at_least(|r| r.cache)),
+            slots: slots.next_power_of_two().max(at_least(|r| r.slots)),
+            rows: self.chunk,
+        };
+        let grown = match self.new_workspace(room) {
             // not both at once: what is cached has to be computed again
-            Err(DeviceError::OutOfMemory { .. }) if self.state.is_some() => {
+            Err(DeviceError::OutOfMemory { .. }) if self.workspace.is_some() && self.is_idle() => {
                 self.release();
-                self.new_state(wanted)?
+                self.new_workspace(room)?
             }
             grown => grown?,
         };
-        if let Some(state) = self.state.as_ref().filter(|_| !self.cached.is_empty()) {
+        if let Some(before) = &self.workspace {
             let mut encoder = self.device.encoder();
-            grown.sequence.cache.copy_from(&state.sequence.cache, &mut encoder);
+            grown.cache.copy_from(&before.cache, &mut encoder);
             self.device.submit(encoder);
         }
+        for pool in Self::POOLS {
+            self.blocks.set_capacity(pool, grown.cache.blocks());
+        }
         self.programs.clear();
-        self.state = Some(grown);
+        self.history = None;
+        self.workspace = Some(grown);
+        self.batch.forget();
         Ok(())
+    }
+
+    /// Whether no sequence has anything in the cache.
+    fn is_idle(&self) -> bool {
+        self.sequences.values().all(|sequence| sequence.place.is_none())
+    }
+
+    fn new_workspace(&self, room: Room) -> Result<Workspace, DeviceError> {
+        let (memory, elem) = (Memory::Device(&self.device), self.precision.activations);
+        Workspace::new(memory, &self.config, elem, &self.regimes, room)
     }
 
     /// Compiles the kernels of prompts that are no longer than `WARM_PROMPT`, and of decoding.
@@ -232,34 +294,33 @@ impl Engine {
     /// # Errors
     /// Those of the device.
     pub fn warm_up(&mut self) -> Result<(), Error> {
-        self.reserve(MIN_LIVE.min(self.context) as usize)?;
+        let positions = MIN_LIVE.min(self.context) as usize;
+        self.make_room(positions, positions, 1)?;
         for rows in [1, WARM_PROMPT.min(self.chunk)] {
-            self.program(Phase::Sample, rows, MIN_LIVE)?;
+            self.program(Phase::Sample, rows, 1, MIN_LIVE)?;
         }
         Ok(())
     }
 
-    fn new_state(&self, positions: u32) -> Result<State, DeviceError> {
-        let (memory, elem) = (Memory::Device(&self.device), self.precision.activations);
-        let sequence = Sequence::new(memory, &self.config, elem, &self.regimes, positions, self.chunk)?;
-        Ok(State { sequence, history: None })
+    /// The regimes of rotary frequencies of a sequence of so many positions.
+    pub(super) fn regimes_of(&self, length: usize) -> Vec<u32> {
+        self.config.ropes.iter().map(|rope| rope.regime(length as u32)).collect()
     }
 
-    /// Gives ropes whose frequencies follow the length of the sequence those of `length` positions. Where they change, what is
-    /// cached was rotated by others, and is forgotten.
-    pub(super) fn set_length(&mut self, length: usize) {
-        let Some(state) = &self.state else { return };
-        for ((config, rope), regime) in self.config.ropes.iter().zip(&state.sequence.ropes).zip(&mut self.regimes) {
-            let now = config.regime(length as u32);
-            if now != *regime {
-                *regime = now;
-                rope.write(
-                    &self.device,
-                    &config.table(self.config.heads.rotary, state.sequence.cache.positions(), now),
-                );
-                self.cached.clear();
+    /// Gives ropes other frequencies, for what is submitted from now on. What ended sequences left was rotated by others, and is
+    /// forgotten.
+    pub(super) fn set_regimes(&mut self, regimes: &[u32]) {
+        if self.regimes == regimes {
+            return;
+        }
+        if let Some(workspace) = &self.workspace {
+            for ((config, rope), &regime) in self.config.ropes.iter().zip(&workspace.ropes).zip(regimes) {
+                let table = config.table(self.config.heads.rotary, workspace.room.positions, regime);
+                rope.write(&self.device, &table);
             }
         }
+        self.regimes = regimes.to_vec();
+        self.reset();
     }
 
     /// The longest sequence that needs no other frequencies than one of `length` positions.
@@ -268,37 +329,36 @@ impl Engine {
         reach.unwrap_or(u32::MAX) as usize
     }
 
-    fn state(&self) -> &State {
-        self.state.as_ref().expect("`forward` and `generate` reserve before anything else")
+    pub(super) fn workspace(&self) -> &Workspace {
+        self.workspace.as_ref().expect("room is made before anything else")
     }
 
-    /// The sequence's step.
-    pub(super) fn step(&self) -> &Step {
-        &self.state().sequence.step
+    /// Whether there is a [`history`](Self::history) already.
+    pub(super) fn has_history(&self) -> bool {
+        self.history.is_some()
     }
 
     /// The tokens so far, as processors read them on the GPU.
     pub(super) fn history(&mut self) -> Result<&History, DeviceError> {
-        let (device, vocab) = (&self.device, self.config.vocab_size);
-        let state = self.state.as_mut().expect("`generate` reserves before anything else");
-        if state.history.is_none() {
-            state.history = Some(History::new(device, vocab, state.sequence.cache.positions(), 1)?);
+        if self.history.is_none() {
+            let Room { positions, slots, .. } = self.workspace().room;
+            self.history = Some(History::new(&self.device, self.config.vocab_size, positions, slots)?);
         }
-        Ok(state.history.as_ref().expect("it was just made"))
+        Ok(self.history.as_ref().expect("it was just made"))
     }
 
-    /// The program for `rows` rows that leave `live` keys in the cache, recorded now if it never was.
-    pub(super) fn program(&mut self, phase: Phase, rows: u32, live: u32) -> Result<&Recorded, Error> {
-        let state = self.state();
-        let live = live.next_power_of_two().clamp(MIN_LIVE, state.sequence.cache.positions().max(MIN_LIVE));
-        let key = Key { phase, rows: rows.next_power_of_two(), live };
+    /// The program for `rows` rows of `slots` slots that leave at most `live` keys of each in the cache, recorded now if it never was.
+    pub(super) fn program(&mut self, phase: Phase, rows: u32, slots: u32, live: u32) -> Result<&Recorded, Error> {
+        let most = self.workspace().room.positions.max(MIN_LIVE);
+        let live = live.next_power_of_two().clamp(MIN_LIVE, most);
+        let key = Key { phase, rows: rows.next_power_of_two(), slots: slots.next_power_of_two(), live };
         if !self.programs.contains_key(&key) {
-            let recorded = match self.record(key, state) {
+            let recorded = match self.record(key) {
                 // the buffers of programs for other rows, which are made again when they are wanted
                 Err(Error::Device(DeviceError::OutOfMemory { .. })) if !self.programs.is_empty() => {
                     self.programs.clear();
                     self.arena = Arena::default();
-                    self.record(key, self.state())?
+                    self.record(key)?
                 }
                 recorded => recorded?,
             };
@@ -307,41 +367,41 @@ impl Engine {
         Ok(&self.programs[&key])
     }
 
-    fn record(&self, key: Key, state: &State) -> Result<Recorded, Error> {
+    fn record(&self, key: Key) -> Result<Recorded, Error> {
         let mut g = Graph::new(&self.device);
-        let sequence = &state.sequence;
+        let Workspace { step, cache, ropes, .. } = self.workspace();
         let pass = Pass {
-            step: &sequence.step,
-            cache: &sequence.cache,
+            step,
+            cache,
             rows: key.rows,
-            slots: 1,
+            slots: key.slots,
             live: key.live,
-            wanted: if matches!(key.phase, Phase::Everything { .. }) { Rows::All } else { Rows::Last(1) },
+            wanted: if matches!(key.phase, Phase::Everything { .. }) { Rows::All } else { Rows::Last(key.slots) },
             elem: self.precision.activations,
         };
         let mut states = Vec::new();
-        let hidden = self.model.forward(&mut g, &sequence.ropes, &pass, &mut |g, x| {
+        let hidden = self.model.forward(&mut g, ropes, &pass, &mut |g, x| {
             if key.phase == (Phase::Everything { states: true }) {
                 let state = g.copy(x)?; // layers add to x
                 g.keep(&state);
                 states.push(state);
             }
             Ok(())
-        })?; // [T, D] or [1, D]
+        })?; // [T, D] or [B, D]
         let mut logits = None;
         if key.phase != Phase::Fill {
-            let made = self.model.logits(&mut g, &hidden, &pass)?; // [T, V] or [1, V]
+            let made = self.model.logits(&mut g, &hidden, &pass)?; // [T, V] or [B, V]
             match key.phase {
-                Phase::Sample => ops::sample(&mut g, &made, &sequence.step, None)?,
+                Phase::Sample => ops::sample(&mut g, &made, step, None)?,
                 Phase::Process { penalties, ngrams } => {
-                    let history = state.history.as_ref().expect("`generate` makes it before it asks for this phase");
+                    let history = self.history.as_ref().expect("it is made before this phase is asked for");
                     if penalties {
-                        ops::penalize(&mut g, &made, &sequence.step, history)?;
+                        ops::penalize(&mut g, &made, step, history)?;
                     }
                     if ngrams {
-                        ops::no_repeat_ngram(&mut g, &made, &sequence.step, history, key.live)?;
+                        ops::no_repeat_ngram(&mut g, &made, step, history, key.live)?;
                     }
-                    ops::sample(&mut g, &made, &sequence.step, Some(history))?;
+                    ops::sample(&mut g, &made, step, Some(history))?;
                 }
                 _ => {
                     g.keep(&made);
@@ -368,44 +428,6 @@ impl Engine {
         let most = (self.device.max_binding() / logits.max(states)).max(1) as usize;
         // buckets are powers of two: the largest that fits
         (self.chunk as usize).min(1 << most.ilog2())
-    }
-
-    /// Submits a prompt in chunks; tokens that the cache already holds are left out. The last chunk's program is of `phase`:
-    /// its encoder is returned unsubmitted, with where its logits go, and how many tokens were left out. `sampled` tokens of this
-    /// generation are among them already.
-    pub(super) fn prefill(&mut self, ids: &[u32], phase: Phase, sampled: usize) -> Result<Prefilled, Error> {
-        self.set_length(ids.len());
-        // at least one token must run, for its logits
-        let known = self.cached.iter().zip(ids).take_while(|(a, b)| a == b).count().min(ids.len() - 1);
-        self.cached.truncate(known);
-        let size = self.rows_at_once(phase);
-        let mut position = known;
-        loop {
-            let rows = size.min(ids.len() - position);
-            let last = position + rows == ids.len();
-            self.set_step(position, &ids[position..position + rows], sampled);
-            let mut encoder = self.device.encoder();
-            let now = if last { phase } else { Phase::Fill };
-            let recorded = self.program(now, rows as u32, (position + rows) as u32)?;
-            recorded.program.encode(&mut encoder);
-            if last {
-                let logits = recorded.logits.clone();
-                self.cached.extend_from_slice(&ids[known..]);
-                return Ok(Prefilled { encoder, logits, known });
-            }
-            self.device.submit(encoder);
-            position += rows;
-        }
-    }
-
-    /// Sets the step to `ids` at `position`, with `sampled` tokens sampled so far.
-    pub(super) fn set_step(&self, position: usize, ids: &[u32], sampled: usize) {
-        let step = self.step();
-        let rows = ids.len() as u32;
-        let (position, sampled) = (position as u32, sampled as u32);
-        let slot = shaders::Slot { position, rows, sampled, cached: position, ..Default::default() };
-        step.set(&self.device, &[slot]);
-        step.set_ids(&self.device, [ids]);
     }
 }
 

@@ -3,6 +3,8 @@
 use super::engine::{Engine, Output, Phase};
 use crate::device::Readback;
 use crate::error::Error;
+use crate::managers::blocks;
+use crate::shaders::Slot;
 use crate::tensor::{Elem, Tensor};
 
 /// Everything that a forward pass over given tokens makes, as transformers names it.
@@ -36,17 +38,41 @@ impl Engine {
 
     async fn everything(&mut self, ids: &[u32], phase: Phase) -> Result<Hidden, Error> {
         self.check_ids(ids)?;
-        self.reserve(ids.len())?;
-        self.set_length(ids.len());
-        self.cached.clear();
+        self.drain().await?;
+        if !self.has_room(ids.len(), ids.len(), 1) {
+            self.make_room(ids.len(), ids.len(), 1)?;
+        }
+        let regimes = self.regimes_of(ids.len());
+        if !self.is_busy() {
+            self.set_regimes(&regimes);
+        }
+        // a sequence of its own, that knows nothing of others
+        let (place, _) = self.blocks.begin(&[]);
+        let made = self.everything_at(place, ids, phase).await;
+        self.blocks.rollback(place, ids.len());
+        self.blocks.end(place);
+        self.tell_again()?;
+        self.cached = ids.to_vec();
+        made
+    }
+
+    async fn everything_at(&mut self, place: blocks::SequenceId, ids: &[u32], phase: Phase) -> Result<Hidden, Error> {
+        self.blocks.reserve(place, ids.len()).map_err(|short| self.no_room(&short))?;
+        let step = self.workspace().step.clone();
+        for (table, pool) in (0..).zip(Self::POOLS) {
+            step.set_pages(&self.device, table, 0, 0, self.blocks.table(place, pool));
+        }
         let mut out = Hidden::default();
         let size = self.rows_at_once(phase);
         for (i, chunk) in ids.chunks(size).enumerate() {
-            let position = i * size;
-            self.set_step(position, chunk, 0);
+            let position = (i * size) as u32;
+            let rows = chunk.len() as u32;
+            step.set(&self.device, &[Slot { position, rows, cached: position, ..Slot::default() }]);
+            step.set_ids(&self.device, [chunk]);
+            self.blocks.confirm(place, chunk);
             let mut encoder = self.device.encoder();
             let device = self.device.clone();
-            let recorded = self.program(phase, chunk.len() as u32, (position + chunk.len()) as u32)?;
+            let recorded = self.program(phase, rows, 1, position + rows)?;
             recorded.program.encode(&mut encoder);
             let mut parts = Vec::new();
             let mut total = 0;
@@ -74,7 +100,6 @@ impl Engine {
                 }
             })?;
         }
-        self.cached.extend_from_slice(ids);
         Ok(out)
     }
 }

@@ -1,17 +1,24 @@
 //! From a prompt to tokens: recorded programs, the decoding loop, sampling, text.
 
+mod batch;
 mod config;
 mod engine;
 mod forward;
 mod generation;
 mod options;
 mod processors;
+mod sequence;
 mod stop;
+mod submit;
 mod text;
+mod texts;
 
 pub use engine::Engine;
 pub use forward::Hidden;
 pub use generation::{Generation, Logprobs, Timing};
 pub use options::{FinishReason, GenerateOptions};
 pub use processors::Processors;
+pub use sequence::SequenceId;
 pub use text::{Piece, TextGeneration};
+pub use texts::Event;
+pub(crate) use texts::Texts;

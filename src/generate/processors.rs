@@ -60,6 +60,13 @@ impl Processors {
         Ok(Some(this))
     }
 
+    /// For a slot that asks for nothing, beside others that do.
+    #[must_use]
+    pub fn none(vocab: u32) -> Self {
+        let nothing = vec![0; vocab as usize];
+        Self { bias: vec![0.0; vocab as usize], tokens: nothing, sequences: vec![0], ngrams: false, penalties: false }
+    }
+
     fn add_sequences(&mut self, options: &GenerateOptions, vocab: u32) -> Result<(), GenerateError> {
         let mut longer: Vec<(&[u32], f32)> = Vec::new();
         for (name, ids, bias) in options
@@ -111,7 +118,7 @@ impl Processors {
         history.set(device, slot, ids, &self.tokens, &self.bias, &self.sequences);
     }
 
-    /// The program that does this on the GPU.
+    /// The phase of programs that do this on the GPU.
     pub(super) fn phase(&self) -> Phase {
         Phase::Process { penalties: self.penalties, ngrams: self.ngrams }
     }
@@ -128,7 +135,7 @@ impl Processors {
         }
     }
 
-    /// On the host: takes down a token that was chosen.
+    /// Takes down a token that was chosen.
     pub fn chosen(&mut self, id: u32) {
         if let Some(state) = self.tokens.get_mut(id as usize) {
             *state += 1;

@@ -5,7 +5,7 @@ use crate::checkpoint::Checkpoint;
 use crate::device::{AdapterInfo, Category, Memory, Plan};
 use crate::error::Error;
 use crate::graph::{Arena, Graph};
-use crate::models::{Decoder, DecoderConfig, ModelConfig, Sequence};
+use crate::models::{Decoder, DecoderConfig, ModelConfig, Room, Workspace};
 use crate::nn::Pass;
 use crate::ops::{self, Rows};
 use crate::quant::Quantization;
@@ -197,24 +197,26 @@ fn run(
     let before = plan.ledger().snapshot();
     let regimes: Vec<_> = config.ropes.iter().map(|rope| rope.regime(1)).collect();
     let elem = precision.activations;
-    let sequence = Sequence::new(Memory::Plan(plan), config, elem, &regimes, positions, rows)?;
+    let room =
+        Room { positions: positions.next_multiple_of(BLOCK), cache: positions.next_multiple_of(BLOCK), slots: 1, rows };
+    let workspace = Workspace::new(Memory::Plan(plan), config, elem, &regimes, room)?;
     let arena = Arena::default();
     let mut held = Vec::new();
-    let live = positions.next_power_of_two().min(sequence.cache.positions());
+    let live = positions.next_power_of_two().min(workspace.cache.positions());
     for (rows, samples) in [(rows.next_power_of_two(), false), (rows.next_power_of_two(), true), (1, true)] {
         let mut g = Graph::planned(plan);
         let pass =
-            Pass { step: &sequence.step, cache: &sequence.cache, rows, slots: 1, live, wanted: Rows::Last(1), elem };
-        let hidden = decoder.forward(&mut g, &sequence.ropes, &pass, &mut |_, _| Ok(()))?;
+            Pass { step: &workspace.step, cache: &workspace.cache, rows, slots: 1, live, wanted: Rows::Last(1), elem };
+        let hidden = decoder.forward(&mut g, &workspace.ropes, &pass, &mut |_, _| Ok(()))?;
         if samples {
             let logits = decoder.logits(&mut g, &hidden, &pass)?;
-            ops::sample(&mut g, &logits, &sequence.step, None)?;
+            ops::sample(&mut g, &logits, &workspace.step, None)?;
         }
         held.push(g.held(&arena)?);
     }
     let after = plan.ledger().snapshot();
     let grown = |category| after.of(category) - before.of(category);
     // penalties may be asked for at any time
-    let history = History::bytes(config.vocab_size, sequence.cache.positions());
+    let history = History::bytes(config.vocab_size, workspace.cache.positions());
     Ok(Run { tables: grown(Category::Weights), activations: grown(Category::Activations) + history + READBACKS })
 }

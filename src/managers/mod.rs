@@ -1,6 +1,6 @@
 //! Policy, shared by every target: decisions on plain facts, tested without an adapter.
 
-mod blocks;
+pub mod blocks;
 mod context;
 mod files;
 mod footprint;
@@ -11,7 +11,6 @@ mod quantization;
 mod recommend;
 mod roofline;
 
-pub use blocks::{BlockCopy, Blocks, BlocksConfig, CachePolicy, Pool, PrefixFigures, SequenceId, Shortage};
 pub use context::CacheShape;
 pub use files::ModelFiles;
 pub use footprint::{Footprint, Model, Needs};

@@ -9,9 +9,9 @@ mod llama;
 mod opt;
 mod phi;
 pub mod rope;
-mod sequence;
+mod workspace;
 
 pub use config::ModelConfig;
 pub use decoder::{Decoder, DecoderConfig};
 pub use rope::{RopeConfig, RopeScaling};
-pub use sequence::Sequence;
+pub use workspace::{Room, Workspace};

@@ -1,4 +1,4 @@
-use crate::device::{Category, Memory};
+use crate::device::{Buffer, Category, Memory};
 use crate::error::DeviceError;
 use crate::ops::{Heads, LayerKv};
 use crate::step::BLOCK;
@@ -9,6 +9,8 @@ use crate::tensor::Elem;
 pub struct KvCache {
     layers: Vec<LayerKv>,
     blocks: u32,
+    /// one block, on its way from one place to another
+    scratch: Buffer,
 }
 
 impl KvCache {
@@ -33,7 +35,8 @@ impl KvCache {
         let layers = (0..layers)
             .map(|layer| Ok(LayerKv { k: new("keys", layer)?, v: new("values", layer)?, elem, table: 0 }))
             .collect::<Result<_, DeviceError>>()?;
-        Ok(Self { layers, blocks })
+        let scratch = memory.storage("block to be copied", Category::Activations, size / u64::from(blocks.max(1)))?;
+        Ok(Self { layers, blocks, scratch })
     }
 
     /// Takes over what a smaller cache of the same shape holds; the blocks keep their numbers.
@@ -42,6 +45,17 @@ impl KvCache {
             for (to, from) in [(&to.k, &from.k), (&to.v, &from.v)] {
                 encoder.copy_buffer_to_buffer(from.wgpu(), 0, to.wgpu(), 0, from.size());
             }
+        }
+    }
+
+    /// Copies a block, in every layer.
+    pub fn copy_block(&self, from: u32, to: u32, encoder: &mut wgpu::CommandEncoder) {
+        for buffer in self.layers.iter().flat_map(|layer| [&layer.k, &layer.v]) {
+            let block = buffer.size() / u64::from(self.blocks);
+            let at = |number: u32| u64::from(number) * block;
+            // WebGPU copies nothing within a buffer
+            encoder.copy_buffer_to_buffer(buffer.wgpu(), at(from), self.scratch.wgpu(), 0, block);
+            encoder.copy_buffer_to_buffer(self.scratch.wgpu(), 0, buffer.wgpu(), at(to), block);
         }
     }
 

@@ -17,7 +17,7 @@ pub fn sample(g: &mut Graph<'_>, logits: &Tensor, step: &Step, history: Option<&
     operands.extend(history.iter().flat_map(|h| [Operand::from(&h.tokens), (&h.ids).into()]));
     let kernel = shaders::SAMPLE.variant(&[if history.is_some() { "h_on" } else { "h_off" }]);
     let positions = history.map_or(0, |history| history.positions);
-    let params = SampleParams { vocab: logits.dim, ring: step.ring_len, positions, unused: 0 };
+    let params = SampleParams { vocab: logits.dim, ring: step.ring_len, slots: step.slots, positions };
     g.dispatch(kernel, &[], &params, &operands, logits.rows.into())?;
     Ok(())
 }

@@ -9,7 +9,7 @@ use super::convert::to_js;
 use super::errors::{Failed, invalid};
 use crate::generate::{FinishReason, Piece, Timing};
 use crate::preprocess::{ChatOptions, Message, Tokenizer};
-use crate::session::Session;
+use crate::session::Shared;
 
 /// `GenerateRequest` of `web/src/wasm.ts`.
 #[derive(Debug, Default, Deserialize)]
@@ -55,12 +55,8 @@ impl Done {
 }
 
 /// Generates; `on_piece` hears of every token, and `done` has what was given out, also when this is dropped.
-pub async fn generate(
-    session: &mut Session,
-    request: &Request,
-    on_piece: &Function,
-    done: &mut Done,
-) -> Result<(), Failed> {
+pub async fn generate(shared: &Shared, request: &Request, on_piece: &Function, done: &mut Done) -> Result<(), Failed> {
+    let session = shared.lock().await;
     let prompt = match (&request.prompt, &request.ids, &request.messages) {
         (Some(text), None, None) => session.encode(text)?,
         (None, Some(ids), None) => ids.clone(),
@@ -73,7 +69,8 @@ pub async fn generate(
     }
     done.prompt_tokens = prompt.len();
     let tokens = session.tokenizer().ok().cloned();
-    let mut text = session.resume_text(prompt.as_slice(), &request.given, options).await?;
+    drop(session);
+    let mut text = shared.resume_text(prompt.as_slice(), &request.given, options).await?;
     while let Some(piece) = text.next().await? {
         done.text += &piece.text;
         done.ids.push(piece.id);

@@ -1,5 +1,6 @@
 //! The decoding loop: running ahead, rolling back, stopping, failing.
 
+mod batch;
 mod config;
 mod processors;
 mod text;

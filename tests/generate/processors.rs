@@ -108,7 +108,10 @@ async fn the_gpu_equals_transformers() {
             let step = Step::new(Memory::Device(&bench.device), size).unwrap();
             let at = LENGTH as u32 - 1;
             let sampled = (LENGTH - prompt) as u32;
-            step.set(&bench.device, &[shaders::Slot { position: at, rows: 1, sampled, ..Default::default() }]);
+            step.set(
+                &bench.device,
+                &[shaders::Slot { position: at, rows: 1, sampled, limit: u32::MAX, ..Default::default() }],
+            );
             step.set_sampling(&bench.device, 0, sampling, &[]);
             let name = format!("{name}, row {i}");
             if let Some(processors) = Processors::new(&options, &sampling, &ids[..prompt], VOCAB as u32).unwrap() {

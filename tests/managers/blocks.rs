@@ -2,7 +2,7 @@
 
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test;
-use webweft::managers::{BlockCopy, Blocks, BlocksConfig, CachePolicy, Pool, SequenceId, Shortage};
+use webweft::managers::blocks::{BlockCopy, Blocks, BlocksConfig, CachePolicy, Pool, SequenceId, Shortage};
 
 const MAIN: Pool = Pool::Main(0);
 const HOT: Pool = Pool::Hot(0);

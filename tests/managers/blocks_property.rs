@@ -6,7 +6,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use proptest::prelude::*;
 use proptest::sample::Index;
-use webweft::managers::{Blocks, BlocksConfig, CachePolicy, Pool, SequenceId, Shortage};
+use webweft::managers::blocks::{Blocks, BlocksConfig, CachePolicy, Pool, SequenceId, Shortage};
 
 const BLOCK: usize = 32;
 

@@ -2,7 +2,7 @@
 
 mod bitnet;
 mod chat;
-mod fixtures;
+pub mod fixtures;
 mod gguf;
 mod hostile;
 mod hostile_quantized;

@@ -248,6 +248,13 @@ pub fn pack(data: &[f32], dim: usize, elem: Elem) -> Vec<u32> {
     words
 }
 
+/// A head with the zeros that pad it.
+pub fn padded_to(head: &[f64], padded: usize) -> Vec<f64> {
+    let mut head = head.to_vec();
+    head.resize(padded, 0.0);
+    head
+}
+
 /// The first `rows` rows, without what pads them, which must be zero; what follows them must be poison.
 pub fn unpack(name: &str, bytes: &[u8], rows: usize, dim: usize, elem: Elem) -> Vec<f32> {
     let padded = dim.next_multiple_of(4);

@@ -7,7 +7,7 @@ use webweft::shaders::Sampling;
 use webweft::tensor::Elem;
 
 use super::Bench;
-use super::penalize::{after, compare};
+use super::penalize::{Sampled, after, after_each, compare};
 use crate::common::{device, random};
 
 #[cfg_attr(target_arch = "wasm32", wasm_bindgen_test)]
@@ -38,6 +38,33 @@ async fn forbids_as_the_reference_does() {
             }
         }
     }
+    bench.run().await;
+}
+
+/// Every slot by its own size and tokens; what is no slot's stays as it was.
+#[cfg_attr(target_arch = "wasm32", wasm_bindgen_test)]
+#[cfg_attr(not(target_arch = "wasm32"), pollster::test)]
+async fn forbids_in_every_slot() {
+    let mut bench = Bench::new(&device().await);
+    let vocab = 301;
+    let sampled = |length: usize, size| {
+        let ids = random(length, size).iter().map(|v| ((v + 1.0) * 2.5) as u32 * 40).collect();
+        Sampled { sampling: Sampling { no_repeat_ngram_size: size, ..Sampling::OFF }, ids, generated: 0 }
+    };
+    let slots = [sampled(600, 3), sampled(20, 0), sampled(2, 3), sampled(257, 2)];
+    let (step, history) = after_each(&bench, &slots, vocab);
+    let logits = random((slots.len() + 1) * vocab, 5);
+    let mut want = logits.clone();
+    for (s, slot) in (0..).zip(&slots) {
+        history.set(&bench.device, s, &slot.ids, &vec![0; vocab], &vec![0.0; vocab], &[0]);
+        no_repeat_ngram(&mut want[s as usize * vocab..][..vocab], slot.sampling.no_repeat_ngram_size, &slot.ids);
+    }
+    bench.case(|case| {
+        let rows = slots.len() as u32 + 1;
+        let row = case.input(&logits, rows, vocab, Elem::F32);
+        ops::no_repeat_ngram(&mut case.g, &row, &step, &history, 1024).expect("shapes fit");
+        case.output(&row, rows, "4 slots".into(), move |name, got| compare(name, &got, &want));
+    });
     bench.run().await;
 }
 

@@ -40,6 +40,43 @@ async fn normalizes() {
     }
 }
 
+/// The last row of each slot, in the order of slots, wherever their rows are.
+#[cfg_attr(target_arch = "wasm32", wasm_bindgen_test)]
+#[cfg_attr(not(target_arch = "wasm32"), pollster::test)]
+async fn normalizes_the_last_row_of_every_slot() {
+    for device in devices().await {
+        let mut bench = Bench::new(&device);
+        for dim in [6_usize, 257] {
+            for counts in [vec![1, 5, 33], vec![33, 1, 1, 2], vec![1, 1, 1]] {
+                let rows: u32 = counts.iter().sum();
+                let x = random(rows as usize * dim, 3);
+                let gain = random(dim, 4);
+                let config = NormConfig { kind: NormKind::Rms, eps: 1e-5 };
+                let affine = Affine { gain: bench.vector(&gain), bias: None, count: dim as u32 };
+                let ends = counts.iter().scan(0, |end, count| {
+                    *end += *count as usize;
+                    Some(*end)
+                });
+                let last: Vec<f32> = ends.flat_map(|end| x[(end - 1) * dim..end * dim].to_vec()).collect();
+                let want = reference::norm(&last, reference_norm(config, &gain, &[]));
+                let step = bench.step_of(&counts.iter().map(|&rows| (rows, 7 * rows)).collect::<Vec<_>>());
+                let slots = counts.len() as u32;
+                bench.case(|case| {
+                    let input = case.input(&x, 64, dim, Elem::F32);
+                    // recorded for more slots than there are
+                    let which = Rows::Last(slots + 1);
+                    let y = norm(&mut case.g, &input, &affine, config, which, Out::New(Elem::F32), &step)
+                        .expect("shapes fit");
+                    let (abs, rel) = tolerance(Elem::F32);
+                    let name = format!("norm of the last of {counts:?} rows, {dim} wide");
+                    case.output(&y, slots, name, move |name, got| assert_close(name, &got, &want, abs, rel));
+                });
+            }
+        }
+        bench.run().await;
+    }
+}
+
 /// Heads of any width side by side, each padded: what pads them is zero before and after, and no part of the mean.
 #[cfg_attr(target_arch = "wasm32", wasm_bindgen_test)]
 #[cfg_attr(not(target_arch = "wasm32"), pollster::test)]

@@ -25,6 +25,33 @@ pub fn after(bench: &Bench, sampling: Sampling, ids: &[u32], vocab: usize, sampl
     (step, history)
 }
 
+/// A slot's settings, its tokens so far, and how many of them were generated.
+pub struct Sampled {
+    pub sampling: Sampling,
+    pub ids: Vec<u32>,
+    pub generated: u32,
+}
+
+/// A step of one row after the tokens of each slot, with their history; there is room for one slot more.
+pub fn after_each(bench: &Bench, slots: &[Sampled], vocab: usize) -> (Step, History) {
+    let room = slots.len() as u32 + 1;
+    let step =
+        Step::new(Memory::Device(&bench.device), StepSize { rows: room, slots: room, tables: 1, pages: 1, ring: RING });
+    let step = step.expect("a step");
+    let state = |slot: &Sampled| shaders::Slot {
+        position: slot.ids.len() as u32 - 1,
+        rows: 1,
+        sampled: slot.generated,
+        ..Default::default()
+    };
+    step.set(&bench.device, &slots.iter().map(state).collect::<Vec<_>>());
+    for (s, slot) in (0..).zip(slots) {
+        step.set_sampling(&bench.device, s, slot.sampling, &[]);
+    }
+    let positions = slots.iter().map(|slot| slot.ids.len() as u32).max().unwrap_or(0) + 1;
+    (step, History::new(&bench.device, vocab as u32, positions, room).expect("a history"))
+}
+
 /// What is excluded must be, to the bit; what was no number must be as it was; the rest near.
 pub fn compare(name: &str, got: &[f32], want: &[f32]) {
     assert_eq!(got.len(), want.len(), "{name}");
@@ -104,6 +131,52 @@ async fn penalizes_as_the_reference_does() {
                 case_.output(&row, 1, name, move |name, got| compare(name, &got, &want));
             });
         }
+    }
+    bench.run().await;
+}
+
+/// Every slot by its own settings, tokens and sequences; what is no slot's stays as it was.
+#[cfg_attr(target_arch = "wasm32", wasm_bindgen_test)]
+#[cfg_attr(not(target_arch = "wasm32"), pollster::test)]
+async fn penalizes_every_slot() {
+    let mut bench = Bench::new(&device().await);
+    for vocab in [31_usize, 2049, 5000] {
+        let sampled = |slot: u32, length: usize, sampling| {
+            let ids = random(length, slot).iter().map(|v| ((v + 1.0) * 0.499 * vocab as f32) as u32).collect();
+            Sampled { sampling, ids, generated: 2 }
+        };
+        let repetition = Sampling { repetition_penalty: 1.5, ..Sampling::OFF };
+        let slots = [
+            sampled(1, 40, repetition),
+            sampled(2, 3, Sampling::OFF),
+            sampled(
+                3,
+                17,
+                Sampling { presence_penalty: 0.5, frequency_penalty: 0.25, min_new_tokens: 3, ..Sampling::OFF },
+            ),
+        ];
+        let (step, history) = after_each(&bench, &slots, vocab);
+        let logits: Vec<f32> = random((slots.len() + 1) * vocab, 3).iter().map(|v| v * 8.0).collect();
+        let mut want = logits.clone();
+        for (s, slot) in (0..).zip(&slots) {
+            let mut tokens = vec![0; vocab];
+            let (prompt, generated) = slot.ids.split_at(slot.ids.len() - 2);
+            prompt.iter().for_each(|&id| tokens[id as usize] |= token::SEEN);
+            generated.iter().for_each(|&id| tokens[id as usize] += 1);
+            tokens[s as usize] |= token::ENDS;
+            tokens[s as usize + 5] |= token::FORBIDDEN;
+            let bias = random(vocab, 40 + s);
+            let sequences = table(&[(vec![slot.ids[slot.ids.len() - 1], 10 + s], 2.5)]);
+            history.set(&bench.device, s, &slot.ids, &tokens, &bias, &sequences);
+            let past = Past { ids: &slot.ids, generated: 2, tokens: &tokens, bias: &bias, sequences: &sequences };
+            penalize(&mut want[s as usize * vocab..][..vocab], &slot.sampling, &past);
+        }
+        bench.case(|case| {
+            let rows = slots.len() as u32 + 1;
+            let row = case.input(&logits, rows, vocab, Elem::F32);
+            ops::penalize(&mut case.g, &row, &step, &history).expect("shapes fit");
+            case.output(&row, rows, format!("3 slots, {vocab} tokens"), move |name, got| compare(name, &got, &want));
+        });
     }
     bench.run().await;
 }

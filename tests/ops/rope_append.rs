@@ -3,10 +3,11 @@ use wasm_bindgen_test::wasm_bindgen_test;
 
 use webweft::ops::{Heads, LayerKv, RopeLayout, RopeTable, rope_append, rope_table};
 use webweft::reference;
+use webweft::shaders;
 use webweft::step::BLOCK;
 use webweft::tensor::Elem;
 
-use super::{Bench, ELEMS, POISON, TABLE, pack, pages_of, stored, tolerance, unpack};
+use super::{Bench, ELEMS, POISON, TABLE, pack, padded_to, pages_of, stored, tolerance, unpack};
 use crate::common::{assert_close, device, random};
 
 /// Queries, and what lands in the cache by a shuffled page table; the rest of the cache stays as it was.
@@ -32,43 +33,90 @@ async fn rotates_and_appends() {
         for (heads, kv_heads, head_dim, rotary, bucket, rows, position) in cases {
             let heads = Heads { heads, kv_heads, head_dim, rotary };
             for interleaved in [false, true] {
-                record(&mut bench, heads, interleaved, [bucket, rows, position], [x_elem, c_elem]);
+                let slots = vec![slot(rows, position)];
+                record(&mut bench, &Setup { heads, interleaved, bucket, slots }, [x_elem, c_elem]);
             }
         }
     }
     bench.run().await;
 }
 
-fn record(
-    bench: &mut Bench,
+/// Slots of different rows and positions: one from which keys were dropped, one that is done, of which nothing is written.
+#[cfg_attr(target_arch = "wasm32", wasm_bindgen_test)]
+#[cfg_attr(not(target_arch = "wasm32"), pollster::test)]
+async fn appends_in_every_slot() {
+    let mut bench = Bench::new(&device().await);
+    let dropped = shaders::Slot { cached: 98, ..slot(5, 130) };
+    let done = shaders::Slot { done: 1, ..slot(2, 64) };
+    let heads = Heads { heads: 4, kv_heads: 2, head_dim: 12, rotary: 8 };
+    for slots in [
+        vec![slot(1, 40), dropped, slot(33, 30)],
+        vec![slot(33, 0), done, slot(1, 255), slot(1, 31)],
+        vec![done, slot(1, 7), dropped],
+    ] {
+        for bucket in [64, 40] {
+            let setup = Setup { heads, interleaved: false, bucket, slots: slots.clone() };
+            record(&mut bench, &setup, [Elem::F32, Elem::F32]);
+            record(&mut bench, &setup, [Elem::F16, Elem::F16]);
+        }
+    }
+    bench.run().await;
+}
+
+struct Setup {
     heads: Heads,
     interleaved: bool,
-    [bucket, rows, position]: [u32; 3],
-    [x_elem, c_elem]: [Elem; 2],
-) {
+    /// rows there is room for
+    bucket: u32,
+    slots: Vec<shaders::Slot>,
+}
+
+/// So many rows from `position` on, with all that was before in the cache.
+fn slot(rows: u32, position: u32) -> shaders::Slot {
+    shaders::Slot { rows, position, cached: position, ..Default::default() }
+}
+
+fn record(bench: &mut Bench, setup: &Setup, [x_elem, c_elem]: [Elem; 2]) {
+    let &Setup { heads, interleaved, bucket, ref slots } = setup;
     let [h, k, e] = [heads.heads, heads.kv_heads, heads.head_dim].map(|v| v as usize);
     let all = h + 2 * k;
     let padded = heads.padded() as usize;
-    let qkv = stored(&random(rows as usize * all * e, position), x_elem);
     let inv_freq: Vec<f32> =
         (0..heads.rotary / 2).map(|i| 10000_f32.powf(-2.0 * i as f32 / heads.rotary as f32)).collect();
     // YaRN's factor, in one of the cases
     let scale = if e == 20 { 1.25 } else { 1.0 };
-    let step = bench.step(rows, position);
-    let pages = pages_of(&step, 0);
+    let step = bench.step_of(&slots.iter().map(|slot| (slot.rows, slot.position)).collect::<Vec<_>>());
+    step.set(&bench.device, slots);
     // one of the cases has a row for every position
     let every = e == 6;
-    let data =
-        if every { every_position(&inv_freq, position + rows) } else { rope_table(&inv_freq, scale, position + rows) };
+    let positions = slots.iter().map(|slot| slot.position + slot.rows).max().unwrap_or(0);
+    let data = if every { every_position(&inv_freq, positions) } else { rope_table(&inv_freq, scale, positions) };
     let table = RopeTable { data: bench.buffer(data.as_flattened()), layout: RopeLayout { every, interleaved } };
     let table = (heads.rotary > 0).then_some(&table);
     let row_words = k * padded / 4 * c_elem.bytes4() as usize / 4;
-    let cache = || bench.poisoned((step.pages * BLOCK) as usize * row_words);
+    let cache = || bench.poisoned((step.slots * step.pages * BLOCK) as usize * row_words);
     let kv = LayerKv { k: cache(), v: cache(), elem: c_elem, table: TABLE };
 
-    let want = reference::rope_append(&qkv, [h, k, e], (&inv_freq, interleaved), scale, position as usize);
+    let rows: u32 = slots.iter().map(|slot| slot.rows).sum();
+    let qkv = stored(&random(rows as usize * all * e, slots[0].position), x_elem);
+    // of each row its queries, where it goes in the cache, and its keys and values; nothing of slots that are done
+    let (mut queries, mut appended) = (Vec::new(), Vec::new());
+    let mut rest = qkv.as_slice();
+    for (s, slot) in (0..).zip(slots) {
+        let own = rest.split_off(..slot.rows as usize * all * e).expect("rows of every slot");
+        if slot.done != 0 {
+            queries.extend((0..slot.rows).map(|_| None));
+            continue;
+        }
+        let want = reference::rope_append(own, [h, k, e], (&inv_freq, interleaved), scale, slot.position as usize);
+        queries.extend(want.q.chunks(h * e).map(|row| Some(row.to_vec())));
+        for (t, (keys, values)) in want.k.chunks(k * e).zip(want.v.chunks(k * e)).enumerate() {
+            let at = reference::cache_row(&pages_of(&step, s), slot.cached as usize + t) * row_words;
+            appended.push((at, [keys.to_vec(), values.to_vec()]));
+        }
+    }
     let name = format!(
-        "rope_append {heads:?} interleaved {interleaved} {x_elem:?} cache {c_elem:?}, {rows} of {bucket} rows from {position}"
+        "rope_append {heads:?} interleaved {interleaved} {x_elem:?} cache {c_elem:?}, {rows} of {bucket} rows: {slots:?}"
     );
     // every head is padded for itself, so that it looks like a row of pack
     let wide: Vec<u32> = pack(&qkv, e, Elem::F32);
@@ -77,30 +125,32 @@ fn record(
         let input = case.input(&wide, bucket, all * padded, x_elem);
         let q = rope_append(&mut case.g, &input, &heads, table, &kv, &step).expect("shapes fit");
         let (abs, rel) = tolerance(x_elem);
-        let want: Vec<f64> = want.q.chunks(e).flat_map(|head| padded_to(head, padded)).collect();
-        case.output(&q, rows, name.clone(), move |name, got| assert_close(name, &got, &want, abs, rel));
+        case.output(&q, rows, name.clone(), move |name, got| {
+            for (got, want) in got.chunks_exact(h * padded).zip(&queries) {
+                match want {
+                    Some(row) => {
+                        let row: Vec<f64> = row.chunks(e).flat_map(|head| padded_to(head, padded)).collect();
+                        assert_close(name, got, &row, abs, rel);
+                    }
+                    None => assert!(got.iter().all(|v| v.is_nan()), "{name}: a slot that is done was written"),
+                }
+            }
+        });
     });
-    for (what, buffer, want) in [("keys", &kv.k, want.k), ("values", &kv.v, want.v)] {
-        let (name, pages) = (format!("{name}: {what}"), pages.clone());
+    for (kind, what, buffer) in [(0, "keys", &kv.k), (1, "values", &kv.v)] {
+        let name = format!("{name}: {what}");
+        let appended: Vec<_> = appended.iter().map(|(at, kv)| (*at, kv[kind].clone())).collect();
         bench.read(&[buffer], move |bytes| {
             let mut bytes: Vec<[u8; 4]> = bytes[0].chunks_exact(4).map(|b| [b[0], b[1], b[2], b[3]]).collect();
-            let mut got = Vec::new();
-            for t in 0..rows as usize {
-                let at = reference::cache_row(&pages, position as usize + t) * row_words;
-                got.extend(unpack(&name, bytes[at..at + row_words].as_flattened(), k, e, c_elem));
+            let (abs, rel) = tolerance(c_elem);
+            for (at, want) in appended {
+                let got = unpack(&name, bytes[at..at + row_words].as_flattened(), k, e, c_elem);
+                assert_close(&name, &got, &want, abs, rel);
                 bytes[at..at + row_words].fill(POISON.to_le_bytes());
             }
             assert!(bytes.iter().all(|&b| b == POISON.to_le_bytes()), "{name}: other rows were written");
-            let (abs, rel) = tolerance(c_elem);
-            assert_close(&name, &got, &want, abs, rel);
         });
     }
-}
-
-fn padded_to(head: &[f64], padded: usize) -> Vec<f64> {
-    let mut head = head.to_vec();
-    head.resize(padded, 0.0);
-    head
 }
 
 fn every_position(inv_freq: &[f32], positions: u32) -> Vec<[f32; 2]> {

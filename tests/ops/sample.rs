@@ -5,7 +5,7 @@ use webweft::device::Memory;
 use webweft::ops;
 use webweft::reference::sample::{probabilities, sample, scores};
 use webweft::shaders::{self, Sampling};
-use webweft::step::{Step, StepSize};
+use webweft::step::{History, Step, StepSize};
 use webweft::tensor::Elem;
 
 use super::{Bench, POISON};
@@ -15,7 +15,7 @@ use crate::common::{device, random};
 const BEFORE: u32 = 77_777;
 /// Where a run begins: rows 0 to 2 at positions 10 to 12, the first token that is sampled at 13.
 const STATE: shaders::Slot =
-    shaders::Slot { position: 10, rows: 3, done: 0, sampled: 0, first: 0, cached: 7, hold: 0, unused: 0 };
+    shaders::Slot { position: 10, rows: 3, done: 0, sampled: 0, first: 0, cached: 7, limit: u32::MAX, turn: 0 };
 const FIRST: u32 = 13;
 
 /// The slot once it has sampled; what it has cached stays as far behind its position.
@@ -51,13 +51,15 @@ fn record(bench: &mut Bench, setup: &Setup<'_>, check: impl FnOnce(shaders::Slot
         let row = case.input(setup.logits, 1, setup.logits.len(), Elem::F32);
         ops::sample(&mut case.g, &row, &step, None).expect("shapes fit");
     });
+    let (begun, runs) = (setup.state, setup.runs);
     bench.read(&[&step.state, &step.rows, &step.ring], move |bytes| {
         let words = |i: usize| bytemuck::pod_collect_to_vec::<u8, u32>(bytes[i]);
         let rows: Vec<shaders::Row> = bytemuck::pod_collect_to_vec(bytes[1]);
         assert_eq!(rows[1..], [shaders::Row { id: BEFORE, slot: 0 }; 3], "only the slot's row is written");
-        let state =
-            bytemuck::pod_read_unaligned(&bytes[0][Step::slot_bytes(1).start as usize..][..size_of::<shaders::Slot>()]);
-        check(state, rows[0].id, &words(2));
+        let slot = &bytes[0][Step::slot_bytes(1).start as usize..][..size_of::<shaders::Slot>()];
+        let state: shaders::Slot = bytemuck::pod_read_unaligned(slot);
+        assert_eq!(state.turn, begun.turn + runs, "it counts, whatever happens");
+        check(shaders::Slot { turn: begun.turn, ..state }, rows[0].id, &words(2));
     });
 }
 
@@ -134,10 +136,19 @@ async fn advances_and_stops() {
         assert_eq!((id, ring), (270, &[270; 4][..]));
         assert_eq!(state, after(FIRST + 5, 0, 6));
     });
-    let begun = shaders::Slot { sampled: 6, ..STATE };
+    let begun = shaders::Slot { sampled: 6, turn: 6, ..STATE };
     record(&mut bench, &Setup { ring: 4, state: begun, ..Setup::new(&logits, greedy(), 1) }, |state, _, ring| {
         assert_eq!(ring, [POISON, POISON, 270, POISON]);
         assert_eq!(state.sampled, 7);
+    });
+    // the last one that may be sampled stops, and none is where none may be
+    let last = shaders::Slot { limit: 2, ..STATE };
+    record(&mut bench, &Setup { state: last, ..Setup::new(&logits, greedy(), 3) }, |state, _, ring| {
+        assert_eq!((state.sampled, state.done, ring), (2, 1, &[270, 270, POISON][..]));
+    });
+    let none = shaders::Slot { limit: 0, ..STATE };
+    record(&mut bench, &Setup { state: none, ..Setup::new(&logits, greedy(), 1) }, move |state, id, ring| {
+        assert_eq!((state, id, ring), (none, BEFORE, &[POISON][..]));
     });
     // an end-of-sequence id is kept, and later runs change nothing
     record(&mut bench, &Setup { eos: &[3, 270, 9], ..Setup::new(&logits, greedy(), 3) }, |state, id, ring| {
@@ -222,6 +233,113 @@ async fn draws_as_the_reference_does() {
             });
         }
     }
+    bench.run().await;
+}
+
+/// Slots that differ in everything: settings, end tokens, places in the ring; one is held, one is done, and there is room for more.
+#[cfg_attr(target_arch = "wasm32", wasm_bindgen_test)]
+#[cfg_attr(not(target_arch = "wasm32"), pollster::test)]
+async fn samples_in_every_slot() {
+    const ROOM: usize = 6;
+    const RUNS: u32 = 5;
+    const RING: u32 = 4;
+    const POSITIONS: u32 = 64;
+    const TURN: u32 = 3;
+    let vocab = 270_usize;
+    let mut bench = Bench::new(&device().await);
+    let logits: Vec<f32> = random(ROOM * vocab, 31).iter().map(|v| v * 4.0).collect();
+    let row = |slot: usize| &logits[slot * vocab..][..vocab];
+    let greedy_of = |slot| sample(row(slot), &greedy(), 0).expect("a number");
+    let drawn = random_sampling(1.2, 30, 0.95);
+    let at = |position, rows, sampled| shaders::Slot {
+        position,
+        rows,
+        sampled,
+        cached: position,
+        limit: 100,
+        turn: TURN,
+        ..Default::default()
+    };
+    let held = shaders::Slot { limit: 0, ..at(0, 7, 0) };
+    let done = shaders::Slot { done: 1, ..at(3, 1, 9) };
+    let slots = [at(0, 5, 0), at(40, 1, 3), held, at(17, 2, 2), done];
+    let settings = [greedy(), drawn, greedy(), Sampling { seed_low: 5, ..drawn }, greedy()];
+    let eos = [vec![greedy_of(0)], vec![], vec![], vec![vocab as u32], vec![]];
+
+    let size = StepSize { rows: 16, slots: ROOM as u32, tables: 1, pages: 1, ring: RING };
+    let step = Step::new(Memory::Device(&bench.device), size).expect("a step");
+    step.set(&bench.device, &slots);
+    let ids: Vec<_> = slots.iter().map(|slot| vec![BEFORE; slot.rows as usize]).collect();
+    step.set_ids(&bench.device, ids.iter().map(Vec::as_slice));
+    for (slot, (params, eos)) in (0..).zip(settings.iter().zip(&eos)) {
+        step.set_sampling(&bench.device, slot, *params, eos);
+    }
+    bench.device.write(&step.ring, 0, bytemuck::cast_slice(&[POISON; ROOM * RING as usize]));
+    let history = History::new(&bench.device, vocab as u32, POSITIONS, ROOM as u32).expect("a history");
+    bench.case(|case| {
+        case.runs = RUNS;
+        let rows = case.input(&logits, ROOM as u32, vocab, Elem::F32);
+        ops::sample(&mut case.g, &rows, &step, Some(&history)).expect("shapes fit");
+    });
+
+    // what a slot has sampled once it stops, or the runs are over
+    let sampled = |slot: usize| -> Vec<u32> {
+        let state = slots[slot];
+        let runs = if state.done > 0 || state.limit == 0 { 0 } else { RUNS };
+        let mut ids = Vec::new();
+        for run in 0..runs {
+            let id = sample(row(slot), &settings[slot], state.position + state.rows + run).expect("a number");
+            ids.push(id);
+            if eos[slot].contains(&id) {
+                break;
+            }
+        }
+        ids
+    };
+    let wanted: Vec<_> = (0..slots.len()).map(sampled).collect();
+    bench.read(&[&step.state, &step.rows, &step.ring, &history.ids, &history.tokens], move |bytes| {
+        let words = |i: usize| bytemuck::pod_collect_to_vec::<u8, u32>(bytes[i]);
+        let states = Step::slot_bytes(slots.len() as u32);
+        let states: Vec<shaders::Slot> =
+            bytemuck::pod_collect_to_vec(&bytes[0][states.start as usize..states.end as usize]);
+        let rows: Vec<shaders::Row> = bytemuck::pod_collect_to_vec(bytes[1]);
+        let (ring, ids, tokens) = (words(2), words(3), words(4));
+        for (s, (before, wanted)) in slots.iter().zip(&wanted).enumerate() {
+            let own: Vec<u32> = ring.iter().copied().skip(s).step_by(ROOM).collect();
+            let mut want = [POISON; RING as usize];
+            for (n, &id) in (TURN..).zip(wanted) {
+                want[(n % RING) as usize] = id;
+            }
+            assert_eq!(own, want, "ring of slot {s}");
+            let count = wanted.len() as u32;
+            let Some(&last) = wanted.last() else {
+                // its rows and its place among them are the host's
+                let placed = shaders::Slot { first: states[s].first, turn: TURN + RUNS, ..*before };
+                assert_eq!(states[s], placed, "slot {s}");
+                continue;
+            };
+            let begin = before.position + before.rows;
+            let position = begin + count - 1;
+            let done = u32::from(count < RUNS);
+            let after = shaders::Slot {
+                position,
+                cached: position,
+                rows: 1,
+                first: s as u32,
+                done,
+                turn: TURN + RUNS,
+                ..*before
+            };
+            assert_eq!(states[s], shaders::Slot { sampled: before.sampled + count, ..after }, "slot {s}");
+            assert_eq!(rows[s], shaders::Row { id: last, slot: s as u32 });
+            assert_eq!(ids[s * POSITIONS as usize + begin as usize..][..wanted.len()], *wanted, "history of slot {s}");
+            let times = |id: u32| wanted.iter().filter(|&&w| w == id).count() as u32;
+            let own = &tokens[s * vocab..][..vocab];
+            assert!((0..).zip(own).all(|(id, &state)| state == times(id)), "counts of slot {s}");
+        }
+        let others: Vec<u32> = ring.iter().copied().skip(slots.len()).step_by(ROOM).collect();
+        assert_eq!(others, [POISON; RING as usize], "a slot that is not in use");
+    });
     bench.run().await;
 }
 

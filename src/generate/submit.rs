@@ -1,0 +1,425 @@
+//! The decoding loop. The GPU samples for every slot and feeds itself; ids are read back through a ring, some steps behind.
+
+use web_time::Instant;
+
+use super::batch::{Burst, Seats};
+use super::engine::{Engine, Output, Phase};
+use super::forward::unpack_rows;
+use super::sequence::{Sequence, SequenceId};
+use super::{GenerateOptions, Logprobs};
+use crate::device::{READBACK_MS, Readback};
+use crate::error::{DeviceError, Error, GenerateError};
+use crate::managers::blocks::Shortage;
+use crate::reference;
+use crate::shaders::{Row, Slot};
+use crate::step::{MAX_SLOTS, Step};
+use crate::tensor::vec4s;
+
+/// `Slot::done` where the logits were no numbers, as `shaders/sample.wgsl` has it.
+const NOT_A_NUMBER: u32 = 2;
+/// Bursts that may be under way: one runs while the other is read back.
+const BURSTS: usize = 2;
+/// The most steps of a burst.
+const MAX_BURST: usize = GenerateOptions::MAX_LOOKAHEAD / BURSTS;
+
+/// Tokens that the host gives to a step.
+struct Piece {
+    slot: u32,
+    id: SequenceId,
+    tokens: usize,
+    /// whether none are left after these
+    is_last: bool,
+}
+
+impl Engine {
+    /// Keeps the GPU busy: submits bursts until as many are under way as the lookahead allows.
+    pub(super) async fn run_ahead(&mut self) -> Result<(), Error> {
+        self.discard_logits().await?;
+        loop {
+            let options = self.batch.seated().filter_map(|(_, id)| self.sequences.get(&id)).map(|s| &s.options);
+            let lookahead = options.map(|options| options.lookahead).min().unwrap_or(1);
+            let bursts = if lookahead > 1 { BURSTS } else { 1 };
+            if self.batch.bursts.len() >= bursts {
+                return Ok(());
+            }
+            let submitted = match self.submit(lookahead.div_ceil(bursts)) {
+                Ok(submitted) => submitted,
+                Err(Submit::Short(short)) => {
+                    self.make_way(&short).await?;
+                    true
+                }
+                Err(Submit::Failed(error)) => return Err(error),
+            };
+            if !submitted {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Submits one step with what the host has to give, or a burst of at most so many that need nothing; `false` where there is
+    /// neither.
+    fn submit(&mut self, most: usize) -> Result<bool, Submit> {
+        let pieces = self.pieces();
+        let (count, phase) = if pieces.is_empty() {
+            let remaining = self.running().map(|(_, s)| s.remaining()).max().unwrap_or(0);
+            (self.batch.burst.min(most).min(MAX_BURST).min(remaining), self.phase())
+        } else {
+            let samples = self.running().next().is_some() || pieces.iter().any(|piece| piece.is_last);
+            (1, if samples { self.phase() } else { Phase::Fill })
+        };
+        if count == 0 {
+            return Ok(false);
+        }
+        let (encoder, _) = self.encode(&pieces, phase, count)?;
+        if phase == Phase::Fill {
+            self.device.submit(encoder);
+        } else {
+            self.read_back(encoder, count)?;
+        }
+        Ok(true)
+    }
+
+    /// Those that feed themselves.
+    fn running(&self) -> impl Iterator<Item = (u32, &Sequence)> {
+        let seated = self.batch.seated().filter_map(|(slot, id)| Some((slot, self.sequences.get(&id)?)));
+        seated.filter(|(_, sequence)| sequence.running)
+    }
+
+    /// What the host has to give next, at most `chunk` tokens.
+    fn pieces(&self) -> Vec<Piece> {
+        let mut left = self.chunk as usize;
+        let mut pieces = Vec::new();
+        for (slot, id) in self.batch.seated() {
+            let Some(sequence) = self.sequences.get(&id) else { continue };
+            if sequence.running || sequence.is_over() || left == 0 {
+                continue;
+            }
+            let tokens = left.min(sequence.ids.len() - sequence.filled);
+            left -= tokens;
+            pieces.push(Piece { slot, id, tokens, is_last: sequence.filled + tokens == sequence.ids.len() });
+        }
+        pieces
+    }
+
+    /// What is done with the logits of all.
+    fn phase(&self) -> Phase {
+        let seated = self.batch.seated().filter_map(|(_, id)| self.sequences.get(&id));
+        let phases = seated.filter_map(|s| s.processors.as_ref()).map(|p| p.phase());
+        phases.reduce(Phase::and).unwrap_or(Phase::Sample)
+    }
+
+    /// Encodes `count` steps of those that run, the first of them with `pieces`.
+    fn encode(
+        &mut self,
+        pieces: &[Piece],
+        phase: Phase,
+        count: usize,
+    ) -> Result<(wgpu::CommandEncoder, Option<Output>), Submit> {
+        let mut live = 1;
+        for (_, id) in self.batch.seated() {
+            let Some(sequence) = self.sequences.get(&id) else { continue };
+            let Some(place) = sequence.place else { continue };
+            let piece = pieces.iter().find(|piece| piece.id == id);
+            let end = match piece {
+                Some(piece) => sequence.filled + piece.tokens,
+                None if sequence.running => sequence.end(count),
+                None => continue,
+            };
+            self.blocks.reserve(place, end).map_err(Submit::Short)?;
+            live = live.max(end as u32);
+        }
+        let (rows, slots) = self.tell_pieces(pieces);
+        self.tell_pages();
+        let mut encoder = self.device.encoder();
+        for copy in self.blocks.take_copies() {
+            self.workspace().cache.copy_block(copy.from, copy.to, &mut encoder);
+        }
+        let recorded = self.program(phase, rows, slots, live)?;
+        for _ in 0..count {
+            recorded.program.encode(&mut encoder);
+        }
+        let logits = recorded.logits.clone();
+        for piece in pieces {
+            let Some(sequence) = self.sequences.get_mut(&piece.id) else { continue };
+            sequence.filled += piece.tokens;
+            // what is submitted from now on finds it there
+            sequence.confirm(&mut self.blocks, sequence.filled.min(sequence.prompt));
+            sequence.running = piece.is_last && phase != Phase::Logits;
+        }
+        Ok((encoder, logits))
+    }
+
+    /// Tells the GPU of what the host gives; returns how many rows and slots the next step has.
+    fn tell_pieces(&mut self, pieces: &[Piece]) -> (u32, u32) {
+        let slots = self.batch.slots;
+        // rows of those that run are where their samplers put them
+        let base = if pieces.is_empty() { slots } else { self.running().last().map_or(0, |(slot, _)| slot + 1) };
+        let step = &self.workspace().step;
+        let mut rows = Vec::new();
+        for piece in pieces {
+            let Some(sequence) = self.sequences.get(&piece.id) else { continue };
+            let slot = Slot {
+                position: sequence.filled as u32,
+                rows: piece.tokens as u32,
+                done: 0,
+                sampled: sequence.sampled() as u32,
+                first: base + rows.len() as u32,
+                cached: sequence.filled as u32,
+                limit: if piece.is_last { sequence.stop_at() as u32 } else { 0 },
+                turn: self.batch.turn,
+            };
+            step.set_slot(&self.device, piece.slot, &slot);
+            let ids = &sequence.ids[sequence.filled..sequence.filled + piece.tokens];
+            rows.extend(ids.iter().map(|&id| Row { id, slot: piece.slot }));
+        }
+        step.set_rows(&self.device, base, &rows);
+        let all = base + rows.len() as u32;
+        if self.batch.told != (all, slots) {
+            step.set_header(&self.device, all, slots);
+        }
+        (all, slots)
+    }
+
+    /// Tells the GPU of blocks that it does not know of yet.
+    fn tell_pages(&mut self) {
+        let step = &self.workspace.as_ref().expect("room is made before anything is submitted").step;
+        let batch = &mut self.batch;
+        batch.pages.resize(batch.pages.len().max(batch.slots as usize), Vec::new());
+        for (slot, seat) in batch.seats.iter().enumerate().take(batch.slots as usize) {
+            let Some(place) = seat.and_then(|id| self.sequences.get(&id)).and_then(|s| s.place) else { continue };
+            for (table, pool) in Self::POOLS.into_iter().enumerate() {
+                let now = self.blocks.table(place, pool);
+                let told = &mut batch.pages[slot];
+                told.resize(told.len().max(table + 1), Vec::new());
+                let told = &mut told[table];
+                let same = told.iter().zip(now).take_while(|(a, b)| a == b).count();
+                if same < now.len() {
+                    step.set_pages(&self.device, table as u32, slot as u32, same as u32, &now[same..]);
+                }
+                told.truncate(same);
+                told.extend_from_slice(&now[same..]);
+            }
+        }
+    }
+
+    /// Submits an encoder that samples `count` times, and has what it sampled read back.
+    fn read_back(&mut self, mut encoder: wgpu::CommandEncoder, count: usize) -> Result<(), Error> {
+        let Step { state, ring, ring_len, slots: places, .. } = self.workspace().step.clone();
+        let batch = &mut self.batch;
+        let free = (0..BURSTS).find(|&i| batch.bursts.iter().all(|burst| burst.readback != i));
+        let index = free.ok_or(DeviceError::Readback)?;
+        let slots = Step::slot_bytes(batch.slots);
+        let turns = 4 * u64::from(places);
+        let size = Step::slot_bytes(places).end + turns * MAX_BURST as u64;
+        while batch.readbacks.len() <= index {
+            batch.readbacks.push(Readback::new(&self.device, "sampled ids", size)?);
+        }
+        if batch.readbacks[index].size() < size {
+            batch.readbacks[index] = Readback::new(&self.device, "sampled ids", size)?;
+        }
+        let readback = &mut batch.readbacks[index];
+        readback.copy(&mut encoder, &state, slots.start, slots.end - slots.start);
+        let begin = batch.turn % ring_len;
+        let before_wrap = (count as u32).min(ring_len - begin);
+        readback.copy(&mut encoder, &ring, turns * u64::from(begin), turns * u64::from(before_wrap));
+        if before_wrap < count as u32 {
+            readback.copy(&mut encoder, &ring, 0, turns * u64::from(count as u32 - before_wrap));
+        }
+        readback.submit(&self.device, encoder);
+        if batch.bursts.is_empty() {
+            batch.collected = Some(Instant::now());
+        }
+        let mut seats: Seats = [None; MAX_SLOTS as usize];
+        for (slot, id) in batch.seated() {
+            if let Some(sequence) = self.sequences.get_mut(&id).filter(|sequence| sequence.running) {
+                sequence.submitted += count;
+                seats[slot as usize] = Some(id);
+            }
+        }
+        let slots = batch.slots;
+        batch.told = (slots, slots);
+        batch.turn = batch.turn.wrapping_add(count as u32);
+        batch.bursts.push_back(Burst { readback: index, count, slots, seats });
+        Ok(())
+    }
+
+    /// Waits for the oldest burst and takes its tokens.
+    pub(super) async fn collect(&mut self) -> Result<(), Error> {
+        let Some(burst) = self.batch.bursts.front() else { return Ok(()) };
+        let (index, places) = (burst.readback, self.workspace().step.slots as usize);
+        self.batch.readbacks[index].wait(&self.device).await?;
+        let Some(burst) = self.batch.bursts.pop_front() else { return Ok(()) };
+        self.pace();
+        let sequences = &mut self.sequences;
+        self.batch.readbacks[index].take(|bytes| {
+            let (states, ring) = bytes.split_at(burst.slots as usize * size_of::<Slot>());
+            for (slot, state) in states.chunks_exact(size_of::<Slot>()).enumerate() {
+                let Some(sequence) = burst.seats[slot].and_then(|id| sequences.get_mut(&id)) else { continue };
+                let state: Slot = bytemuck::pod_read_unaligned(state);
+                sequence.submitted -= burst.count;
+                let new = (state.sampled as usize).saturating_sub(sequence.sampled()).min(burst.count);
+                let column = ring.chunks_exact(4).skip(slot).step_by(places);
+                sequence.sample(column.take(new).map(bytemuck::pod_read_unaligned::<u32>));
+                if state.done == NOT_A_NUMBER {
+                    let position = (state.position + state.rows) as usize;
+                    sequence.failed = Some(GenerateError::NotANumber { position }.into());
+                }
+            }
+        })?;
+        self.begin_again();
+        Ok(())
+    }
+
+    /// Those whose rotary frequencies change with their next token wait to be computed again.
+    fn begin_again(&mut self) {
+        for slot in 0..self.batch.slots {
+            let Some(id) = self.batch.seats[slot as usize] else { continue };
+            let Some(mut sequence) = self.sequences.remove(&id) else { continue };
+            if !sequence.is_over() && sequence.sampled() >= sequence.reach {
+                self.leave(&sequence);
+                sequence.give_way(&mut self.blocks);
+            }
+            self.sequences.insert(id, sequence);
+        }
+    }
+
+    /// Makes bursts about as long as a readback takes: shorter ones would wait for it, longer ones would only delay their
+    /// tokens.
+    fn pace(&mut self) {
+        let now = Instant::now();
+        let Some(before) = self.batch.collected.replace(now) else { return };
+        let took = now.duration_since(before).as_secs_f64() * 1e3;
+        if took < 1.5 * READBACK_MS {
+            self.batch.burst = (self.batch.burst * 2).min(MAX_BURST);
+        } else if took > 3.0 * READBACK_MS {
+            self.batch.burst = self.batch.burst.div_ceil(2);
+        }
+    }
+
+    /// The cache is full: the one that came last gives way, and is computed again later.
+    async fn make_way(&mut self, short: &Shortage) -> Result<(), Error> {
+        self.drain().await?;
+        let Some(id) = self.batch.seated().map(|(_, id)| id).max() else { return Ok(()) };
+        let alone = self.batch.seated().count() == 1;
+        let Some(mut sequence) = self.sequences.remove(&id) else { return Ok(()) };
+        self.leave(&sequence);
+        if alone {
+            sequence.failed = Some(self.no_room(short));
+        }
+        sequence.give_way(&mut self.blocks);
+        self.sequences.insert(id, sequence);
+        Ok(())
+    }
+
+    /// Has the logits after a sequence's last token come to the host. It runs alone, once the others are done.
+    pub(super) async fn fetch_logits(&mut self, id: SequenceId) -> Result<(), Error> {
+        loop {
+            self.begin_again();
+            self.admit().await?;
+            let Some(sequence) = self.sequences.get_mut(&id) else { return Ok(()) };
+            if sequence.slot.is_some() || sequence.failed.is_some() {
+                self.check(id)?;
+                break;
+            }
+            self.run_ahead().await?;
+            self.collect().await?;
+        }
+        // what sequences that are gone left under way
+        self.drain().await?;
+        if self.sequences.get(&id).is_some_and(|s| s.submitted == 0) {
+            self.discard_logits().await?;
+        }
+        while self.sequences.get(&id).is_some_and(|s| s.submitted == 0) {
+            let pieces = self.pieces();
+            let is_last = pieces.iter().any(|piece| piece.is_last);
+            let phase = if is_last { Phase::Logits } else { Phase::Fill };
+            let (mut encoder, logits) = match self.encode(&pieces, phase, 1) {
+                Ok(encoded) => encoded,
+                Err(Submit::Short(short)) => return Err(self.no_room(&short)),
+                Err(Submit::Failed(error)) => return Err(error),
+            };
+            self.batch.told = (0, 0);
+            let Some(Output { tensor, buffer }) = logits else {
+                self.device.submit(encoder);
+                continue;
+            };
+            let size = u64::from(vec4s(self.vocab_size())) * 16;
+            if self.batch.readbacks.first().is_none_or(|readback| readback.size() < size) {
+                self.batch.readbacks = vec![Readback::new(&self.device, "logits", size)?];
+            }
+            let readback = &mut self.batch.readbacks[0];
+            readback.copy(&mut encoder, &buffer, 0, u64::from(tensor.dim4()) * tensor.elem.bytes4());
+            readback.submit(&self.device, encoder);
+            self.batch.row = Some(tensor);
+            self.sequences.entry(id).and_modify(|s| s.submitted = 1);
+        }
+        self.batch.readbacks[0].wait(&self.device).await?;
+        self.sequences.entry(id).and_modify(|s| s.submitted = 0);
+        let batch = &mut self.batch;
+        let (logits, row) = (&mut batch.logits, &batch.row);
+        logits.clear();
+        batch.readbacks[0].take(|bytes| row.iter().for_each(|row| unpack_rows(bytes, row, logits)))?;
+        batch.row = None;
+        Ok(())
+    }
+
+    /// Waits for logits that nobody wants any more: their sequence went while they came.
+    async fn discard_logits(&mut self) -> Result<(), Error> {
+        if self.batch.row.is_some() {
+            self.batch.readbacks[0].discard(&self.device).await?;
+            self.batch.row = None;
+        }
+        Ok(())
+    }
+
+    /// Chooses the token after those so far from the logits that were fetched; `process` is given both.
+    pub(super) fn choose(&mut self, id: SequenceId, process: impl FnOnce(&[u32], &mut [f32])) -> Result<(), Error> {
+        let Some(sequence) = self.sequences.get_mut(&id) else { return Ok(()) };
+        let logits = &mut self.batch.logits;
+        let raw = sequence.options.logprobs.map(|top| (top, log_softmax(logits)));
+        let ids = &sequence.ids;
+        if let Some(processors) = &sequence.processors {
+            processors.process(logits, &sequence.sampling, ids, sequence.sampled());
+        }
+        process(ids, logits);
+        let position = ids.len();
+        let id = reference::sample(logits, &sequence.sampling, position as u32);
+        let id = id.ok_or(GenerateError::NotANumber { position })?;
+        sequence.logprobs =
+            raw.map(|(top, logs)| Logprobs { logprob: logs[id as usize], top: most_likely(&logs, top) });
+        sequence.sample([id]);
+        Ok(())
+    }
+}
+
+/// Why nothing was submitted.
+enum Submit {
+    /// The cache is full.
+    Short(Shortage),
+    Failed(Error),
+}
+
+impl<E: Into<Error>> From<E> for Submit {
+    fn from(error: E) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+/// Natural logarithms of the softmax; minus infinity for what is no number.
+fn log_softmax(logits: &[f32]) -> Vec<f32> {
+    let scores = logits.iter().map(|&v| if v.is_finite() { f64::from(v) } else { f64::NEG_INFINITY });
+    let logs = reference::sample::log_softmax(&scores.collect::<Vec<_>>());
+    logs.into_iter().map(|v| v as f32).collect()
+}
+
+/// The `count` greatest, in descending order, of equal ones the lowest id first.
+fn most_likely(logs: &[f32], count: usize) -> Vec<(u32, f32)> {
+    let mut all: Vec<(u32, f32)> = (0..).zip(logs.iter().copied()).collect();
+    let descending = |a: &(u32, f32), b: &(u32, f32)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
+    if count < all.len() {
+        all.select_nth_unstable_by(count, descending);
+        all.truncate(count);
+    }
+    all.sort_unstable_by(descending);
+    all
+}

@@ -1,0 +1,138 @@
+//! One session, several callers at once: whoever waits for a token runs a step, and all hear what it made.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, VecDeque};
+
+use async_lock::{Mutex, MutexGuard};
+
+use super::{Prompt, Session};
+use crate::error::Error;
+use crate::generate::{Event, FinishReason, GenerateOptions, Piece, SequenceId, Timing};
+
+/// A [`Session`] that several tasks of one thread generate with at once: what they ask for runs in the same steps.
+#[derive(Debug)]
+pub struct Shared {
+    session: Mutex<Session>,
+    /// what was told of texts, and not yet heard
+    told: RefCell<BTreeMap<SequenceId, VecDeque<Event>>>,
+    /// texts that nobody wants any more, which were still there while a step ran
+    gone: RefCell<Vec<SequenceId>>,
+}
+
+/// A text of a [`Shared`] session. Dropping it ends it, and leaves the others alone.
+#[derive(Debug)]
+pub struct SharedText<'s> {
+    shared: &'s Shared,
+    id: SequenceId,
+    end: Option<(FinishReason, Timing)>,
+}
+
+impl Shared {
+    /// Shares a session.
+    #[must_use]
+    pub fn new(session: Session) -> Self {
+        Self { session: Mutex::new(session), told: RefCell::default(), gone: RefCell::default() }
+    }
+
+    /// The session, once no step runs.
+    pub async fn lock(&self) -> MutexGuard<'_, Session> {
+        let mut session = self.session.lock().await;
+        self.gone.take().into_iter().for_each(|id| session.remove(id));
+        session
+    }
+
+    /// The session, if no step runs now.
+    pub fn try_lock(&self) -> Option<MutexGuard<'_, Session>> {
+        let mut session = self.session.try_lock()?;
+        self.gone.take().into_iter().for_each(|id| session.remove(id));
+        Some(session)
+    }
+
+    /// As [`Session::resume_text`], beside others.
+    ///
+    /// # Errors
+    /// As [`Session::add`].
+    pub async fn resume_text(
+        &self,
+        prompt: impl Into<Prompt<'_>>,
+        given: &[u32],
+        options: GenerateOptions,
+    ) -> Result<SharedText<'_>, Error> {
+        let id = self.lock().await.add_resumed(prompt, given, options)?;
+        self.told.borrow_mut().insert(id, VecDeque::new());
+        Ok(SharedText { shared: self, id, end: None })
+    }
+
+    /// The session, whose texts are all ended.
+    #[must_use]
+    pub fn into_inner(self) -> Session {
+        let mut session = self.session.into_inner();
+        let told = self.told.into_inner();
+        told.into_keys().chain(self.gone.into_inner()).for_each(|id| session.remove(id));
+        session
+    }
+
+    fn heard(&self, id: SequenceId) -> Option<Event> {
+        self.told.borrow_mut().get_mut(&id)?.pop_front()
+    }
+
+    fn has_told(&self, id: SequenceId) -> bool {
+        self.told.borrow().get(&id).is_some_and(|events| !events.is_empty())
+    }
+}
+
+impl SharedText<'_> {
+    /// The next token and its text, or `None` at the end; then [`finish_reason`](Self::finish_reason) says why.
+    ///
+    /// # Errors
+    /// What ended it, or those of the device.
+    pub async fn next(&mut self) -> Result<Option<Piece>, Error> {
+        loop {
+            match self.shared.heard(self.id) {
+                Some(Event::Piece(piece)) => return Ok(Some(piece)),
+                Some(Event::Finished { reason, timing }) => self.end = Some((reason, timing)),
+                Some(Event::Failed(error)) => return Err(error),
+                None => {}
+            }
+            if self.end.is_some() {
+                return Ok(None);
+            }
+            let mut session = self.shared.lock().await;
+            // another's step may have told it while this one waited
+            if !self.shared.has_told(self.id) {
+                let events = session.step().await?;
+                let mut told = self.shared.told.borrow_mut();
+                for (id, event) in events {
+                    if let Some(told) = told.get_mut(&id) {
+                        told.push_back(event);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Why it ended; `None` while it has not.
+    #[must_use]
+    pub fn finish_reason(&self) -> Option<FinishReason> {
+        self.end.map(|(reason, _)| reason)
+    }
+
+    /// How long it took so far.
+    #[must_use]
+    pub fn timing(&self) -> Timing {
+        let of_now = || self.shared.session.try_lock().map(|session| session.timing(self.id));
+        self.end.map(|(_, timing)| timing).or_else(of_now).unwrap_or_default()
+    }
+}
+
+impl Drop for SharedText<'_> {
+    fn drop(&mut self) {
+        self.shared.told.borrow_mut().remove(&self.id);
+        if self.end.is_none() {
+            match self.shared.session.try_lock() {
+                Some(mut session) => session.remove(self.id),
+                None => self.shared.gone.borrow_mut().push(self.id),
+            }
+        }
+    }
+}

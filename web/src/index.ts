@@ -53,6 +53,7 @@ export type { Tokenizer } from "./tokenizer.js";
 export { version } from "./version.js";
 export type {
   AdapterReport,
+  CacheDtype,
   CacheEntry,
   Dtype,
   Format,

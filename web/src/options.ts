@@ -1,7 +1,7 @@
 /** How a model is opened: what a page may say, checked, and as the wasm takes it. */
 import type { EngineEvents } from "./engine.js";
 import { InvalidRequestError, UnsupportedParameterError } from "./errors.js";
-import type { Dtype, OpenOptions } from "./wasm.js";
+import type { CacheDtype, Dtype, OpenOptions } from "./wasm.js";
 import type { ProgressInfo } from "./progress.js";
 import type { SourceOptions } from "./source.js";
 
@@ -20,6 +20,21 @@ export interface LoadOptions extends SourceOptions, AssetOptions {
    * quality that `memoryLimit` holds with `context`. `"fp16"` and `"fp32"` are other names of `"f16"` and `"f32"`.
    */
   dtype?: Dtype | "fp16" | "fp32" | undefined;
+  /**
+   * How the cache stores keys and values; by default as the activations are, `"f16"` or `"f32"`. `"q8"` takes about half of `"f16"`
+   * and `"q4"` a third, at a small cost in quality; longer contexts and more sequences fit.
+   */
+  cache_dtype?: CacheDtype | undefined;
+  /**
+   * What becomes of a sequence that outgrows its cache, in tokens: `"full"` (the default) keeps all up to `context`, `"window:512"` its
+   * first tokens and the last ones, `"snapkv:512"` those that the end of the prompt attends to most.
+   */
+  cache_policy?: string | undefined;
+  /**
+   * How many of the generations under way share a step: `"fixed:8"` at most so many; `"timeout:8:50ms"` waits so long for so many;
+   * `"memory-aware"` as many as memory holds; `"latency-aware:40ms"` as many as keep a step within that.
+   */
+  batch_strategy?: string | undefined;
   /** Only `"webgpu"`; for code that was written for Transformers.js. */
   device?: "webgpu" | undefined;
   /** The most tokens of prompt and answer together. Bounded by the model and by the GPU's limits. */
@@ -55,14 +70,16 @@ export interface LoadOptions extends SourceOptions, AssetOptions {
 }
 
 const known = new Set<string>([
-  "revision", "remoteHost", "token", "digests", "wasmUrl", "workerUrl", "dtype", "device", "context", "prefillChunk",
-  "memoryLimit", "cache", "concurrency", "retries", "backoffMs", "portable", "gguf_file", "progress_callback", "on", "signal",
+  "revision", "remoteHost", "token", "digests", "wasmUrl", "workerUrl", "dtype", "cache_dtype", "cache_policy", "batch_strategy",
+  "device", "context", "prefillChunk", "memoryLimit", "cache", "concurrency", "retries", "backoffMs", "portable", "gguf_file", "progress_callback", "on", "signal",
 ] satisfies (keyof LoadOptions)[]);
 
 /** Options of Transformers.js that mean nothing here. */
 const unsupported = new Set([
   "config", "cache_dir", "local_files_only", "subfolder", "model_file_name", "use_external_data_format", "session_options",
 ]);
+
+const cacheDtypes: readonly unknown[] = ["f32", "f16", "q8", "q4"] satisfies CacheDtype[];
 
 const dtypes: Record<string, Dtype> = {
   q4: "q4", q4a: "q4a", nf4: "nf4", q8: "q8", f16: "f16", fp16: "f16", f32: "f32", fp32: "f32", auto: "auto",
@@ -76,7 +93,7 @@ export function toOpenOptions(options: LoadOptions): OpenOptions {
     throw new InvalidRequestError(`there is no option ${param}`, { param });
   }
   const open: OpenOptions = {};
-  const { dtype, device, cache } = options;
+  const { dtype, cache_dtype, device, cache } = options;
   if (dtype !== undefined) {
     const stored = dtypes[dtype];
     if (!stored) {
@@ -84,6 +101,13 @@ export function toOpenOptions(options: LoadOptions): OpenOptions {
       throw new UnsupportedParameterError(message, { param: "dtype" });
     }
     open.dtype = stored;
+  }
+  if (cache_dtype !== undefined) {
+    if (!cacheDtypes.includes(cache_dtype)) {
+      const message = `cache_dtype ${String(cache_dtype)} is not supported: give f32, f16, q8 or q4`;
+      throw new UnsupportedParameterError(message, { param: "cache_dtype" });
+    }
+    open.cache_dtype = cache_dtype;
   }
   if (device !== undefined && device !== "webgpu") {
     throw new UnsupportedParameterError(`device ${String(device)} is not supported: it is always webgpu`, { param: "device" });
@@ -112,11 +136,14 @@ export function toOpenOptions(options: LoadOptions): OpenOptions {
   ];
   for (const [name, value] of numbers) if (value !== undefined) Object.assign(open, { [name]: value });
   if (options.portable !== undefined) open.portable = options.portable;
-  if (options.gguf_file !== undefined) {
-    if (typeof options.gguf_file !== "string" || options.gguf_file === "") {
-      throw new InvalidRequestError("gguf_file is the name of a file, or the type in it", { param: "gguf_file" });
-    }
-    open.gguf_file = options.gguf_file;
-  }
+  const text = (param: "gguf_file" | "cache_policy" | "batch_strategy", meaning: string) => {
+    const value: unknown = options[param];
+    if (value === undefined) return;
+    if (typeof value !== "string" || value === "") throw new InvalidRequestError(`${param} is ${meaning}`, { param });
+    open[param] = value;
+  };
+  text("gguf_file", "the name of a file, or the type in it");
+  text("cache_policy", '"full", "window:TOKENS" or "snapkv:TOKENS"');
+  text("batch_strategy", '"fixed:N", "timeout:N:MSms", "memory-aware" or "latency-aware:MSms"');
   return open;
 }

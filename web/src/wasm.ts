@@ -9,9 +9,15 @@ export type ModelSpec =
 /** How weights are stored on the GPU. */
 export type Dtype = "q4" | "q4a" | "nf4" | "q8" | "f16" | "f32" | "auto";
 
+/** How keys and values of the sequences are stored on the GPU. */
+export type CacheDtype = "f32" | "f16" | "q8" | "q4";
+
 /** How a model is loaded, as the wasm takes it. */
 export interface OpenOptions {
   dtype?: Dtype;
+  cache_dtype?: CacheDtype;
+  cache_policy?: string;
+  batch_strategy?: string;
   context?: number;
   prefill_chunk?: number;
   memory_limit?: number;
@@ -83,6 +89,10 @@ export interface ModelInfo {
   quantization?: string | null;
   /** Type of the activations. */
   activations: string;
+  /** How keys and values are stored: `cache_dtype`, or what follows from `activations`. */
+  cache_dtype: string;
+  /** What becomes of a sequence that outgrows its cache: `"full"`, `"window:512"`, ... */
+  cache_policy: string;
   /** Tokens that fit, prompt and answer together. */
   context: number;
   has_tokenizer: boolean;
@@ -286,6 +296,7 @@ export interface FacadeModel {
   encode(text: string, add_special_tokens: boolean): Uint32Array;
   decode(ids: Uint32Array, skip_special_tokens: boolean): string;
   chat_prompt(messages: object[], options: object): string;
+  /** May be called while others are under way: they share steps, and each ends by itself. */
   generate(request: GenerateRequest, on_piece: (piece: Piece) => void, signal: AbortSignal): Promise<GenerateResult>;
   reset(): void;
   lose_device(): void;

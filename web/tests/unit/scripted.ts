@@ -17,20 +17,25 @@ const memoryOf = (total: number): MemoryUse => ({ total, peak: 100, categories, 
 
 /** What the counting engine is told to do, and what it saw. */
 export class Script {
-  /** How many devices are lost, and after how many tokens of a generation each. */
-  losses: number[] = [];
+  /** After how many tokens each generation, in the order in which they start, loses the device; `undefined`: it does not. */
+  losses: (number | undefined)[] = [];
   /** Thrown by `open`, one by one. */
   openFails: Error[] = [];
   /** Thrown by `adapter`, one by one. */
   adapterFails: Error[] = [];
-  /** Thrown by `generate`. */
+  /** Thrown by `generate`; only for the prompt of that name, if there is one. */
   generateFails: Error | undefined;
+  failingPrompt: string | undefined;
   /** Never answers to its signal. */
   deaf = false;
   requests: GenerateRequest[] = [];
   opened = 0;
   closed = 0;
+  freed = 0;
   aborted = 0;
+  reset = 0;
+  /** The most generations at once. */
+  most = 0;
 
   readonly facade: Facade = {
     open: async () => {
@@ -53,15 +58,18 @@ export class Script {
   };
 
   #model(): FacadeModel {
-    let busy = false;
+    let running = 0;
     let lost = false;
+    const idle = () => {
+      if (running > 0) throw named("BusyError", "a generation is under way");
+    };
     const generate = async (request: GenerateRequest, tell: (piece: Piece) => void, signal: AbortSignal): Promise<GenerateResult> => {
-      if (busy) throw named("BusyError", "two at once");
       if (lost) throw named("DeviceLostError", "the GPU device was lost");
-      busy = true;
+      running += 1;
+      this.most = Math.max(this.most, running);
       try {
         this.requests.push(request);
-        if (this.generateFails) throw this.generateFails;
+        if (this.generateFails && request.prompt === (this.failingPrompt ?? request.prompt)) throw this.generateFails;
         const count = Number(request.options?.["max_new_tokens"] ?? 3);
         const done = request.given?.length ?? 0;
         const ids: number[] = [];
@@ -81,7 +89,7 @@ export class Script {
         }
         return result(ids, count < 10 ? "stop" : "length");
       } finally {
-        busy = false;
+        running -= 1;
       }
     };
     return {
@@ -91,15 +99,23 @@ export class Script {
       decode: (ids) => String.fromCodePoint(...ids),
       chat_prompt: (messages) => JSON.stringify(messages),
       generate,
-      reset() {},
+      reset: () => {
+        idle();
+        this.reset += 1;
+      },
       lose_device() {
         lost = true;
       },
       close: () => {
+        idle();
         this.closed += 1;
         return memoryOf(0);
       },
-      free() {},
+      // what is borrowed cannot be freed
+      free: () => {
+        idle();
+        this.freed += 1;
+      },
     };
   }
 }
@@ -139,6 +155,8 @@ export const info: ModelInfo = {
   parameters: 1,
   dtype: "q4",
   activations: "f16",
+  cache_dtype: "f16",
+  cache_policy: "full",
   context: 64,
   has_tokenizer: true,
   has_chat_template: true,

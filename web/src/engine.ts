@@ -13,7 +13,8 @@ import type {
   Piece,
 } from "./wasm.js";
 import { toGenerationOptions, type GenerationOptions } from "./generation.js";
-import type { Notification, Opened } from "./host.js";
+import type { Opened } from "./host.js";
+import type { Notification } from "./model.js";
 import { toOpenOptions, type LoadOptions } from "./options.js";
 import { Progress, type ProgressInfo } from "./progress.js";
 import { resolveSource, type ModelSource } from "./source.js";
@@ -55,7 +56,7 @@ export interface GenerateInput {
 
 /** How to make a call. */
 export interface CallOptions {
-  /** Ends the call, also while it waits in the queue: it rejects with an `AbortError`. */
+  /** Ends the call, also while it waits, and no other: it rejects with an `AbortError`. */
   signal?: AbortSignal | undefined;
 }
 
@@ -97,7 +98,7 @@ export class Engine {
     return this.#listeners.add(type, listener);
   }
 
-  /** Generates; `onPiece` hears of every token. Calls wait for those before them. */
+  /** Generates; `onPiece` hears of every token. Calls run side by side: the engine computes what is under way in one step. */
   generate(
     input: GenerateInput,
     options: CallOptions & { onPiece?: ((piece: Piece) => void) | undefined } = {},
@@ -128,7 +129,7 @@ export class Engine {
     return this.#client.call("memory", {}, options);
   }
 
-  /** Forgets the cached conversation. */
+  /** Forgets the cached conversations. Waits for the generations before it, as those after it wait for it. */
   reset(options: CallOptions = {}): Promise<void> {
     return this.#client.call("reset", {}, options);
   }
@@ -139,7 +140,7 @@ export class Engine {
   }
 
   /**
-   * Ends what is under way and in the queue (with a `DisposedError`), gives all GPU memory back and ends the worker. Resolves to
+   * Ends what is under way and what waits (with a `DisposedError`), gives all GPU memory back and ends the worker. Resolves to
    * what is still in use on the GPU, which is nothing; to `null` where the worker did not answer and took it along.
    */
   dispose(): Promise<MemoryUse | null> {

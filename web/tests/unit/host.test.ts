@@ -6,14 +6,46 @@ import { Script, engineOf, named } from "./scripted.js";
 
 const input = (max_new_tokens: number) => ({ prompt: "x", options: { max_new_tokens } });
 
-test("calls run one after another, in their order", async () => {
+const upTo = (count: number) => Array.from({ length: count }, (_, id) => id);
+
+test("generations run side by side, and texts are encoded meanwhile", async () => {
   const { engine, script } = await engineOf();
   const order: string[] = [];
   const call = (name: string, count: number) =>
     engine.generate(input(count), { onPiece: (piece) => order.push(`${name}${piece.id}`) }).then(() => order.push(`${name}.`));
-  await Promise.all([call("a", 3), call("b", 2), engine.tokenizer.encode("A").then((ids) => order.push(`encoded ${ids}`)), call("c", 1)]);
-  assert.deepEqual(order, ["a0", "a1", "a2", "a.", "b0", "b1", "b.", "encoded 65", "c0", "c."]);
-  assert.equal(script.requests.length, 3);
+  const encoded = engine.tokenizer.encode("A").then((ids) => order.push(`encoded ${ids}`));
+  await Promise.all([call("a", 30), call("b", 20), encoded, call("c", 10)]);
+  assert.equal(script.most, 3);
+  const of = (name: string) => order.filter((one) => one.startsWith(name));
+  for (const [name, count] of [["a", 30], ["b", 20], ["c", 10]] as const) {
+    assert.deepEqual(of(name), [...upTo(count).map((id) => `${name}${id}`), `${name}.`], "each in its own order");
+  }
+  assert.deepEqual(order.filter((one) => /\.|encoded/.test(one)), ["encoded 65", "c.", "b.", "a."], "the shortest ends first");
+});
+
+test("a reset waits for the generations before it, and those behind it wait", async () => {
+  const { engine, script } = await engineOf();
+  const order: string[] = [];
+  const tell = (name: string) => () => void order.push(name);
+  await Promise.all([
+    engine.generate(input(30)).then(tell("a")),
+    engine.generate(input(5)).then(tell("b")),
+    engine.reset().then(tell("reset")),
+    engine.generate(input(1)).then(tell("c")),
+    engine.generate(input(4)).then(tell("d")),
+  ]);
+  assert.deepEqual(order, ["b", "a", "reset", "c", "d"]);
+  assert.equal(script.reset, 1);
+  // without it, nobody waits any more
+  const abort = new AbortController();
+  const long = engine.generate(input(200)).then(tell("long"));
+  const aborted = assert.rejects(engine.reset({ signal: abort.signal }), AbortError).then(tell("aborted"));
+  const short = engine.generate(input(1)).then(tell("short"));
+  await sleep(5);
+  abort.abort();
+  await Promise.all([long, aborted, short]);
+  assert.equal(script.reset, 1);
+  assert.equal(order[5], "aborted", "an abort ends the waiting at once");
 });
 
 test("a seed is drawn where none is given, and kept where one is", async () => {
@@ -25,7 +57,7 @@ test("a seed is drawn where none is given, and kept where one is", async () => {
   assert.equal(given, 5);
 });
 
-test("an abort rejects at once, ends the work, and what is behind goes on", async () => {
+test("an abort rejects at once and ends the work; what is beside it goes on", async () => {
   const { engine, script } = await engineOf();
   const abort = new AbortController();
   const heard: number[] = [];
@@ -36,23 +68,24 @@ test("an abort rejects at once, ends the work, and what is behind goes on", asyn
       if (id === 4) abort.abort(new Error("enough"));
     },
   });
-  const second = engine.generate(input(2));
+  const second = engine.generate(input(20));
   await assert.rejects(first, (error) => error instanceof AbortError && (error.cause as Error).message === "enough");
-  assert.equal((await second).ids.length, 2);
+  assert.deepEqual((await second).ids, upTo(20));
   assert.deepEqual(heard, [0, 1, 2, 3, 4], "nothing is told after the abort");
   assert.equal(script.aborted, 1);
 });
 
-test("an aborted call in the queue never runs", async () => {
+test("a call that is aborted while it waits never runs", async () => {
   const { engine, script } = await engineOf();
   const abort = new AbortController();
   const first = engine.generate(input(50));
+  const reset = engine.reset();
   const queued = engine.generate(input(7), { signal: abort.signal });
   const third = engine.generate(input(1));
   abort.abort();
   await assert.rejects(queued, AbortError);
   assert.equal((await first).ids.length, 50);
-  await third;
+  await Promise.all([reset, third]);
   assert.deepEqual(script.requests.map(({ options }) => options?.["max_new_tokens"]), [50, 1]);
 });
 
@@ -83,7 +116,7 @@ test("a stream that is read late has everything", async () => {
   await engine.generate(input(1));
   const ids: number[] = [];
   for await (const { id } of stream) ids.push(id);
-  assert.deepEqual(ids, Array.from({ length: 20 }, (_, id) => id));
+  assert.deepEqual(ids, upTo(20));
 });
 
 test("errors come typed, from generate and from streams", async () => {
@@ -117,7 +150,7 @@ test("a lost device: the text goes on without a gap or a repeat", async () => {
   engine.on("recovered", (event) => events.push(["recovered", event]));
   const heard: number[] = [];
   const result = await engine.generate(input(12), { onPiece: ({ id }) => heard.push(id) });
-  const all = Array.from({ length: 12 }, (_, id) => id);
+  const all = upTo(12);
   assert.deepEqual(heard, all);
   assert.deepEqual(result.ids, all);
   assert.equal(result.text, all.map((id) => ` ${id}`).join(""));
@@ -129,7 +162,52 @@ test("a lost device: the text goes on without a gap or a repeat", async () => {
     ["devicelost", 1],
     ["recovered", 1],
   ]);
-  assert.deepEqual([script.opened, script.closed], [3, 2]);
+  assert.deepEqual([script.opened, script.closed, script.freed], [3, 2, 2]);
+});
+
+test("a device that three generations lose is replaced once, and each goes on where it was", async () => {
+  const script = new Script();
+  script.losses = [undefined, 4];
+  const { engine } = await engineOf(script);
+  const events: [string, number][] = [];
+  for (const type of ["devicelost", "recovered"] as const) engine.on(type, ({ attempt }) => events.push([type, attempt]));
+  const heard: number[][] = [[], [], []];
+  const results = await Promise.all(
+    [12, 9, 15].map((count, at) => engine.generate(input(count), { onPiece: ({ id }) => heard[at]?.push(id) })),
+  );
+  assert.deepEqual(heard, [12, 9, 15].map(upTo), "no gap and no repeat");
+  assert.deepEqual(results.map(({ ids }) => ids), heard);
+  assert.deepEqual(events, [["devicelost", 1], ["recovered", 1]]);
+  assert.deepEqual([script.opened, script.closed, script.freed], [2, 1, 1]);
+  assert.equal(script.requests.length, 6, "each was asked for once more");
+});
+
+test("while the model is opened again: one is aborted, another joins", async () => {
+  const script = new Script();
+  script.losses = [2, undefined];
+  const { engine } = await engineOf(script);
+  const abort = new AbortController();
+  engine.on("devicelost", () => abort.abort());
+  const ended = assert.rejects(engine.generate(input(6), { signal: abort.signal }), AbortError);
+  const other = engine.generate(input(6));
+  await ended;
+  const [one, ids, joined] = await Promise.all([other, engine.tokenizer.encode("A"), engine.generate(input(3))]);
+  assert.deepEqual([one.ids, joined.ids, ids], [upTo(6), upTo(3), [65]]);
+  assert.equal(script.opened, 2);
+});
+
+test("a device that is lost again and again is given up for all", async () => {
+  const script = new Script();
+  script.losses = [2, undefined, 0, 0, 0, 0, 0, 0];
+  const { engine } = await engineOf(script);
+  const lost: number[] = [];
+  engine.on("devicelost", ({ attempt }) => lost.push(attempt));
+  const calls = [engine.generate(input(50)), engine.generate(input(50))];
+  await Promise.all(calls.map((call) => assert.rejects(call, DeviceLostError)));
+  assert.deepEqual(lost, [1, 2, 3]);
+  assert.deepEqual([script.opened, script.freed], [4, 4]);
+  script.losses = [];
+  assert.equal((await engine.generate(input(2))).ids.length, 2, "the next call asks again");
 });
 
 test("an adapter that comes late is waited for", async () => {
@@ -167,18 +245,31 @@ test("what else fails while the model is opened again ends the call", async () =
 
 test("dispose gives the memory back and rejects everything else", async () => {
   const { engine, script, ended } = await engineOf();
-  const running = engine.generate(input(1_000_000));
-  const queued = engine.generate(input(1));
-  const rejected = Promise.all([assert.rejects(running, DisposedError), assert.rejects(queued, DisposedError)]);
+  const calls = [engine.generate(input(1_000_000)), engine.generate(input(1_000_000)), engine.reset(), engine.generate(input(1))];
+  const rejected = Promise.all(calls.map((call) => assert.rejects(call, DisposedError)));
   await sleep(20);
   const [left, again] = await Promise.all([engine.dispose(), engine.dispose()]);
   await rejected;
   assert.equal(left?.total, 0);
   assert.equal(again, left);
   assert.ok(ended());
-  assert.deepEqual([script.closed, script.aborted, script.requests.length], [1, 1, 1]);
+  assert.deepEqual([script.closed, script.freed, script.aborted, script.requests.length], [1, 1, 2, 2]);
   await assert.rejects(engine.generate(input(1)), DisposedError);
   await assert.rejects(engine.memory(), DisposedError);
+});
+
+test("dispose while the model is opened again", async () => {
+  const script = new Script();
+  script.losses = [2];
+  const { engine, ended } = await engineOf(script);
+  const lost = new Promise((resolve) => engine.on("devicelost", resolve));
+  const calls = [engine.generate(input(50)), engine.generate(input(50))];
+  const rejected = Promise.all(calls.map((call) => assert.rejects(call, DisposedError)));
+  await lost;
+  await engine.dispose();
+  await rejected;
+  assert.ok(ended());
+  assert.equal(script.opened, script.closed, "what was opened is closed");
 });
 
 test("a worker that does not answer is ended all the same", { timeout: 20_000 }, async () => {

@@ -1,4 +1,5 @@
 /** The door that is shaped as in Transformers.js. */
+import { concurrently } from "./concurrent.js";
 import { createEngine, type CallOptions, type Engine, type EngineEvents, type GenerateInput } from "./engine.js";
 import { InvalidRequestError, UnsupportedParameterError } from "./errors.js";
 import type { GenerationOptions } from "./generation.js";
@@ -22,6 +23,8 @@ export type Chat = readonly Message[];
 export interface TextGenerationOptions extends GenerationOptions, CallOptions {
   /** Hears of every token. For one text or chat, not for a list of them. */
   streamer?: BaseStreamer | undefined;
+  /** How many of a list are given to the engine at once; all by default. How many of them share a step is the engine's affair. */
+  batch_size?: number | undefined;
   /** `false`: only what was added to a text. Chats always come back as a whole. */
   return_full_text?: boolean | undefined;
   /** For the chat template. */
@@ -49,10 +52,11 @@ export interface TextGenerationPipeline {
   /** Continues a text, or answers a chat. */
   (text: string, options?: TextGenerationOptions): Promise<[TextGenerationSingle]>;
   (messages: Chat, options?: TextGenerationOptions): Promise<[TextGenerationSingleChat]>;
+  /** The same of a list, in its order, all at once. Where one fails, the call rejects and the others are ended. */
   (texts: readonly string[], options?: TextGenerationOptions): Promise<[TextGenerationSingle][]>;
   (chats: readonly Chat[], options?: TextGenerationOptions): Promise<[TextGenerationSingleChat][]>;
   /** The same, one piece of text after the other; leaving the loop ends the generation. */
-  stream(input: string | Chat, options?: Omit<TextGenerationOptions, "streamer">): AsyncIterableIterator<string>;
+  stream(input: string | Chat, options?: Omit<TextGenerationOptions, "streamer" | "batch_size">): AsyncIterableIterator<string>;
   readonly task: "text-generation";
   /** The engine below, for its other door and its events. */
   readonly engine: Engine;
@@ -82,7 +86,7 @@ const isChat = (value: unknown): value is Chat => Array.isArray(value) && value.
 
 /** An engine as a function. */
 export function toPipeline(engine: Engine): TextGenerationPipeline {
-  async function generate(input: unknown, options: TextGenerationOptions = {}): Promise<unknown> {
+  async function generate(input: unknown, { batch_size, ...options }: TextGenerationOptions = {}): Promise<unknown> {
     if (typeof input === "string" || isChat(input)) return generateOne(engine, input, options);
     if (!Array.isArray(input) || !input.every((one) => typeof one === "string" || isChat(one))) {
       throw new InvalidRequestError("input: give a text, a list of messages, or a list of these", { param: "input" });
@@ -90,16 +94,20 @@ export function toPipeline(engine: Engine): TextGenerationPipeline {
     if (options.streamer) {
       throw new InvalidRequestError("streamer: it hears of one text or chat, not of a list of them", { param: "streamer" });
     }
-    const results = [];
-    for (const one of input as (string | Chat)[]) results.push(await generateOne(engine, one, options));
-    return results;
+    if (batch_size !== undefined && !(Number.isSafeInteger(batch_size) && batch_size > 0)) {
+      const message = `batch_size is ${String(batch_size)}, expected a whole number of at least 1`;
+      throw new InvalidRequestError(message, { param: "batch_size" });
+    }
+    return concurrently(input as (string | Chat)[], batch_size ?? input.length, options.signal, (one, signal) =>
+      generateOne(engine, one, { ...options, signal }),
+    );
   }
   const members = {
     task: "text-generation" as const,
     engine,
     tokenizer: engine.tokenizer,
     info: engine.info,
-    stream(input: string | Chat, options: TextGenerationOptions = {}) {
+    stream(input: string | Chat, options: Omit<TextGenerationOptions, "streamer" | "batch_size"> = {}) {
       return streamOf<string>((signal, push) => {
         const tell = (piece: Piece) => void (piece.text !== "" && push(piece.text));
         return generateOne(engine, input, { ...options, signal }, tell);
@@ -115,7 +123,7 @@ export function toPipeline(engine: Engine): TextGenerationPipeline {
 async function generateOne(
   engine: Engine,
   input: string | Chat,
-  options: TextGenerationOptions,
+  options: Omit<TextGenerationOptions, "batch_size">,
   tell?: (piece: Piece) => void,
 ): Promise<[TextGenerationSingle] | [TextGenerationSingleChat]> {
   const { streamer, signal, return_full_text, tools, documents, chat_template, tokenizer_encode_kwargs, ...settings } = options;

@@ -27,6 +27,47 @@ test("texts and chats come back as from Transformers.js", async () => {
   assert.deepEqual(script.requests.at(-1)?.chat, expected);
 });
 
+test("a list runs at once; its results have its order", async () => {
+  const { generator, script } = await generatorOf();
+  const texts = ["a", "b", "c", "d", "e"];
+  const expected = texts.map((text) => [{ generated_text: `${text} 0 1` }]);
+  assert.deepEqual(await generator(texts, { max_new_tokens: 2 }), expected);
+  assert.equal(script.most, 5);
+  assert.deepEqual(script.requests.map(({ prompt }) => prompt), texts);
+  const seeds = script.requests.map(({ options }) => options?.["seed"]);
+  assert.ok(new Set(seeds).size > 1, "each draws its own seed");
+  script.most = 0;
+  assert.deepEqual(await generator(texts, { max_new_tokens: 2, batch_size: 2 }), expected);
+  assert.equal(script.most, 2);
+  assert.deepEqual(await generator(texts, { max_new_tokens: 2, batch_size: 100 }), expected);
+  assert.deepEqual(await generator("x", { max_new_tokens: 1, batch_size: 4 }), [{ generated_text: "x 0" }]);
+  for (const batch_size of [0, -1, 1.5, NaN, "2"]) {
+    const call = generator(texts, { batch_size } as never);
+    await assert.rejects(call, (error) => (error as InvalidRequestError).param === "batch_size");
+  }
+});
+
+test("a list of which one fails is given up: what runs is aborted, what waits never runs", async () => {
+  const { generator, script, engine } = await generatorOf();
+  script.generateFails = named("ContextLengthError", "too long");
+  script.failingPrompt = "b";
+  const call = generator(["a", "b", "c", "d"], { max_new_tokens: 10_000, batch_size: 3 });
+  await assert.rejects(call, (error) => (error as Error).name === "ContextLengthError");
+  await engine.reset();
+  assert.deepEqual(script.requests.map(({ prompt }) => prompt), ["a", "b", "c"]);
+  assert.equal(script.aborted, 2);
+});
+
+test("a list is aborted as a whole", async () => {
+  const { generator, script, engine } = await generatorOf();
+  const abort = new AbortController();
+  const call = generator(["a", "b"], { max_new_tokens: 10_000, signal: abort.signal });
+  setTimeout(() => abort.abort(new Error("enough")), 20);
+  await assert.rejects(call, (error) => error instanceof AbortError && (error.cause as Error).message === "enough");
+  await engine.reset();
+  assert.equal(script.aborted, 2);
+});
+
 test("a stream gives texts; leaving it ends the generation", async () => {
   const { generator, script } = await generatorOf();
   let text = "";

@@ -43,7 +43,8 @@ const refused = (param: string, message: string) => new UnsupportedParameterErro
 
 /** A checked request. */
 export interface ChatRequest {
-  input: GenerateInput;
+  /** One for each answer that is wanted: they differ in their seeds. */
+  inputs: GenerateInput[];
   model: string | undefined;
   stream: boolean;
   includeUsage: boolean;
@@ -58,7 +59,6 @@ export function parseChatRequest(body: ChatCompletionRequest, context: number): 
     if (unsupported.has(name)) throw refused(name, "not supported");
     throw invalid(name, "there is no such field");
   }
-  if (present(body.n) && body.n !== 1) throw refused("n", "only 1 is supported");
   if (present(body.response_format) && (body.response_format as { type?: unknown }).type !== "text") {
     throw refused("response_format", 'only {"type": "text"} is supported');
   }
@@ -124,13 +124,22 @@ export function parseChatRequest(body: ChatCompletionRequest, context: number): 
   const chat = body.chat_template_kwargs ?? {};
   if (typeof chat !== "object" || Array.isArray(chat)) throw invalid("chat_template_kwargs", "expected an object");
 
+  const n = number(body, "n", 1, 128, true) ?? 1;
+  const input: GenerateInput = { messages: toMessages(body.messages), chat: { add_generation_prompt: true, ...chat } };
   return {
-    input: { messages: toMessages(body.messages), chat: { add_generation_prompt: true, ...chat }, options },
+    inputs: Array.from({ length: n }, (_, at) => ({ ...input, options: { ...options, seed: seedOf(options.seed, at) } })),
     model: body.model ?? undefined,
     stream,
     includeUsage: usage?.include_usage === true,
     logprobs,
   };
+}
+
+/** The seed of answer `at`; of none, each draws its own. Behind the largest comes 0. */
+function seedOf(first: number | undefined, at: number): number | undefined {
+  if (first === undefined) return undefined;
+  const left = Number.MAX_SAFE_INTEGER - first;
+  return at <= left ? first + at : at - left - 1;
 }
 
 function present<T>(value: T | null | undefined): value is T {

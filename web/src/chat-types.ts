@@ -43,8 +43,8 @@ export interface ChatCompletionRequest {
   logit_bias?: Record<string, number> | null | undefined;
   /** Taken and not used: nobody else sees it. */
   user?: string | null | undefined;
-  /** Only 1. */
-  n?: 1 | null | undefined;
+  /** How many answers, 1 to 128. They are generated side by side; a `seed` is that of the first, and counts up. */
+  n?: number | null | undefined;
   /** Only `{type: "text"}`. */
   response_format?: { type: "text" } | null | undefined;
   /** Not OpenAI's: only the so many most likely tokens. */
@@ -81,7 +81,7 @@ export interface ChoiceLogprobs {
   refusal: null;
 }
 
-/** Counts of tokens. */
+/** Counts of tokens: of the prompt once, of all answers together. */
 export interface CompletionUsage {
   prompt_tokens: number;
   completion_tokens: number;
@@ -103,7 +103,7 @@ export interface ChatCompletion {
   model: string;
   system_fingerprint: string;
   choices: {
-    index: 0;
+    index: number;
     message: { role: "assistant"; content: string; refusal: null };
     logprobs: ChoiceLogprobs | null;
     finish_reason: ChatFinishReason;
@@ -119,9 +119,9 @@ export interface ChatCompletionChunk {
   created: number;
   model: string;
   system_fingerprint: string;
-  /** Empty in the chunk with the usage. */
+  /** A part of one answer, which `index` tells; empty in the chunk with the usage. */
   choices: {
-    index: 0;
+    index: number;
     delta: { role?: "assistant"; content?: string };
     logprobs: ChoiceLogprobs | null;
     finish_reason: ChatFinishReason | null;

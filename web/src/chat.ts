@@ -11,6 +11,7 @@ import type {
   StreamingChatCompletionRequest,
   TokenLogprob,
 } from "./chat-types.js";
+import { concurrently } from "./concurrent.js";
 import type { CallOptions, Engine } from "./engine.js";
 import { streamOf } from "./stream.js";
 import type { GenerateResult, ModelInfo, Piece } from "./wasm.js";
@@ -51,20 +52,22 @@ export class ChatCompletions {
     if (parsed.stream) {
       return streamOf<ChatCompletionChunk>((signal, push) => this.#stream(head, parsed, signal, push), options.signal);
     }
-    const pieces: Piece[] = [];
-    const result = await this.#engine.generate(parsed.input, { signal: options.signal, onPiece: (piece) => pieces.push(piece) });
+    const answers = await concurrently(parsed.inputs, parsed.inputs.length, options.signal, async (input, signal, index) => {
+      const pieces: Piece[] = [];
+      const result = await this.#engine.generate(input, { signal, onPiece: (piece) => pieces.push(piece) });
+      const choice: ChatCompletion["choices"][number] = {
+        index,
+        message: { role: "assistant", content: result.text, refusal: null },
+        logprobs: parsed.logprobs ? toLogprobs(pieces) : null,
+        finish_reason: finishReason(result),
+      };
+      return { choice, result };
+    });
     return {
       ...head,
       object: "chat.completion",
-      choices: [
-        {
-          index: 0,
-          message: { role: "assistant", content: result.text, refusal: null },
-          logprobs: parsed.logprobs ? toLogprobs(pieces) : null,
-          finish_reason: finishReason(result),
-        },
-      ],
-      usage: toUsage(result),
+      choices: answers.map(({ choice }) => choice),
+      usage: toUsage(answers.map(({ result }) => result)),
     };
   }
 
@@ -80,27 +83,26 @@ export class ChatCompletions {
       if (request.includeUsage) chunk.usage = usage;
       push(chunk);
     };
-    const choice = (delta: Choice["delta"], logprobs: ChoiceLogprobs | null, finish_reason: Choice["finish_reason"]): Choice => ({
-      index: 0,
-      delta,
-      logprobs,
-      finish_reason,
-    });
-    let begun = false;
-    const begin = () => {
-      if (!begun) send([choice({ role: "assistant", content: "" }, null, null)], null);
-      begun = true;
-    };
-    const onPiece = (piece: Piece) => {
+    const results = await concurrently(request.inputs, request.inputs.length, signal, async (input, signal, index) => {
+      const say = (delta: Choice["delta"], logprobs: ChoiceLogprobs | null, finish_reason: Choice["finish_reason"]) =>
+        send([{ index, delta, logprobs, finish_reason }], null);
+      let begun = false;
+      const begin = () => {
+        if (!begun) say({ role: "assistant", content: "" }, null, null);
+        begun = true;
+      };
+      const onPiece = (piece: Piece) => {
+        begin();
+        // a token may add no text yet; then there is only something to say if its probability is wanted
+        if (piece.text === "" && !request.logprobs) return;
+        say({ content: piece.text }, request.logprobs ? toLogprobs([piece]) : null, null);
+      };
+      const result = await this.#engine.generate(input, { signal, onPiece });
       begin();
-      // a token may add no text yet; then there is only something to say if its probability is wanted
-      if (piece.text === "" && !request.logprobs) return;
-      send([choice({ content: piece.text }, request.logprobs ? toLogprobs([piece]) : null, null)], null);
-    };
-    const result = await this.#engine.generate(request.input, { signal, onPiece });
-    begin();
-    send([choice({}, null, finishReason(result))], null);
-    if (request.includeUsage) send([], toUsage(result));
+      say({}, null, finishReason(result));
+      return result;
+    });
+    if (request.includeUsage) send([], toUsage(results));
   }
 }
 
@@ -138,18 +140,26 @@ function toLogprobs(pieces: Piece[]): ChoiceLogprobs {
 
 const finite = (logprob: number | undefined) => (logprob !== undefined && Number.isFinite(logprob) ? logprob : -9999);
 
-function toUsage({ prompt_tokens, cached_tokens, ids, timing }: GenerateResult): CompletionUsage {
+/** Usage of one request: its answers have one prompt, and are generated at the same time. */
+function toUsage(results: GenerateResult[]): CompletionUsage {
+  const most = (of: (result: GenerateResult) => number) => Math.max(...results.map(of));
+  const sum = (of: (result: GenerateResult) => number) => results.reduce((total, result) => total + of(result), 0);
   const perSecond = (tokens: number, ms: number) => (ms > 0 ? (1000 * tokens) / ms : 0);
+  const prompt_tokens = most((result) => result.prompt_tokens);
+  const completion_tokens = sum(({ ids }) => ids.length);
+  const prefill_ms = most(({ timing }) => timing.prefill_ms);
+  const decode_ms = most(({ timing }) => timing.decode_ms);
   return {
     prompt_tokens,
-    completion_tokens: ids.length,
-    total_tokens: prompt_tokens + ids.length,
-    prompt_tokens_details: { cached_tokens },
+    completion_tokens,
+    total_tokens: prompt_tokens + completion_tokens,
+    // what an answer found of another one's prompt was not there before the request
+    prompt_tokens_details: { cached_tokens: Math.min(...results.map((result) => result.cached_tokens)) },
     extra: {
-      prefill_tokens_per_s: perSecond(timing.prefill_tokens, timing.prefill_ms),
-      decode_tokens_per_s: perSecond(timing.decode_tokens, timing.decode_ms),
-      prefill_ms: timing.prefill_ms,
-      decode_ms: timing.decode_ms,
+      prefill_tokens_per_s: perSecond(sum(({ timing }) => timing.prefill_tokens), prefill_ms),
+      decode_tokens_per_s: perSecond(sum(({ timing }) => timing.decode_tokens), decode_ms),
+      prefill_ms,
+      decode_ms,
     },
   };
 }

@@ -36,6 +36,7 @@ export async function ofPipelines(handle: FileSystemDirectoryHandle, list: FileL
   expectType<[TextGenerationSingle]>()(await generator("Once", { max_new_tokens: 1 }), true);
   expectType<[TextGenerationSingleChat]>()(await generator([{ role: "user", content: "Hi" }]), true);
   expectType<[TextGenerationSingle][]>()(await generator(["a", "b"]), true);
+  expectType<[TextGenerationSingle][]>()(await generator(["a", "b"], { batch_size: 2 }), true);
   expectType<[TextGenerationSingleChat][]>()(await generator([[{ role: "user", content: "Hi" }]]), true);
   for await (const text of generator.stream("Once", { signal: AbortSignal.timeout(1) })) expectType<string>()(text, true);
   expectType<MemoryUse | null>()(await generator.dispose(), true);
@@ -49,8 +50,13 @@ export async function ofPipelines(handle: FileSystemDirectoryHandle, list: FileL
   await pipeline("translation", "org/name");
   // @ts-expect-error: no such type
   await pipeline("text-generation", "org/name", { dtype: "q3" });
+  await pipeline("text-generation", "org/name", { cache_dtype: "q8", cache_policy: "window:512", batch_strategy: "fixed:8" });
+  // @ts-expect-error: the cache has no such type
+  await pipeline("text-generation", "org/name", { cache_dtype: "nf4" });
   // @ts-expect-error: no such option
   await pipeline("text-generation", "org/name", { contxt: 1 });
+  // @ts-expect-error: a stream has one input
+  generator.stream("Once", { batch_size: 2 });
   // @ts-expect-error: beams are not supported
   await generator("Once", { num_beams: 2 });
 }
@@ -67,8 +73,7 @@ export async function ofChats(engine: Engine): Promise<void> {
   expectType<ChatCompletion | AsyncIterableIterator<ChatCompletionChunk>>()(either, true);
   // @ts-expect-error: not supported
   await completions.create({ ...user, tools: [] });
-  // @ts-expect-error: not supported
-  await completions.create({ ...user, n: 2 });
+  expectType<ChatCompletion>()(await completions.create({ ...user, n: 2 }), true);
 
   const leave = engine.on("devicelost", (event) => expectType<{ message: string; attempt: number }>()(event, true));
   expectType<() => void>()(leave, true);

@@ -2,19 +2,24 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { readFileSync } from "node:fs";
 import { parseChatRequest } from "../../dist/chat-request.js";
-import { InvalidRequestError, UnsupportedParameterError, supportedFields, type ChatCompletionRequest } from "../../dist/index.js";
+import {
+  InvalidRequestError,
+  UnsupportedParameterError,
+  supportedFields,
+  type ChatCompletionRequest,
+  type GenerateInput,
+} from "../../dist/index.js";
 
 const messages = [{ role: "user", content: "Hi" }];
 const parse = (body: object) => parseChatRequest({ messages, ...body } as ChatCompletionRequest, 512);
-const optionsOf = (body: object) => {
-  const { options } = parse(body).input;
-  return Object.fromEntries(Object.entries(options ?? {}).filter(([, value]) => value !== undefined));
-};
+const first = (body: object) => parse(body).inputs[0] as GenerateInput;
+const optionsOf = (body: object) =>
+  Object.fromEntries(Object.entries(first(body).options ?? {}).filter(([, value]) => value !== undefined));
 
 test("an empty request takes the model's settings, and as many tokens as fit", () => {
   const request = parse({});
   assert.deepEqual(optionsOf({}), { max_new_tokens: 512 });
-  assert.deepEqual(request.input.messages, messages);
+  assert.deepEqual(request.inputs.map((input) => input.messages), [messages]);
   assert.deepEqual([request.stream, request.includeUsage, request.logprobs, request.model], [false, false, false, undefined]);
 });
 
@@ -62,7 +67,7 @@ test("fields become settings", () => {
     ],
   });
   const request = parse(all);
-  assert.deepEqual(request.input.chat, { add_generation_prompt: true, enable_thinking: false });
+  assert.deepEqual(request.inputs[0]?.chat, { add_generation_prompt: true, enable_thinking: false });
   assert.deepEqual([request.stream, request.includeUsage, request.logprobs, request.model], [true, true, true, "m"]);
 });
 
@@ -74,13 +79,20 @@ test("sampling follows from what is said", () => {
   assert.deepEqual(optionsOf({ logprobs: true, max_tokens: 1 }), { max_new_tokens: 1, logprobs: 0 });
 });
 
+test("several answers differ in their seeds", () => {
+  const seeds = (body: object) => parse(body).inputs.map(({ options }) => options?.seed);
+  assert.deepEqual(seeds({ n: 3, seed: 7 }), [7, 8, 9]);
+  assert.deepEqual(seeds({ n: 3, seed: Number.MAX_SAFE_INTEGER - 1 }), [Number.MAX_SAFE_INTEGER - 1, Number.MAX_SAFE_INTEGER, 0]);
+  assert.deepEqual(seeds({ n: 2 }), [undefined, undefined], "each draws its own");
+  assert.deepEqual(parse({ n: 2, max_tokens: 1 }).inputs[1]?.messages, messages);
+});
+
 test("what OpenAI has and this has not is refused by name", () => {
   const refused: [string, object][] = [
     ["tools", { tools: [] }],
     ["tool_choice", { tool_choice: "none" }],
     ["parallel_tool_calls", { parallel_tool_calls: false }],
     ["functions", { functions: [{}] }],
-    ["n", { n: 2 }],
     ["response_format", { response_format: { type: "json_object" } }],
     ["audio", { audio: {} }],
     ["modalities", { modalities: ["text"] }],
@@ -126,6 +138,9 @@ test("what makes no sense is refused by name", () => {
     ["messages[0].content", { messages: [{ role: "user", content: 3 }] }],
     ["messages[0].content[0].text", { messages: [{ role: "user", content: [{ type: "text" }] }] }],
     ["seed", { seed: 0.5 }],
+    ["n", { n: 0 }],
+    ["n", { n: 1.5 }],
+    ["n", { n: 129 }],
     ["user", { user: 3 }],
   ];
   for (const [param, body] of wrong) {
@@ -141,7 +156,7 @@ test("messages are written as templates know them", () => {
     { role: "user", content: [{ type: "text", text: "a" }, { type: "text", text: "b" }] },
     { role: "assistant", content: null, tool_calls: [1] },
   ];
-  assert.deepEqual(parse({ messages: said }).input.messages, [
+  assert.deepEqual(first({ messages: said }).messages, [
     { role: "system", content: "Be brief." },
     { role: "user", content: "ab" },
     { role: "assistant", content: null, tool_calls: [1] },

@@ -75,6 +75,40 @@ test("log-probabilities are OpenAI's", async () => {
   assert.deepEqual(streamed, expected);
 });
 
+test("several answers: each with its seed and index, counted together", async () => {
+  const { engine, script } = await engineOf();
+  const request = { messages, max_tokens: 4, n: 3, seed: 5 };
+  const answer = await engine.chat.completions.create(request);
+  assert.deepEqual(answer.choices.map(({ index, message }) => [index, message.content]), [0, 1, 2].map((at) => [at, " 0 1 2 3"]));
+  assert.deepEqual(script.requests.map(({ options }) => options?.["seed"]), [5, 6, 7]);
+  assert.equal(script.most, 3, "at once");
+  const { prompt_tokens, completion_tokens, total_tokens, extra } = answer.usage;
+  assert.deepEqual([prompt_tokens, completion_tokens, total_tokens], [7, 12, 19]);
+  assert.deepEqual([extra.decode_ms, extra.decode_tokens_per_s], [20, 600]);
+
+  const chunks: ChatCompletionChunk[] = [];
+  const streamed = { ...request, stream: true, stream_options: { include_usage: true } } as const;
+  for await (const chunk of await engine.chat.completions.create(streamed)) chunks.push(chunk);
+  for (const at of [0, 1, 2]) {
+    const own = chunks.flatMap(({ choices }) => choices.filter(({ index }) => index === at));
+    assert.deepEqual(own[0]?.delta, { role: "assistant", content: "" });
+    assert.equal(own.map(({ delta }) => delta.content ?? "").join(""), " 0 1 2 3");
+    assert.deepEqual(own.map(({ finish_reason }) => finish_reason), [null, null, null, null, null, "stop"]);
+  }
+  assert.deepEqual(chunks.at(-1)?.choices, []);
+  assert.equal(chunks.at(-1)?.usage?.completion_tokens, 12);
+  assert.equal(chunks.filter(({ usage }) => usage).length, 1);
+});
+
+test("leaving the loop ends all its answers", async () => {
+  const { engine, script } = await engineOf();
+  for await (const { choices } of await engine.chat.completions.create({ messages, max_tokens: 500, n: 3, stream: true })) {
+    if (choices[0]?.delta.content === " 9") break;
+  }
+  await engine.reset();
+  assert.equal(script.aborted, 3);
+});
+
 test("leaving the loop ends the generation", async () => {
   const { engine, script } = await engineOf();
   for await (const chunk of await engine.chat.completions.create({ messages, max_tokens: 60, stream: true })) {

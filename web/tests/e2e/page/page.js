@@ -85,18 +85,18 @@ const actions = {
     engines.set(name, engine);
     return engine.info;
   },
-  /** { name, input, abort, abortAt } -> result, with the pieces as they came; abortAt: after so many of them */
-  async generate({ name = "a", input, abort, abortAt, loseAt }) {
+  /** { name, call, input, abort, abortAt } -> result, with the pieces as they came; abortAt: after so many of them */
+  async generate({ name = "a", call = name, input, abort, abortAt, loseAt }) {
     const pieces = [];
-    const own = signal(abort ?? (abortAt === undefined ? undefined : `own ${name}`));
+    const own = signal(abort ?? (abortAt === undefined ? undefined : `own ${call}`));
     try {
       const result = await engines.get(name).generate(input, {
         signal: own,
         onPiece(piece) {
           pieces.push(piece);
-          if (pieces.length === abortAt) signals.get(abort ?? `own ${name}`).abort();
+          if (pieces.length === abortAt) signals.get(abort ?? `own ${call}`).abort();
           if (pieces.length === loseAt) void engines.get(name).loseDevice();
-          events.push({ of: name, type: "piece", count: pieces.length });
+          events.push({ of: name, call, type: "piece", count: pieces.length });
         },
       });
       return { ...result, pieces: pieces.map(({ id, text }) => [id, text]) };
@@ -144,8 +144,10 @@ const actions = {
     const results = [];
     for (const [input, settings] of calls) {
       const printed = [];
-      const streamer = new webweft.TextStreamer(generator.tokenizer, { skip_prompt: true, callback_function: (text) => printed.push(text) });
-      results.push({ output: await generator(input, { ...settings, streamer: Array.isArray(input) && typeof input[0] === "string" ? undefined : streamer }), printed });
+      const callback_function = (text) => printed.push(text);
+      const isOne = typeof input === "string" || input[0].role !== undefined;
+      const streamer = isOne ? new webweft.TextStreamer(generator.tokenizer, { skip_prompt: true, callback_function }) : undefined;
+      results.push({ output: await generator(input, { ...settings, streamer }), printed });
     }
     const streamed = [];
     if (stream) for await (const text of generator.stream(...stream)) streamed.push(text);

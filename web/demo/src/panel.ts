@@ -21,6 +21,7 @@ export interface Loaded {
   dtype: string;
   quantization?: string | null;
   activations: string;
+  cache_dtype: string;
   context: number;
   architecture: { layers: number; hidden_size: number; vocab_size: number };
   load: { ms: number; bytes: number; from: string };
@@ -70,6 +71,7 @@ export class Panel {
         ["Vocabulary", count(architecture.vocab_size)],
         ["Context", `${info.context.toLocaleString("en")} tokens`],
         ["Activations", info.activations],
+        ["Cache", info.cache_dtype],
         ["Loaded", `${bytes(load.bytes)} from ${FROM[load.from] ?? load.from} in ${seconds < 10 ? seconds.toFixed(1) : Math.round(seconds)} s`],
       ]),
     );

@@ -25,6 +25,7 @@ export interface Outcome {
 
 function options(choice: Choice, settings: Settings): LoadOptions {
   const given: LoadOptions = { dtype: settings.dtype, cache: settings.keep };
+  if (settings.cacheDtype !== "") given.cache_dtype = settings.cacheDtype;
   if (settings.context > 0) given.context = settings.context;
   if (choice.revision) given.revision = choice.revision;
   if (choice.token) given.token = choice.token;

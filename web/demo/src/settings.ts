@@ -3,6 +3,9 @@
 import { h, iconButton } from "./dom.ts";
 import { DEFAULTS, write, type Settings } from "./store.ts";
 
+const DTYPES = [["q4", "4 bits"], ["nf4", "4 bits (nf4)"], ["q4a", "5 bits (q4a)"], ["q8", "8 bits"], ["f16", "16 bits"], ["f32", "32 bits"], ["auto", "automatic"]] as const;
+const CACHE_DTYPES = [["", "automatic"], ["f16", "16 bits"], ["q8", "8 bits"], ["q4", "4 bits"]] as const;
+
 export class SettingsDialog {
   readonly element: HTMLDialogElement;
   #body = h("div", { className: "dialog-body" });
@@ -55,18 +58,18 @@ export class SettingsDialog {
     return h("div", { className: "field" }, h("label", { htmlFor: id }, label), input, h("p", { className: "field-note", id: `${id}-note` }, note));
   }
 
+  #select<K extends "dtype" | "cacheDtype">(name: K, label: string, note: string, choices: readonly (readonly [Settings[K], string])[]): HTMLElement {
+    const id = `setting-${name}`;
+    const select = h("select", { id, "aria-describedby": `${id}-note` }, ...choices.map(([value, text]) => h("option", { value }, text)));
+    select.value = this.settings[name];
+    select.addEventListener("change", () => this.#set(name, select.value as Settings[K]));
+    return h("div", { className: "field" }, h("label", { htmlFor: id }, label), select, h("p", { className: "field-note", id: `${id}-note` }, note));
+  }
+
   #draw(): void {
     const system = h("textarea", { id: "setting-system", rows: 2, placeholder: "What the model is to be" });
     system.value = this.settings.system;
     system.addEventListener("input", () => this.#set("system", system.value));
-
-    const dtype = h(
-      "select",
-      { id: "setting-dtype" },
-      ...([["q4", "4 bits"], ["nf4", "4 bits (nf4)"], ["q4a", "5 bits (q4a)"], ["q8", "8 bits"], ["f16", "16 bits"], ["f32", "32 bits"], ["auto", "automatic"]] as const).map(([value, label]) => h("option", { value }, label)),
-    );
-    dtype.value = this.settings.dtype;
-    dtype.addEventListener("change", () => this.#set("dtype", dtype.value as Settings["dtype"]));
 
     const keep = h("input", { id: "setting-keep", type: "checkbox" });
     keep.checked = this.settings.keep;
@@ -79,7 +82,8 @@ export class SettingsDialog {
       h("div", { className: "field-row" }, this.#number("maxTokens", "Longest answer", "tokens", "400"), this.#number("seed", "Seed", "equal seeds repeat answers", "random")),
       h("div", { className: "field" }, h("label", { htmlFor: "setting-system" }, "System message"), system),
       h("h3", {}, "Loading"),
-      h("div", { className: "field-row" }, h("div", { className: "field" }, h("label", { htmlFor: "setting-dtype" }, "Weights"), dtype, h("p", { className: "field-note" }, "fewer bits, less memory")), this.#number("context", "Context", "tokens that fit", "the model's")),
+      h("div", { className: "field-row" }, this.#select("dtype", "Weights", "fewer bits, less memory", DTYPES), this.#select("cacheDtype", "Cache", "fewer bits, longer chats", CACHE_DTYPES)),
+      this.#number("context", "Context", "tokens that fit", "the model's"),
       h("label", { className: "check" }, keep, "Keep models on this device"),
       h(
         "div",

@@ -8,12 +8,14 @@ export interface Settings {
   seed: string;
   system: string;
   dtype: "q4" | "q4a" | "nf4" | "q8" | "f16" | "f32" | "auto";
+  /** Empty: as the activations are. */
+  cacheDtype: "" | "f16" | "q8" | "q4";
   /** Positions, 0: what the model has, as far as memory allows. */
   context: number;
   keep: boolean;
 }
 
-export const DEFAULTS: Settings = { temperature: 0.8, topP: 0.95, maxTokens: 400, seed: "", system: "", dtype: "q4", context: 0, keep: true };
+export const DEFAULTS: Settings = { temperature: 0.8, topP: 0.95, maxTokens: 400, seed: "", system: "", dtype: "q4", cacheDtype: "", context: 0, keep: true };
 
 export function read<T extends object>(key: string, fallback: T): T {
   try {

@@ -96,12 +96,14 @@ export class Model {
     const onPiece = (piece: Piece) => {
       given.push(piece.id);
       text += piece.text;
-      // a device that gave tokens before it was lost starts the count anew
+      // a device that gave tokens to anyone before it was lost starts the count anew
       this.#losses = 0;
       emit(piece);
     };
+    let losses = 0;
     let device = await this.#ready();
     for (;;) {
+      const before = given.length;
       try {
         return await device.use(async (model) => {
           const replayed = given.length > 0 ? { ...request, given: [...given] } : request;
@@ -111,7 +113,10 @@ export class Model {
         });
       } catch (error) {
         if (!isLost(error) || signal.aborted) throw error;
+        losses = given.length > before ? 1 : losses + 1;
         device.next ??= this.#hold(this.#recover(device, error));
+        // one that itself gets nowhere may be what devices are lost of: it ends, and those that do get on stay
+        if (losses > RECOVERY_WAITS.length) throw error;
         device = await device.next;
       }
     }

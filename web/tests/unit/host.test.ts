@@ -230,6 +230,29 @@ test("a device that is lost again and again is given up, and asked for again by 
   assert.equal((await engine.generate(input(2))).ids.length, 2);
 });
 
+test("one that loses every device is given up; what is beside it goes on", async () => {
+  const script = new Script();
+  const { open } = script.facade;
+  script.facade.open = async (...given) => {
+    const model = await open(...given);
+    const { generate } = model;
+    model.generate = async (request, ...rest) => {
+      if (request.prompt !== "bad") return generate(request, ...rest);
+      await sleep(10);
+      model.lose_device();
+      throw named("DeviceLostError", "the GPU device was lost");
+    };
+    return model;
+  };
+  const { engine } = await engineOf(script);
+  const lost: number[] = [];
+  engine.on("devicelost", ({ attempt }) => lost.push(attempt));
+  const good = engine.generate(input(30_000));
+  await assert.rejects(engine.generate({ prompt: "bad" }), DeviceLostError);
+  assert.equal((await good).ids.length, 30_000);
+  assert.deepEqual(lost, [1, 1, 1, 1]);
+});
+
 test("what else fails while the model is opened again ends the call", async () => {
   const script = new Script();
   const { engine } = await engineOf(script);

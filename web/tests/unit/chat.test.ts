@@ -102,7 +102,7 @@ test("several answers: each with its seed and index, counted together", async ()
 
 test("leaving the loop ends all its answers", async () => {
   const { engine, script } = await engineOf();
-  for await (const { choices } of await engine.chat.completions.create({ messages, max_tokens: 500, n: 3, stream: true })) {
+  for await (const { choices } of await engine.chat.completions.create({ messages, max_tokens: 5000, n: 3, stream: true })) {
     if (choices[0]?.delta.content === " 9") break;
   }
   await engine.reset();

@@ -38,11 +38,10 @@ test("a reset waits for the generations before it, and those behind it wait", as
   assert.equal(script.reset, 1);
   // without it, nobody waits any more
   const abort = new AbortController();
-  const long = engine.generate(input(200)).then(tell("long"));
+  const onPiece = ({ id }: { id: number }) => void (id === 20 && abort.abort());
+  const long = engine.generate(input(200), { onPiece }).then(tell("long"));
   const aborted = assert.rejects(engine.reset({ signal: abort.signal }), AbortError).then(tell("aborted"));
   const short = engine.generate(input(1)).then(tell("short"));
-  await sleep(5);
-  abort.abort();
   await Promise.all([long, aborted, short]);
   assert.equal(script.reset, 1);
   assert.equal(order[5], "aborted", "an abort ends the waiting at once");

@@ -1,7 +1,8 @@
 // Causal attention with online softmax (Milakov & Gimelshein 2018; Dao et al. 2022): scores are never written out.
 //   y[t, h, ..] = sum_s softmax_s(scale * q[t, h, ..] . k[s, h', ..]) v[s, h', ..],  s <= position + t,  h' = h / (H / K)
 // with scores bounded by `softcap` where there is one.
-// q: [T, H, E]; caches: [blocks, 32, K, E]; y: [T, H, E], or where SPLIT one unnormalised part per split, with its
+// q: [T, H, E]; caches: [blocks, 32, K, E], or where c_blocks hot blocks in f16, then cold ones, see shared/cache: a row reads its
+// own block from the hot page, those before it from cold ones. y: [T, H, E], or where SPLIT one unnormalised part per split, with its
 // maximum and sum in `stats`, for attention_merge.
 //
 // A workgroup takes QUERIES rows of one key head (a row is a token and one of the query heads that share the key head, so
@@ -10,8 +11,10 @@
 @if(x_f16) import package::shared::elem_f16::{Elem4 as X4, unpack4 as unpack_x, pack4 as pack_x};
 @if(c_f32) import package::shared::elem_f32::{Elem4 as C4, unpack4 as unpack_c};
 @if(c_f16) import package::shared::elem_f16::{Elem4 as C4, unpack4 as unpack_c};
+@if(c_blocks) import package::shared::cache::{padded4, scales_at, scale_words, block_words, key_codes_at, value_codes_at, value_scale_at, codes4};
 import package::shared::step::{Step, BLOCK};
 import package::shared::group::flat_group;
+import package::shared::rope::{turn_of_sum, paired};
 import package::shared::tanh::tanh4;
 
 const QUERIES: u32 = 8u;
@@ -22,6 +25,16 @@ const MASKED: f32 = -1e30;
 // E in vec4s: sizes the workgroup's copy of the queries
 override HEAD4: u32 = 16u;
 override SPLIT: bool = false;
+// Whether the cache has keys as they came: each is rotated as it is read, by where it is in the cache. The others say how, as those of
+// rope_append do.
+override RAW_KEYS: bool = false;
+override EVERY: bool = false;
+override INTERLEAVED: bool = false;
+// Of a code: 4 or 8.
+@if(c_blocks) override BITS: u32 = 4u;
+@if(c_blocks) alias C4 = u32;
+@if(c_blocks) const QUANTIZED: bool = true;
+@if(!c_blocks) const QUANTIZED: bool = false;
 
 struct Params {
     heads: u32,
@@ -29,8 +42,14 @@ struct Params {
     // splits of the cache, and keys in each (a multiple of 32)
     splits: u32,
     split_keys: u32,
-    // where the page table begins
+    // where the page table begins; of a quantized cache, that of cold blocks and that of hot ones
     pages: u32,
+    hot_pages: u32,
+    // the word where cold blocks begin
+    cold: u32,
+    // E, and R, the width that is rotated
+    head: u32,
+    rotary: u32,
     // keys that a query sees, itself included; 0: all (sliding window)
     window: u32,
     scale: f32,
@@ -47,6 +66,8 @@ struct Params {
 // SPLIT only; otherwise a stand-in that is not touched
 @group(0) @binding(6) var<storage, read_write> parts: array<vec4<f32>>;
 @group(0) @binding(7) var<storage, read_write> stats: array<vec2<f32>>;
+// RAW_KEYS only: (cos, sin), see rope_append
+@group(0) @binding(8) var<storage, read> turns: array<vec2<f32>>;
 
 var<workgroup> queries: array<vec4<f32>, QUERIES * HEAD4>;
 var<workgroup> scores: array<f32, QUERIES * BLOCK>;
@@ -55,6 +76,101 @@ var<workgroup> partial: array<f32, LANES>;
 var<workgroup> row_sum: array<f32, QUERIES>;
 var<workgroup> row_max: array<f32, QUERIES>;
 var<workgroup> rescale: array<f32, QUERIES>;
+
+// A block of the cache, as rows see it.
+struct Tile {
+    // where it begins
+    at: u32,
+    hot: bool,
+}
+
+@if(!c_blocks)
+fn tile_of(page: u32, hot: bool) -> Tile {
+    return Tile(page * BLOCK * params.kv_heads * HEAD4, hot);
+}
+
+@if(!c_blocks)
+fn key4(tile: Tile, kv_head: u32, key: u32, e: u32) -> vec4<f32> {
+    return unpack_c(k_cache[tile.at + (key * params.kv_heads + kv_head) * HEAD4 + e]);
+}
+
+@if(!c_blocks)
+fn value4(tile: Tile, kv_head: u32, key: u32, e: u32) -> vec4<f32> {
+    return unpack_c(v_cache[tile.at + (key * params.kv_heads + kv_head) * HEAD4 + e]);
+}
+
+@if(c_blocks)
+fn tile_of(page: u32, hot: bool) -> Tile {
+    if hot {
+        return Tile(page * BLOCK * params.kv_heads * HEAD4 * 2u, true);
+    }
+    return Tile(params.cold + page * block_words(params.kv_heads * padded4(HEAD4), BITS), false);
+}
+
+@if(c_blocks)
+fn unpack4(low: u32, high: u32) -> vec4<f32> {
+    return vec4<f32>(unpack2x16float(low), unpack2x16float(high));
+}
+
+@if(c_blocks)
+fn key4(tile: Tile, kv_head: u32, key: u32, e: u32) -> vec4<f32> {
+    if tile.hot {
+        let at = tile.at + ((key * params.kv_heads + kv_head) * HEAD4 + e) * 2u;
+        return unpack4(k_cache[at], k_cache[at + 1u]);
+    }
+    let row4 = params.kv_heads * padded4(HEAD4);
+    let i4 = kv_head * padded4(HEAD4) + e;
+    let codes = codes4(k_cache[tile.at + key_codes_at(i4, key, BITS)], i4, BITS);
+    let at = tile.at + scales_at(row4, BITS) + i4 * 2u;
+    let scaled = codes * unpack4(k_cache[at], k_cache[at + 1u]);
+    if BITS == 8u {
+        return scaled;
+    }
+    let minimum = at + scale_words(row4);
+    return scaled + unpack4(k_cache[minimum], k_cache[minimum + 1u]);
+}
+
+@if(c_blocks)
+fn value4(tile: Tile, kv_head: u32, key: u32, e: u32) -> vec4<f32> {
+    if tile.hot {
+        let at = tile.at + ((key * params.kv_heads + kv_head) * HEAD4 + e) * 2u;
+        return unpack4(v_cache[at], v_cache[at + 1u]);
+    }
+    let row4 = params.kv_heads * padded4(HEAD4);
+    let i4 = kv_head * padded4(HEAD4) + e;
+    let codes = codes4(v_cache[tile.at + value_codes_at(row4, i4, key, BITS)], i4, BITS);
+    let at = tile.at + scales_at(row4, BITS) + value_scale_at(i4, key);
+    let scaled = codes * unpack2x16float(v_cache[at])[key % 2u];
+    if BITS == 8u {
+        return scaled;
+    }
+    return scaled + unpack2x16float(v_cache[at + scale_words(row4)])[key % 2u];
+}
+
+// vec4 e of a key, rotated for position p.
+fn rotated4(tile: Tile, kv_head: u32, key: u32, e: u32, p: u32) -> vec4<f32> {
+    let own = key4(tile, kv_head, key, e);
+    var v = own;
+    // the vec4 that has the others of the pairs: mostly one for all four
+    var others = own;
+    var others_at = e;
+    let half = params.rotary / 2u;
+    for (var j = 0u; j < 4u && e * 4u + j < params.rotary; j++) {
+        let at = paired(e * 4u + j, half, INTERLEAVED);
+        if at.other / 4u != others_at {
+            others_at = at.other / 4u;
+            others = key4(tile, kv_head, key, others_at);
+        }
+        var turn: vec2<f32>;
+        if EVERY {
+            turn = turns[p * half + at.pair];
+        } else {
+            turn = turn_of_sum(turns[(p % 256u) * half + at.pair], turns[(256u + p / 256u) * half + at.pair]);
+        }
+        v[j] = own[j] * turn.x + at.sign * others[at.other % 4u] * turn.y;
+    }
+    return v;
+}
 
 @compute @workgroup_size(64)
 fn main(
@@ -81,6 +197,7 @@ fn main(
     }
     let slot = step.slot[s];
     let pages = params.pages + s * step.pages_each;
+    let hot_pages = params.hot_pages + s * step.pages_each;
     let first = slot.first * share;
     let rows = slot.rows * share;
     let row0 = block * QUERIES;
@@ -107,17 +224,29 @@ fn main(
 
     let own_row = lane / 8u;
     let own_part = lane % 8u;
-    for (var key0 = begin; key0 < end; key0 += BLOCK) {
-        let page = step.pages[pages + key0 / BLOCK] * BLOCK;
+    // the block of the first row; where the last one's is another, later rows read it once more, from its cold page
+    let own_block = first_position / BLOCK * BLOCK;
+    let is_twice = QUANTIZED && own_block != (visible - 1u) / BLOCK * BLOCK && own_block >= begin && own_block < end;
+    let stop = select(end, end + BLOCK, is_twice);
+    for (var next = begin; next < stop; next += BLOCK) {
+        let is_again = is_twice && next + BLOCK >= stop;
+        let key0 = select(next, own_block, is_again);
+        let is_hot = QUANTIZED && key0 >= own_block && !is_again;
+        let page = step.pages[select(pages, hot_pages, is_hot) + key0 / BLOCK];
+        let tile = tile_of(page, is_hot);
 
         // scores: a lane takes one key for four of the rows, so that a key is read by two lanes only
         let key = lane % BLOCK;
         let row_half = (lane / BLOCK) * 4u;
         var s = vec4<f32>(0.0);
         if key0 + key < end {
-            let at = ((page + key) * params.kv_heads + kv_head) * HEAD4;
             for (var e = 0u; e < HEAD4; e++) {
-                let kv = unpack_c(k_cache[at + e]);
+                var kv: vec4<f32>;
+                if RAW_KEYS {
+                    kv = rotated4(tile, kv_head, key, e, key0 + key);
+                } else {
+                    kv = key4(tile, kv_head, key, e);
+                }
                 s += vec4<f32>(
                     dot(kv, queries[row_half * HEAD4 + e]),
                     dot(kv, queries[(row_half + 1u) * HEAD4 + e]),
@@ -132,6 +261,7 @@ fn main(
         for (var r = 0u; r < 4u; r++) {
             let position = slot.cached + (row0 + row_half + r) / share;
             let seen = key0 + key <= position && key0 + key < end
+                && (!QUANTIZED || is_hot == (key0 == position / BLOCK * BLOCK))
                 && (params.window == 0u || key0 + key + params.window > position);
             scores[(row_half + r) * BLOCK + key] = select(MASKED, s[r], seen);
         }
@@ -182,10 +312,8 @@ fn main(
             let e = item / QUERIES;
             if e < HEAD4 {
                 var sum4 = acc[j] * rescale[row];
-                var at = (page * params.kv_heads + kv_head) * HEAD4 + e;
                 for (var i = 0u; i < keys; i++) {
-                    sum4 += scores[row * BLOCK + i] * unpack_c(v_cache[at]);
-                    at += params.kv_heads * HEAD4;
+                    sum4 += scores[row * BLOCK + i] * value4(tile, kv_head, i, e);
                 }
                 acc[j] = sum4;
             }
@@ -198,6 +326,11 @@ fn main(
         let row = row0 + item % QUERIES;
         let e = item / QUERIES;
         if e < HEAD4 && row < rows {
+            if QUANTIZED {
+                // codes that count from a minimum make no zeros of what pads a head
+                let element = vec4<u32>(e * 4u) + vec4<u32>(0u, 1u, 2u, 3u);
+                acc[j] = select(vec4<f32>(0.0), acc[j], element < vec4<u32>(params.head));
+            }
             let head = (slot.first + row / share) * params.heads + kv_head * share + row % share;
             if SPLIT {
                 parts[(head * params.splits + split) * HEAD4 + e] = acc[j];

@@ -8,11 +8,15 @@
 @if(c_f16) import package::shared::elem_f16::{Elem4 as C4, pack4 as pack_c};
 import package::shared::step::{Row, Step, BLOCK};
 import package::shared::group::flat_group;
+import package::shared::rope::{turn_of_sum, paired};
 
 // Whether the table has every position for itself (frequencies that change along the sequence).
 override EVERY: bool = false;
 // Whether the elements of a pair are neighbours.
 override INTERLEAVED: bool = false;
+// Whether keys are cached as they are, and positions are those in the cache: attention rotates keys as it reads them, so that keys
+// before them may be dropped (Xiao et al. 2023).
+override RAW_KEYS: bool = false;
 
 struct Params {
     heads: u32,
@@ -46,20 +50,14 @@ fn rotated(head: u32, i: u32, p: u32) -> f32 {
     if i >= params.rotary {
         return element(head, i);
     }
-    let pair = select(i % half, i / 2u, INTERLEAVED);
+    let at = paired(i, half, INTERLEAVED);
     var turn: vec2<f32>;
     if EVERY {
-        turn = table[p * half + pair];
+        turn = table[p * half + at.pair];
     } else {
-        let low = table[(p % 256u) * half + pair];
-        let high = table[(256u + p / 256u) * half + pair];
-        turn = vec2<f32>(low.x * high.x - low.y * high.y, low.y * high.x + low.x * high.y);
+        turn = turn_of_sum(table[(p % 256u) * half + at.pair], table[(256u + p / 256u) * half + at.pair]);
     }
-    let is_second = select(i >= half, (i & 1u) == 1u, INTERLEAVED);
-    let apart = select(half, 1u, INTERLEAVED);
-    let other = select(i + apart, i - apart, is_second);
-    let sign = select(-1.0, 1.0, is_second);
-    return element(head, i) * turn.x + sign * element(head, other) * turn.y;
+    return element(head, i) * turn.x + at.sign * element(head, at.other) * turn.y;
 }
 
 @compute @workgroup_size(64)
@@ -82,13 +80,17 @@ fn main(
     if slot.done != 0u || t - slot.first >= slot.rows {
         return;
     }
-    let p = slot.position + t - slot.first;
     let head = (t * all + h) * params.head4;
     let at = slot.cached + t - slot.first;
+    let p = select(slot.position + t - slot.first, at, RAW_KEYS);
     let cached = step.pages[params.pages + s * step.pages_each + at / BLOCK] * BLOCK + at % BLOCK;
     if h >= params.heads + params.kv_heads {
         let to = (cached * params.kv_heads + h - params.heads - params.kv_heads) * params.head4 + i4;
         v_cache[to] = pack_c(unpack_x(qkv[head + i4]));
+        return;
+    }
+    if RAW_KEYS && h >= params.heads {
+        k_cache[(cached * params.kv_heads + h - params.heads) * params.head4 + i4] = pack_c(unpack_x(qkv[head + i4]));
         return;
     }
     let i = i4 * 4u;

@@ -143,7 +143,7 @@ impl Session {
         let model = Decoder::load(&mut weights, &config, precision.weights)?;
         let extra = weights.extra().into_iter().filter(|name| !gguf::is_config(name)).collect();
         let (bytes, used, made) = (weights.bytes(), weights.parameters(), weights.made());
-        let cache = CacheShape::of(&config, precision.activations);
+        let cache = CacheShape::of(&config, precision.activations.into(), 0);
         let architecture = Architecture::of(&ModelConfig::Decoder(config.clone()));
         let table = precision.weights.embedding.row_bytes(config.embedding.size) * u64::from(config.vocab_size);
         let read = bytes.saturating_sub(if config.tie_word_embeddings { 0 } else { table });

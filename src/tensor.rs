@@ -32,6 +32,69 @@ impl Elem {
     }
 }
 
+/// How the cache stores keys and values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum CacheDtype {
+    /// 32 bits.
+    F32,
+    /// 16 bits.
+    F16,
+    /// Codes of 8 bits with a sign, a scale for each 32.
+    Q8,
+    /// Codes of 4 bits, a scale and a minimum for each 32.
+    Q4,
+}
+
+impl CacheDtype {
+    /// All of them, the most bits first.
+    pub const ALL: [Self; 4] = [Self::F32, Self::F16, Self::Q8, Self::Q4];
+
+    /// Its name: `f32`, `f16`, `q8` or `q4`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::F16 => "f16",
+            Self::Q8 => "q8",
+            Self::Q4 => "q4",
+        }
+    }
+
+    /// That of the name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|dtype| dtype.name() == name)
+    }
+
+    /// The element type of blocks that are not quantized, or not yet.
+    #[must_use]
+    pub const fn elem(self) -> Elem {
+        match self {
+            Self::F32 => Elem::F32,
+            Self::F16 | Self::Q8 | Self::Q4 => Elem::F16,
+        }
+    }
+
+    /// Bits of a code, where full blocks are quantized.
+    #[must_use]
+    pub const fn bits(self) -> Option<u32> {
+        match self {
+            Self::F32 | Self::F16 => None,
+            Self::Q8 => Some(8),
+            Self::Q4 => Some(4),
+        }
+    }
+}
+
+impl From<Elem> for CacheDtype {
+    fn from(elem: Elem) -> Self {
+        match elem {
+            Elem::F32 => Self::F32,
+            Elem::F16 => Self::F16,
+        }
+    }
+}
+
 /// `ceil(n / 4)`: the vec4s that hold `n` elements.
 #[must_use]
 pub const fn vec4s(n: u32) -> u32 {

@@ -10,6 +10,8 @@ use super::{GenerateOptions, Logprobs};
 use crate::device::{READBACK_MS, Readback};
 use crate::error::{DeviceError, Error, GenerateError};
 use crate::managers::blocks::Shortage;
+use crate::models::Workspace;
+use crate::nn::Block;
 use crate::reference;
 use crate::shaders::{Row, Slot};
 use crate::step::{MAX_SLOTS, Step};
@@ -132,7 +134,8 @@ impl Engine {
         self.tell_pages();
         let mut encoder = self.device.encoder();
         for copy in self.blocks.take_copies() {
-            self.workspace().cache.copy_block(copy.from, copy.to, &mut encoder);
+            let Workspace { cache, passage, .. } = self.workspace();
+            cache.copy(0, Block::Full(copy.from), Block::Full(copy.to), passage, &mut encoder);
         }
         let recorded = self.program(phase, rows, slots, live)?;
         for _ in 0..count {

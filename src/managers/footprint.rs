@@ -99,7 +99,7 @@ impl Footprint {
         let loaded = load(&here);
         let largest_buffer = here.ledger().largest();
 
-        let cache = CacheShape::of(config, precision.activations);
+        let cache = CacheShape::of(config, precision.activations.into(), 0);
         let max_binding = here.max_binding();
         let positions = context.unwrap_or_else(|| cache.default_context(max_binding));
         let positions = positions.min(cache.longest(u64::MAX, max_binding)).max(BLOCK);

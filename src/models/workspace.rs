@@ -1,9 +1,10 @@
 //! What a model needs besides its weights to run sequences.
 
 use super::DecoderConfig;
+use crate::device::Buffer;
 use crate::device::Memory;
 use crate::error::DeviceError;
-use crate::nn::{KvCache, Rope};
+use crate::nn::{CacheLayout, KvCache, Pool, Rope};
 use crate::step::{BLOCK, RING, Step, StepSize};
 use crate::tensor::Elem;
 
@@ -27,6 +28,8 @@ pub struct Workspace {
     pub step: Step,
     /// Their keys and values.
     pub cache: KvCache,
+    /// What blocks are copied through.
+    pub passage: Buffer,
     /// Of each of the config's ropes: cosines and sines.
     pub ropes: Vec<Rope>,
     /// What it has room for.
@@ -45,7 +48,10 @@ impl Workspace {
         regimes: &[u32],
         room: Room,
     ) -> Result<Self, DeviceError> {
-        let cache = KvCache::new(memory, c.layers.len() as u32, &c.heads, elem, room.cache)?;
+        let layout =
+            CacheLayout { heads: c.heads, dtype: elem.into(), raw_keys: false, groups: vec![0; c.layers.len()] };
+        let cache = KvCache::new(memory, layout, &[Pool::of(room.cache.div_ceil(BLOCK))])?;
+        let passage = cache.passage(memory)?;
         let Room { positions, slots, .. } = room;
         let rows = room.rows.next_power_of_two() + slots;
         let step =
@@ -56,6 +62,6 @@ impl Workspace {
             Memory::Plan(_) => Rope::within(memory, rope.entries(c.heads.rotary, positions), rope.layout()),
         });
         let ropes = ropes.collect::<Result<_, _>>()?;
-        Ok(Self { step, cache, ropes, room })
+        Ok(Self { step, cache, passage, ropes, room })
     }
 }

@@ -109,9 +109,11 @@ impl Attention {
         if let Some((affine, config)) = &self.qk_norm {
             ops::head_norm(g, &qkv, &heads, affine, *config, pass.step)?; // [T, (H + 2 K) E]
         }
-        let q = ops::rope_append(g, &qkv, &heads, rope.map(Rope::table), kv, pass.step)?; // [T, H E]
+        let rope = rope.map(Rope::table);
+        let q = ops::rope_append(g, &qkv, &heads, rope, kv, pass.step)?; // [T, H E]
+        ops::quantize_cache(g, &heads, kv, pass.rows, pass.slots, pass.step)?;
         let params = AttentionParams { heads, scale, softcap, window, live: pass.live, slots: pass.slots };
-        let mut y = ops::attention(g, &q, kv, &params, pass.step)?; // [T, H E]
+        let mut y = ops::attention(g, &q, kv, rope, &params, pass.step)?; // [T, H E]
         if let Some(norm) = &self.sub_norm {
             y = norm.forward(g, &y, ops::Rows::All, Out::New(self.o.input_elem(pass.elem)), pass)?; // [T, H E]
         }

@@ -1,80 +1,167 @@
 use crate::device::{Buffer, Category, Memory};
 use crate::error::DeviceError;
-use crate::ops::{Heads, LayerKv};
+use crate::ops::{Heads, LayerKv, block_bytes, hot_block_bytes};
 use crate::step::BLOCK;
-use crate::tensor::Elem;
+use crate::tensor::CacheDtype;
 
-/// Keys and values of all layers, in blocks of 32 positions that the step's page table finds.
+/// What a model's cache is made of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CacheLayout {
+    /// K and E.
+    pub heads: Heads,
+    /// How keys and values are stored.
+    pub dtype: CacheDtype,
+    /// As [`LayerKv::raw_keys`].
+    pub raw_keys: bool,
+    /// The group of each layer. Layers of a group drop the same positions: those of full attention, or those of one sliding window.
+    pub groups: Vec<u32>,
+}
+
+/// How many blocks each layer of a group has room for; their numbers mean the same place in all of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pool {
+    /// Blocks of 32 positions; where they are quantized, those that are full.
+    pub blocks: u32,
+    /// Of a quantized cache: blocks that are not full yet, or may be taken back.
+    pub hot_blocks: u32,
+}
+
+impl Pool {
+    /// Of `blocks` blocks in a cache that is not quantized.
+    #[must_use]
+    pub const fn of(blocks: u32) -> Self {
+        Self { blocks, hot_blocks: 0 }
+    }
+
+    /// Bytes of one layer's keys, or values.
+    #[must_use]
+    pub fn bytes(&self, heads: &Heads, dtype: CacheDtype) -> u64 {
+        let of = |blocks: u32, each: u64| u64::from(blocks).saturating_mul(each);
+        of(self.hot_blocks, hot_block_bytes(heads, dtype)).saturating_add(of(self.blocks, block_bytes(heads, dtype)))
+    }
+}
+
+/// A block of a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Block {
+    /// One of [`Pool::blocks`].
+    Full(u32),
+    /// One of [`Pool::hot_blocks`].
+    Hot(u32),
+}
+
+/// Keys and values of all layers, in blocks of 32 positions that the step's page tables find: table `g` the blocks of group `g`, and where
+/// the cache is quantized, table `groups + g` its hot ones.
 #[derive(Debug)]
 pub struct KvCache {
     layers: Vec<LayerKv>,
-    blocks: u32,
-    /// one block, on its way from one place to another
-    scratch: Buffer,
+    layout: CacheLayout,
+    pools: Vec<Pool>,
 }
 
 impl KvCache {
-    /// Room for at least `positions` positions in each of `layers` layers.
+    /// Room for the blocks of `pools`, one for each group of the layout.
     ///
     /// # Errors
     /// [`DeviceError::BufferTooLarge`] where one binding does not show a layer's keys; else as [`Device::buffer`](crate::device::Device::buffer).
-    pub fn new(
-        memory: Memory<'_>,
-        layers: u32,
-        heads: &Heads,
-        elem: Elem,
-        positions: u32,
-    ) -> Result<Self, DeviceError> {
-        let blocks = positions.div_ceil(BLOCK);
-        let size = Self::bytes_per_position(heads, elem) * u64::from(BLOCK) * u64::from(blocks);
-        if size > memory.max_binding() {
-            let (label, limit) = (format!("cache of {positions} positions"), memory.max_binding());
-            return Err(DeviceError::BufferTooLarge { label, size, limit });
-        }
-        let new = |what, layer| memory.storage(&format!("{what} of layer {layer}"), Category::Cache, size);
-        let layers = (0..layers)
-            .map(|layer| Ok(LayerKv { k: new("keys", layer)?, v: new("values", layer)?, elem, table: 0 }))
-            .collect::<Result<_, DeviceError>>()?;
-        let scratch = memory.storage("block to be copied", Category::Activations, size / u64::from(blocks.max(1)))?;
-        Ok(Self { layers, blocks, scratch })
+    pub fn new(memory: Memory<'_>, layout: CacheLayout, pools: &[Pool]) -> Result<Self, DeviceError> {
+        let CacheLayout { heads, dtype, raw_keys, .. } = layout;
+        let count = pools.len() as u32;
+        let layer = |(number, &group): (usize, &u32)| {
+            let pool = pools[group as usize];
+            let size = pool.bytes(&heads, dtype);
+            if size > memory.max_binding() {
+                let positions = u64::from(pool.blocks) * u64::from(BLOCK);
+                let (label, limit) = (format!("cache of {positions} positions"), memory.max_binding());
+                return Err(DeviceError::BufferTooLarge { label, size, limit });
+            }
+            let new = |what| memory.storage(&format!("{what} of layer {number}"), Category::Cache, size);
+            let (k, v) = (new("keys")?, new("values")?);
+            let (hot_table, hot_blocks) = (count + group, pool.hot_blocks);
+            Ok(LayerKv { k, v, dtype, raw_keys, table: group, hot_table, hot_blocks })
+        };
+        let layers = layout.groups.iter().enumerate().map(layer).collect::<Result<_, DeviceError>>()?;
+        Ok(Self { layers, layout, pools: pools.to_vec() })
     }
 
-    /// Takes over what a smaller cache of the same shape holds; the blocks keep their numbers.
+    /// Page tables that a slot needs.
+    #[must_use]
+    pub fn tables(&self) -> u32 {
+        let kinds = if self.layout.dtype.bits().is_some() { 2 } else { 1 };
+        kinds * self.pools.len() as u32
+    }
+
+    /// Takes over what a smaller cache of the same layout holds; the blocks keep their numbers.
     pub fn copy_from(&self, smaller: &Self, encoder: &mut wgpu::CommandEncoder) {
+        let CacheLayout { heads, dtype, .. } = &self.layout;
         for (to, from) in self.layers.iter().zip(&smaller.layers) {
+            let hot = u64::from(from.hot_blocks) * hot_block_bytes(heads, *dtype);
+            let cold = u64::from(to.hot_blocks) * hot_block_bytes(heads, *dtype);
             for (to, from) in [(&to.k, &from.k), (&to.v, &from.v)] {
-                encoder.copy_buffer_to_buffer(from.wgpu(), 0, to.wgpu(), 0, from.size());
+                encoder.copy_buffer_to_buffer(from.wgpu(), 0, to.wgpu(), 0, hot);
+                encoder.copy_buffer_to_buffer(from.wgpu(), hot, to.wgpu(), cold, from.size() - hot);
             }
         }
     }
 
-    /// Copies a block, in every layer.
-    pub fn copy_block(&self, from: u32, to: u32, encoder: &mut wgpu::CommandEncoder) {
-        for buffer in self.layers.iter().flat_map(|layer| [&layer.k, &layer.v]) {
-            let block = buffer.size() / u64::from(self.blocks);
-            let at = |number: u32| u64::from(number) * block;
-            // WebGPU copies nothing within a buffer
-            encoder.copy_buffer_to_buffer(buffer.wgpu(), at(from), self.scratch.wgpu(), 0, block);
-            encoder.copy_buffer_to_buffer(self.scratch.wgpu(), 0, buffer.wgpu(), at(to), block);
+    /// What [`copy`](Self::copy) takes a block through: WebGPU has no copies within one buffer.
+    ///
+    /// # Errors
+    /// As [`Device::buffer`](crate::device::Device::buffer).
+    pub fn passage(&self, memory: Memory<'_>) -> Result<Buffer, DeviceError> {
+        let size = hot_block_bytes(&self.layout.heads, self.layout.dtype);
+        memory.storage("a block of the cache", Category::Activations, size)
+    }
+
+    /// Copies what a block holds to another of its kind, in all layers of a group: before one of several sequences that share it
+    /// writes to it. `passage` may be used again for the next one, and has to live until the encoder is submitted.
+    pub fn copy(&self, group: u32, from: Block, to: Block, passage: &Buffer, encoder: &mut wgpu::CommandEncoder) {
+        for layer in self.layers.iter().filter(|layer| layer.table == group) {
+            let (begin, size) = self.range(layer, from);
+            let (end, _) = self.range(layer, to);
+            for buffer in [&layer.k, &layer.v] {
+                encoder.copy_buffer_to_buffer(buffer.wgpu(), begin, passage.wgpu(), 0, size);
+                encoder.copy_buffer_to_buffer(passage.wgpu(), 0, buffer.wgpu(), end, size);
+            }
         }
     }
 
-    /// Bytes of one position's keys, or values, in one layer.
+    /// Where a block begins in the buffers of a layer, and its bytes.
     #[must_use]
-    pub fn bytes_per_position(heads: &Heads, elem: Elem) -> u64 {
-        u64::from(heads.kv_heads) * u64::from(heads.padded() / 4) * elem.bytes4()
+    pub fn range(&self, layer: &LayerKv, block: Block) -> (u64, u64) {
+        let CacheLayout { heads, dtype, .. } = &self.layout;
+        let hot = hot_block_bytes(heads, *dtype);
+        match block {
+            Block::Hot(number) => (u64::from(number) * hot, hot),
+            Block::Full(number) => {
+                let size = block_bytes(heads, *dtype);
+                (u64::from(layer.hot_blocks) * hot + u64::from(number) * size, size)
+            }
+        }
     }
 
-    /// Positions that there is room for.
+    /// Positions that there is room for in the first group.
     #[must_use]
     pub fn positions(&self) -> u32 {
-        self.blocks * BLOCK
+        self.blocks() * BLOCK
     }
 
-    /// Blocks that there is room for.
+    /// Blocks of the first group.
     #[must_use]
     pub fn blocks(&self) -> u32 {
-        self.blocks
+        self.pools.first().map_or(0, |pool| pool.blocks)
+    }
+
+    /// How many blocks there are in each group.
+    #[must_use]
+    pub fn pools(&self) -> &[Pool] {
+        &self.pools
+    }
+
+    /// Keys and values of all layers, in order.
+    #[must_use]
+    pub fn layers(&self) -> &[LayerKv] {
+        &self.layers
     }
 
     /// Keys and values of one layer.

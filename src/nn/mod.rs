@@ -8,7 +8,7 @@ mod norm;
 mod rope;
 
 pub use attention::{Attention, AttentionConfig, AttentionNames};
-pub use kv_cache::KvCache;
+pub use kv_cache::{Block, CacheLayout, KvCache, Pool};
 pub use linear::{Embedding, Linear};
 pub use mlp::{Mlp, MlpConfig, MlpNames};
 pub use norm::Norm;

@@ -1,4 +1,4 @@
-use super::{Heads, LayerKv, OpError, Result, expect, flag};
+use super::{Heads, LayerKv, OpError, Result, RopeTable, expect, flag};
 use crate::graph::Graph;
 use crate::shaders::{self, AttentionMergeParams, AttentionParams as KernelParams};
 use crate::step::{BLOCK, Step};
@@ -29,13 +29,21 @@ const MAX_HEAD: u32 = 256;
 const ENOUGH_GROUPS: u32 = 256;
 const MIN_SPLIT: u32 = 128;
 
-/// Causal attention over the cache, which already holds this step's keys.
+/// Causal attention over the cache, which already holds this step's keys; `rope` rotates them where it has them
+/// [raw](LayerKv::raw_keys).
 /// `q`: `[T, H E]`; returns `[T, H E]`. Scores are never written; where rows are few, the cache is split over workgroups and the
 /// parts are merged.
 ///
 /// # Errors
 /// [`RecordError`](super::RecordError)
-pub fn attention(g: &mut Graph<'_>, q: &Tensor, kv: &LayerKv, params: &AttentionParams, step: &Step) -> Result<Tensor> {
+pub fn attention(
+    g: &mut Graph<'_>,
+    q: &Tensor,
+    kv: &LayerKv,
+    rope: Option<&RopeTable>,
+    params: &AttentionParams,
+    step: &Step,
+) -> Result<Tensor> {
     let heads = &params.heads;
     let (h, k, head4) = (heads.heads, heads.kv_heads, heads.padded() / 4);
     expect("attention.q", q.dim == h * heads.padded(), || format!("[T, {}]", h * heads.padded()), &[q.rows, q.dim])?;
@@ -58,20 +66,40 @@ pub fn attention(g: &mut Graph<'_>, q: &Tensor, kv: &LayerKv, params: &Attention
     let parts = g.empty("attention", part_rows, part_dim, Elem::F32)?;
     // two words for each part, whatever the rows of this tensor are
     let stats = g.empty("attention", part_rows.div_ceil(2), 4, Elem::F32)?;
-    let kernel = shaders::ATTENTION.variant(&[flag('x', q.elem), flag('c', kv.elem)]);
+    let bits = kv.dtype.bits();
+    let cache = if bits.is_some() { "c_blocks" } else { flag('c', kv.dtype.elem()) };
+    let kernel = shaders::ATTENTION.variant(&[flag('x', q.elem), cache]);
+    // rope_append rotated the keys already, or nothing does
+    let rope = rope.filter(|_| kv.raw_keys);
     let kernel_params = KernelParams {
         heads: h,
         kv_heads: k,
         splits,
         split_keys,
         pages: step.table(kv.table),
+        hot_pages: step.table(kv.hot_table),
+        cold: kv.cold(heads),
+        head: heads.head_dim,
+        rotary: heads.rotary,
         window: params.window,
         scale: params.scale,
         softcap: params.softcap,
     };
-    let constants = [("HEAD4", f64::from(head4)), ("SPLIT", f64::from(u8::from(split)))];
-    let operands =
-        [(&step.state).into(), q.into(), (&kv.k).into(), (&kv.v).into(), (&y).into(), (&parts).into(), (&stats).into()];
+    let of = |on: bool| f64::from(u8::from(on));
+    let mut constants = vec![("HEAD4", f64::from(head4)), ("SPLIT", of(split)), ("RAW_KEYS", of(rope.is_some()))];
+    constants.extend(rope.map(|rope| rope.layout).unwrap_or_default().constants());
+    constants.extend(bits.map(|bits| ("BITS", f64::from(bits))));
+    let operands = [
+        (&step.state).into(),
+        q.into(),
+        (&kv.k).into(),
+        (&kv.v).into(),
+        (&y).into(),
+        (&parts).into(),
+        (&stats).into(),
+        // without a table its binding shows the step state, unread
+        rope.map_or(&step.state, |rope| &rope.data).into(),
+    ];
     let groups = u64::from(query_blocks) * u64::from(k) * u64::from(splits);
     g.dispatch(kernel, &constants, &kernel_params, &operands, groups)?;
     if split {

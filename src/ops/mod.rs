@@ -12,6 +12,7 @@ mod matmul;
 mod no_repeat_ngram;
 mod norm;
 mod penalize;
+mod quantize_cache;
 mod quantize_rows;
 mod rope_append;
 mod sample;
@@ -26,6 +27,7 @@ pub use matmul::{Out, matmul};
 pub use no_repeat_ngram::no_repeat_ngram;
 pub use norm::{Affine, NormConfig, NormKind, Rows, norm};
 pub use penalize::penalize;
+pub use quantize_cache::quantize_cache;
 pub use quantize_rows::quantize_rows;
 pub use rope_append::{RopeLayout, RopeTable, rope_append, rope_rows, rope_table};
 pub use sample::sample;
@@ -33,7 +35,8 @@ pub use softcap::softcap;
 
 use crate::device::Buffer;
 use crate::error::{DeviceError, Error, OpError};
-use crate::tensor::{Elem, Storage, vec4s};
+use crate::step::BLOCK;
+use crate::tensor::{CacheDtype, Elem, Storage, vec4s};
 
 /// How an attention's heads are laid out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,17 +59,57 @@ impl Heads {
     }
 }
 
-/// Keys and values of one layer: `[blocks, 32, K, E]` each, E padded.
+/// Keys and values of one layer, in blocks of 32 positions that page tables find: `[blocks, 32, K, E]` each, E padded.
+///
+/// A quantized cache keeps a block as f16 while it may still change, in a *hot* page, and in few bits once it is full, in a *cold* page:
+/// `[hot blocks][cold blocks]`. A query reads its own block from the hot page and all before it from cold ones, so that what it sees
+/// does not depend on how a prompt was cut.
 #[derive(Clone, Debug)]
 pub struct LayerKv {
-    /// Keys, rotated.
+    /// Keys.
     pub k: Buffer,
     /// Values.
     pub v: Buffer,
-    /// Their element type.
-    pub elem: Elem,
-    /// Which of a slot's page tables finds its blocks.
+    /// How they are stored.
+    pub dtype: CacheDtype,
+    /// Whether keys are stored as they came, and rotated where they are read, by their place in the cache: keys before them may be
+    /// dropped then. Else they are stored rotated.
+    pub raw_keys: bool,
+    /// Which of a slot's page tables finds its blocks, cold ones where there are two kinds.
     pub table: u32,
+    /// Which of them finds its hot blocks.
+    pub hot_table: u32,
+    /// Hot blocks in each buffer, which precede the cold ones; 0 where there is one kind.
+    pub hot_blocks: u32,
+}
+
+impl LayerKv {
+    /// The word where cold blocks begin.
+    fn cold(&self, heads: &Heads) -> u32 {
+        // a binding shows at most 4 GiB
+        (u64::from(self.hot_blocks) * hot_block_bytes(heads, self.dtype) / 4) as u32
+    }
+
+    /// The page table that finds the blocks which a step writes.
+    fn written_table(&self) -> u32 {
+        if self.dtype.bits().is_some() { self.hot_table } else { self.table }
+    }
+}
+
+/// Bytes of a block's keys, or values, in one layer, as they are written: 32 positions, each element by itself.
+#[must_use]
+pub fn hot_block_bytes(heads: &Heads, dtype: CacheDtype) -> u64 {
+    u64::from(BLOCK) * u64::from(heads.kv_heads) * u64::from(heads.padded() / 4) * dtype.elem().bytes4()
+}
+
+/// Bytes of a full block's keys, or values, in one layer: what `shaders/shared/cache.wgsl` tells where they are quantized.
+#[must_use]
+pub fn block_bytes(heads: &Heads, dtype: CacheDtype) -> u64 {
+    let Some(bits) = dtype.bits() else { return hot_block_bytes(heads, dtype) };
+    let row = u64::from(heads.kv_heads) * u64::from(heads.head_dim).next_multiple_of(8);
+    let codes = row * u64::from(BLOCK * bits / 8);
+    let scales = row.div_ceil(32) * u64::from(BLOCK) * 2;
+    codes + if bits == 4 { 2 * scales } else { scales }
 }
 
 fn flag(axis: char, elem: Elem) -> &'static str {

@@ -23,7 +23,15 @@ pub struct RopeLayout {
     pub interleaved: bool,
 }
 
-/// Rotates queries and keys, and appends keys and values to the cache (rotary embedding: Su et al. 2021).
+impl RopeLayout {
+    /// The kernels' constants.
+    pub(super) fn constants(self) -> [(&'static str, f64); 2] {
+        [("EVERY", f64::from(u8::from(self.every))), ("INTERLEAVED", f64::from(u8::from(self.interleaved)))]
+    }
+}
+
+/// Rotates queries and keys, and appends keys and values to the cache (rotary embedding: Su et al. 2021). Where the cache has
+/// [`raw_keys`](LayerKv::raw_keys), only queries are rotated, by their place in it.
 /// `qkv`: `[T, (H + 2 K) E]`; `table`: `None` where nothing is rotated; returns the queries, `[T, H E]`.
 ///
 /// # Errors
@@ -46,13 +54,13 @@ pub fn rope_append(
     let fits = heads.rotary.is_multiple_of(2) && heads.rotary <= heads.head_dim;
     expect("rope_append.rotary", fits, || format!("even and at most {}", heads.head_dim), &[heads.rotary])?;
     let q = g.empty("rope_append", qkv.rows, heads.heads * heads.padded(), qkv.elem)?;
-    let kernel = shaders::ROPE_APPEND.variant(&[flag('x', qkv.elem), flag('c', kv.elem)]);
+    let kernel = shaders::ROPE_APPEND.variant(&[flag('x', qkv.elem), flag('c', kv.dtype.elem())]);
     let head4 = heads.padded() / 4;
     let rotary = if table.is_some() { heads.rotary } else { 0 };
-    let pages = step.table(kv.table);
+    let pages = step.table(kv.written_table());
     let params = RopeAppendParams { heads: heads.heads, kv_heads: heads.kv_heads, head4, rotary, pages };
-    let RopeLayout { every, interleaved } = table.map(|t| t.layout).unwrap_or_default();
-    let constants = [("EVERY", f64::from(u8::from(every))), ("INTERLEAVED", f64::from(u8::from(interleaved)))];
+    let [every, interleaved] = table.map(|t| t.layout).unwrap_or_default().constants();
+    let constants = [every, interleaved, ("RAW_KEYS", f64::from(u8::from(kv.raw_keys)))];
     // without a table its binding shows the step state, unread
     let table = table.map_or(&step.state, |t| &t.data);
     let operands = [

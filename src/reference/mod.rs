@@ -32,6 +32,9 @@ pub mod no_repeat_ngram;
 pub mod norm;
 /// Bias, penalties, forbidden tokens.
 pub mod penalize;
+/// Blocks of the cache in few bits.
+#[cfg(feature = "reference")]
+pub mod quantize_cache;
 /// Rows in 8 bits, each with a scale.
 #[cfg(feature = "reference")]
 pub mod quantize_rows;

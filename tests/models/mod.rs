@@ -7,6 +7,7 @@ mod gguf;
 mod hostile;
 mod hostile_quantized;
 mod inspect;
+mod kv_cache;
 mod large;
 mod packed;
 mod quantized;

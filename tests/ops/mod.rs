@@ -11,6 +11,7 @@ mod matmul_blocks;
 mod no_repeat_ngram;
 mod norm;
 pub mod penalize;
+mod quantize_cache;
 mod quantize_rows;
 mod repack_codes;
 mod repack_ggml;
@@ -22,6 +23,7 @@ mod softcap;
 use half::f16;
 use webweft::device::{Buffer, Category, Device, Memory, Readback};
 use webweft::graph::{Arena, Graph, Program};
+use webweft::ops::LayerKv;
 use webweft::quant::{self, Blocks};
 use webweft::reference::convert as reference;
 use webweft::shaders;
@@ -77,6 +79,7 @@ impl Bench {
         step.set_ids(&self.device, ids.iter().map(Vec::as_slice));
         for slot in 0..slots.len() as u32 {
             step.set_pages(&self.device, TABLE, slot, 0, &pages_of(&step, slot));
+            step.set_pages(&self.device, COLD, slot, 0, &cold_pages_of(&step, slot));
         }
         step
     }
@@ -209,13 +212,25 @@ fn vec_of_poison(buffer: &Buffer) -> Vec<u8> {
     bytemuck::cast_slice(&vec![POISON; buffer.size() as usize / 4]).to_vec()
 }
 
-/// The page table that [`Bench::step`] fills; the one before it holds nothing.
+/// The page table that steps go by, and the one for the full blocks of a quantized cache, which knows other places.
 pub const TABLE: u32 = 1;
+pub const COLD: u32 = 0;
 
 /// The physical blocks of a slot of [`Bench::step_of`].
 pub fn pages_of(step: &Step, slot: u32) -> Vec<u32> {
     let all = shuffled(step.slots * step.pages);
     all[(slot * step.pages) as usize..][..step.pages as usize].to_vec()
+}
+
+/// Those that hold its full blocks, where the cache is quantized.
+pub fn cold_pages_of(step: &Step, slot: u32) -> Vec<u32> {
+    let last = step.slots * step.pages - 1;
+    pages_of(step, slot).into_iter().map(|page| last - page).collect()
+}
+
+/// A layer's cache, not quantized.
+pub fn plain_kv(k: Buffer, v: Buffer, elem: Elem) -> LayerKv {
+    LayerKv { k, v, dtype: elem.into(), raw_keys: false, table: TABLE, hot_table: COLD, hot_blocks: 0 }
 }
 
 /// A shuffled order of `0 .. n`.

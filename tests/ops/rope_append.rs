@@ -7,7 +7,7 @@ use webweft::shaders;
 use webweft::step::BLOCK;
 use webweft::tensor::Elem;
 
-use super::{Bench, ELEMS, POISON, TABLE, pack, padded_to, pages_of, stored, tolerance, unpack};
+use super::{Bench, ELEMS, POISON, pack, padded_to, pages_of, plain_kv, stored, tolerance, unpack};
 use crate::common::{assert_close, device, random};
 
 /// Queries, and what lands in the cache by a shuffled page table; the rest of the cache stays as it was.
@@ -34,7 +34,8 @@ async fn rotates_and_appends() {
             let heads = Heads { heads, kv_heads, head_dim, rotary };
             for interleaved in [false, true] {
                 let slots = vec![slot(rows, position)];
-                record(&mut bench, &Setup { heads, interleaved, bucket, slots }, [x_elem, c_elem]);
+                let setup = Setup { heads, interleaved, raw_keys: false, bucket, slots };
+                record(&mut bench, &setup, [x_elem, c_elem]);
             }
         }
     }
@@ -54,8 +55,8 @@ async fn appends_in_every_slot() {
         vec![slot(33, 0), done, slot(1, 255), slot(1, 31)],
         vec![done, slot(1, 7), dropped],
     ] {
-        for bucket in [64, 40] {
-            let setup = Setup { heads, interleaved: false, bucket, slots: slots.clone() };
+        for (bucket, raw_keys) in [(64, false), (40, false), (64, true)] {
+            let setup = Setup { heads, interleaved: false, raw_keys, bucket, slots: slots.clone() };
             record(&mut bench, &setup, [Elem::F32, Elem::F32]);
             record(&mut bench, &setup, [Elem::F16, Elem::F16]);
         }
@@ -66,6 +67,8 @@ async fn appends_in_every_slot() {
 struct Setup {
     heads: Heads,
     interleaved: bool,
+    /// keys are cached as they come, and queries rotated by their place in the cache
+    raw_keys: bool,
     /// rows there is room for
     bucket: u32,
     slots: Vec<shaders::Slot>,
@@ -77,7 +80,7 @@ fn slot(rows: u32, position: u32) -> shaders::Slot {
 }
 
 fn record(bench: &mut Bench, setup: &Setup, [x_elem, c_elem]: [Elem; 2]) {
-    let &Setup { heads, interleaved, bucket, ref slots } = setup;
+    let &Setup { heads, interleaved, raw_keys, bucket, ref slots } = setup;
     let [h, k, e] = [heads.heads, heads.kv_heads, heads.head_dim].map(|v| v as usize);
     let all = h + 2 * k;
     let padded = heads.padded() as usize;
@@ -95,7 +98,7 @@ fn record(bench: &mut Bench, setup: &Setup, [x_elem, c_elem]: [Elem; 2]) {
     let table = (heads.rotary > 0).then_some(&table);
     let row_words = k * padded / 4 * c_elem.bytes4() as usize / 4;
     let cache = || bench.poisoned((step.slots * step.pages * BLOCK) as usize * row_words);
-    let kv = LayerKv { k: cache(), v: cache(), elem: c_elem, table: TABLE };
+    let kv = LayerKv { raw_keys, ..plain_kv(cache(), cache(), c_elem) };
 
     let rows: u32 = slots.iter().map(|slot| slot.rows).sum();
     let qkv = stored(&random(rows as usize * all * e, slots[0].position), x_elem);
@@ -108,7 +111,11 @@ fn record(bench: &mut Bench, setup: &Setup, [x_elem, c_elem]: [Elem; 2]) {
             queries.extend((0..slot.rows).map(|_| None));
             continue;
         }
-        let want = reference::rope_append(own, [h, k, e], (&inv_freq, interleaved), scale, slot.position as usize);
+        let position = if raw_keys { slot.cached } else { slot.position } as usize;
+        let mut want = reference::rope_append(own, [h, k, e], (&inv_freq, interleaved), scale, position);
+        if raw_keys {
+            want.k = own.chunks(all * e).flat_map(|row| &row[h * e..(h + k) * e]).map(|&v| v.into()).collect();
+        }
         queries.extend(want.q.chunks(h * e).map(|row| Some(row.to_vec())));
         for (t, (keys, values)) in want.k.chunks(k * e).zip(want.v.chunks(k * e)).enumerate() {
             let at = reference::cache_row(&pages_of(&step, s), slot.cached as usize + t) * row_words;
@@ -116,7 +123,7 @@ fn record(bench: &mut Bench, setup: &Setup, [x_elem, c_elem]: [Elem; 2]) {
         }
     }
     let name = format!(
-        "rope_append {heads:?} interleaved {interleaved} {x_elem:?} cache {c_elem:?}, {rows} of {bucket} rows: {slots:?}"
+        "rope_append {heads:?} interleaved {interleaved} raw keys {raw_keys} {x_elem:?} cache {c_elem:?}, {rows} of {bucket} rows: {slots:?}"
     );
     // every head is padded for itself, so that it looks like a row of pack
     let wide: Vec<u32> = pack(&qkv, e, Elem::F32);
@@ -153,7 +160,8 @@ fn record(bench: &mut Bench, setup: &Setup, [x_elem, c_elem]: [Elem; 2]) {
     }
 }
 
-fn every_position(inv_freq: &[f32], positions: u32) -> Vec<[f32; 2]> {
+/// (cos, sin) of every pair at every position.
+pub fn every_position(inv_freq: &[f32], positions: u32) -> Vec<[f32; 2]> {
     let turn = |p: u32, f: f32| (f64::from(p) * f64::from(f)).sin_cos();
     let row = |p| inv_freq.iter().map(move |&f| turn(p, f)).map(|(sin, cos)| [cos as f32, sin as f32]);
     (0..positions).flat_map(row).collect()

@@ -203,10 +203,10 @@ impl Blocks {
     fn index(&self, pool: Pool) -> Option<usize> {
         let groups = self.windows.len();
         match pool {
-            Pool::Main(group) => Some(group),
-            Pool::Hot(group) => group.checked_add(groups).filter(|_| self.hot),
+            Pool::Main(group) if group < groups => Some(group),
+            Pool::Hot(group) if group < groups && self.hot => Some(groups + group),
+            _ => None,
         }
-        .filter(|at| matches!(pool, Pool::Main(group) | Pool::Hot(group) if group < groups) && *at < self.stocks.len())
     }
 
     fn stock(&self, pool: Pool) -> Option<&Stock> {

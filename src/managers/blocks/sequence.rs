@@ -223,7 +223,7 @@ impl Blocks {
         // tokens `gap..gap + dropped` are not there
         let gap = match self.policy {
             CachePolicy::Full => 0,
-            CachePolicy::Window { sinks, .. } => sinks as usize * BLOCK,
+            CachePolicy::Window { sinks, .. } => (sinks as usize).saturating_mul(BLOCK),
         };
         let length = length.min(sequence.tokens.len());
         let (dropped, cached) = match length.checked_sub(sequence.dropped) {

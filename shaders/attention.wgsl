@@ -203,8 +203,9 @@ fn main(
     let row0 = block * QUERIES;
     // keys of this split that any of these rows sees: begin .. end
     let last_row = min(row0 + QUERIES, rows) - 1u;
-    let visible = slot.cached + last_row / share + 1u;
-    let first_position = slot.cached + row0 / share;
+    let cached = slot.position - slot.dropped;
+    let visible = cached + last_row / share + 1u;
+    let first_position = cached + row0 / share;
     let oldest = select(0u, first_position + 1u - min(params.window, first_position + 1u), params.window > 0u);
     let begin = max(split * params.split_keys, oldest / BLOCK * BLOCK);
     let end = min(visible, (split + 1u) * params.split_keys);
@@ -259,7 +260,7 @@ fn main(
             s = params.softcap * tanh4(s / params.softcap);
         }
         for (var r = 0u; r < 4u; r++) {
-            let position = slot.cached + (row0 + row_half + r) / share;
+            let position = cached + (row0 + row_half + r) / share;
             let seen = key0 + key <= position && key0 + key < end
                 && (!QUANTIZED || is_hot == (key0 == position / BLOCK * BLOCK))
                 && (params.window == 0u || key0 + key + params.window > position);

@@ -178,8 +178,9 @@ fn main(
     var s = 0u;
     for (; s < step.slots; s++) {
         let slot = step.slot[s];
-        let before = slot.cached / BLOCK;
-        let complete = select((slot.cached + slot.rows) / BLOCK - before, 0u, slot.done != 0u);
+        let cached = slot.position - slot.dropped;
+        let before = cached / BLOCK;
+        let complete = select((cached + slot.rows) / BLOCK - before, 0u, slot.done != 0u);
         if block < complete {
             block += before;
             break;

@@ -81,7 +81,7 @@ fn main(
         return;
     }
     let head = (t * all + h) * params.head4;
-    let at = slot.cached + t - slot.first;
+    let at = slot.position - slot.dropped + t - slot.first;
     let p = select(slot.position + t - slot.first, at, RAW_KEYS);
     let cached = step.pages[params.pages + s * step.pages_each + at / BLOCK] * BLOCK + at % BLOCK;
     if h >= params.heads + params.kv_heads {

@@ -264,7 +264,6 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         }
     }
     step.slot[slot].position += taken;
-    step.slot[slot].cached += taken;
     step.slot[slot].rows = 1u;
     step.slot[slot].first = slot;
     step.slot[slot].done = done;

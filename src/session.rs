@@ -7,8 +7,9 @@ use serde_json::{Map, Value};
 use crate::device::{AdapterInfo, Buffer, Device};
 use crate::error::{DeviceError, Error, GenerateError};
 use crate::generate::{Engine, Event, GenerateOptions, Generation, Hidden, SequenceId, TextGeneration, Texts, Timing};
+use crate::managers::blocks::CachePolicy;
 use crate::managers::{
-    self, Architecture, CacheShape, Dtype, Model, ModelFiles, Precision, Recommendation, Traffic, Wanted,
+    self, Architecture, CacheOptions, CacheShape, Dtype, Model, ModelFiles, Precision, Recommendation, Traffic, Wanted,
 };
 use crate::models::{Decoder, ModelConfig, gguf};
 use crate::preprocess::{ChatOptions, ChatTemplate, Message, Tokenizer};
@@ -28,6 +29,8 @@ pub struct LoadOptions {
     pub context: Option<u32>,
     /// The most tokens of a prompt in one step. `None`: by [`managers::prefill_chunk`], 512 for small models, fewer for large.
     pub prefill_chunk: Option<u32>,
+    /// How keys and values are kept.
+    pub cache: CacheOptions,
     /// Compile the kernels of short prompts and of decoding as soon as the GPU waits for bytes, and not with the first prompt. Where
     /// bytes come faster than they are converted, the first prompt still does.
     pub warm_up: bool,
@@ -90,8 +93,8 @@ fn recommend(device: &Device, model: Model<'_>, options: &LoadOptions) -> Result
         ..device.info().clone()
     };
     let budget = device.memory_limit().map(|limit| limit.saturating_sub(device.ledger().snapshot().total));
-    let LoadOptions { context, prefill_chunk, .. } = *options;
-    let wanted = Wanted { budget, context, prefill_chunk, bytes_per_second: None };
+    let LoadOptions { context, prefill_chunk, cache, .. } = *options;
+    let wanted = Wanted { budget, context, prefill_chunk, cache, bytes_per_second: None };
     Ok(Recommendation::of(model, Some(&adapter), wanted)?.0)
 }
 
@@ -138,20 +141,24 @@ impl Session {
         };
         let chosen = recommendation.as_ref().map(Recommendation::chosen).transpose()?;
         let dtype = chosen.and_then(|chosen| Dtype::from_name(chosen.dtype)).unwrap_or(options.dtype);
-        let precision = managers::choose(dtype, &config, &checkpoint, &quantization)?;
+        let precision = managers::choose(dtype, &config, &checkpoint, &quantization)?.with_cache(options.cache.dtype);
         let mut weights = Weights::new(device, &checkpoint).quantized_by(&quantization, Some(&side));
         let model = Decoder::load(&mut weights, &config, precision.weights)?;
         let extra = weights.extra().into_iter().filter(|name| !gguf::is_config(name)).collect();
         let (bytes, used, made) = (weights.bytes(), weights.parameters(), weights.made());
-        let cache = CacheShape::of(&config, precision.activations.into(), 0);
+        let chunk = options.prefill_chunk.unwrap_or_else(|| managers::prefill_chunk(used));
+        let policy = options.cache.policy;
+        let cache = CacheShape::of(&config, precision.cache, policy, chunk);
         let architecture = Architecture::of(&ModelConfig::Decoder(config.clone()));
         let table = precision.weights.embedding.row_bytes(config.embedding.size) * u64::from(config.vocab_size);
         let read = bytes.saturating_sub(if config.tie_word_embeddings { 0 } else { table });
         let traffic = Traffic::new(&architecture, &cache, read, used);
         let context = options.context.or(chosen.map(|chosen| chosen.context));
-        let context = context.unwrap_or_else(|| cache.default_context(device.max_binding()));
-        let chunk = options.prefill_chunk.unwrap_or_else(|| managers::prefill_chunk(used));
-        let mut engine = Engine::new(device, model, config, precision, context, chunk)?;
+        let context = context.unwrap_or_else(|| match policy {
+            CachePolicy::Full => cache.default_context(device.max_binding()),
+            _ => Engine::MOST_POSITIONS,
+        });
+        let mut engine = Engine::new(device, model, config, precision, policy, context, chunk)?;
         let mut cold = options.warm_up;
         let warm_up = || match std::mem::take(&mut cold).then(|| engine.warm_up()) {
             // while chunks are under way there is less room than there will be

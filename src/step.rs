@@ -111,6 +111,12 @@ impl Step {
         device.write(&self.state, HEADER + SLOT * u64::from(slot), bytemuck::bytes_of(state));
     }
 
+    /// Sets how many leading tokens of a slot the cache has dropped, before the next submit, however far the slot is.
+    pub fn set_dropped(&self, device: &Device, slot: u32, dropped: u32) {
+        let at = std::mem::offset_of!(shaders::Slot, dropped) as u64;
+        device.write(&self.state, HEADER + SLOT * u64::from(slot) + at, &dropped.to_le_bytes());
+    }
+
     /// Sets rows of the next step, from number `first` on.
     pub fn set_rows(&self, device: &Device, first: u32, rows: &[shaders::Row]) {
         let at = u64::from(first) * size_of::<shaders::Row>() as u64;

@@ -24,10 +24,12 @@ use web_sys::{AbortSignal, AddEventListenerOptions};
 
 use crate::device::{AdapterInfo, Category, Device, DeviceOptions, LedgerSnapshot, find_adapter};
 use crate::error::{Error, GenerateError};
-use crate::managers::{self, Dtype, Wanted};
+use crate::managers::blocks::CachePolicy;
+use crate::managers::{self, CacheOptions, Dtype, Wanted};
 use crate::preprocess::{ChatTemplate, Message, Tokenizer};
 use crate::session::{LoadOptions, Shared};
 use crate::source::browser::Keep;
+use crate::tensor::CacheDtype;
 use convert::{from_js, to_js};
 use errors::{Failed, invalid};
 use generate::{Done, Request, chat_options};
@@ -40,6 +42,8 @@ struct OpenOptions {
     dtype: Option<String>,
     context: Option<u32>,
     prefill_chunk: Option<u32>,
+    cache_dtype: Option<String>,
+    cache_policy: Option<String>,
     memory_limit: Option<u64>,
     portable: bool,
     #[serde(flatten)]
@@ -52,6 +56,18 @@ impl OpenOptions {
         let Some(name) = self.dtype.as_deref() else { return Ok(None) };
         let wrong = || invalid("dtype", &format!("{name:?} is none of q4, q4a, nf4, q8, f16, f32, auto"));
         Dtype::from_name(name).map(Some).ok_or_else(wrong)
+    }
+
+    fn cache(&self) -> Result<CacheOptions, Failed> {
+        let dtype = self.cache_dtype.as_deref().map(|name| {
+            let wrong = || invalid("cache_dtype", &format!("{name:?} is none of f32, f16, q8, q4"));
+            CacheDtype::from_name(name).ok_or_else(wrong)
+        });
+        let policy = self.cache_policy.as_deref().map(|name| {
+            let wrong = || invalid("cache_policy", &format!("{name:?} is neither full nor a window as window:512"));
+            CachePolicy::from_name(name).ok_or_else(wrong)
+        });
+        Ok(CacheOptions { dtype: dtype.transpose()?, policy: policy.transpose()?.unwrap_or_default() })
     }
 
     fn device(&self) -> DeviceOptions {
@@ -109,6 +125,7 @@ impl Model {
             dtype,
             context: options.context,
             prefill_chunk: options.prefill_chunk,
+            cache: options.cache()?,
             warm_up: true,
             weights_file: None,
         };
@@ -122,6 +139,8 @@ impl Model {
             "quantization": session.quantization(),
             "dtype_reason": session.recommendation().map(|told| &told.reason),
             "activations": precision.activations.name(),
+            "cache_dtype": precision.cache.name(),
+            "cache_policy": load.cache.policy.name(),
             "context": session.engine().context(),
             "has_tokenizer": session.tokenizer().is_ok(),
             "has_chat_template": session.chat_template().names().len() > 0,
@@ -256,8 +275,9 @@ pub async fn inspect(spec: JsValue, options: JsValue, signal: AbortSignal) -> Re
         let options: OpenOptions = from_js(&options, "options")?;
         let adapter = find_adapter(&options.device()).await?;
         let source = source::open(&spec, &options.source.keeping_nothing_new(), None).await?;
+        let cache = options.cache()?;
         let OpenOptions { memory_limit: budget, context, prefill_chunk, .. } = options;
-        let wanted = Wanted { budget, context, prefill_chunk, bytes_per_second: None };
+        let wanted = Wanted { budget, context, prefill_chunk, cache, bytes_per_second: None };
         let seen = managers::inspect_weights(&source, Some(&adapter), wanted).await?;
         let mut seen = serde_json::to_value(seen).unwrap_or_default();
         seen["adapter"] = report(&adapter);

@@ -59,7 +59,14 @@ pub async fn open(
     };
     let started = Instant::now();
     bar.stage("reading the model's files");
-    let load = LoadOptions { dtype: shared.dtype.into(), context, prefill_chunk, warm_up: false, weights_file: None };
+    let load = LoadOptions {
+        dtype: shared.dtype.into(),
+        context,
+        prefill_chunk,
+        cache: shared.cache,
+        warm_up: false,
+        weights_file: None,
+    };
     let session = Session::open(&device, &source, &load, |progress| {
         let done = progress.loaded == progress.total;
         let what = if done { "checking tensors" } else { "loading tensors" };

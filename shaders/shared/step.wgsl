@@ -10,8 +10,8 @@ struct Slot {
     sampled: u32,
     // its first row among those of the step
     first: u32,
-    // keys in the cache before this step: `position`, unless some were dropped
-    cached: u32,
+    // leading tokens whose keys the cache has dropped: those of position p are at p - dropped
+    dropped: u32,
     // tokens that are sampled at most: none, where this is a chunk of a prompt that is not its last
     limit: u32,
     // steps that sampled since the host began to count; what this one samples goes to ring[turn % ring length]

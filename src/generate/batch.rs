@@ -134,7 +134,7 @@ impl Engine {
             options,
         };
         // of what is decoded nothing is allocated
-        sequence.ids.reserve(limit);
+        sequence.ids.reserve(limit.min(1 << 16));
         sequence.sample(given.iter().copied());
         self.next_id += 1;
         let id = SequenceId(self.next_id);
@@ -293,9 +293,9 @@ impl Engine {
 
     /// Gives a sequence blocks and a slot; `false` where there is no room until another leaves.
     async fn seat(&mut self, id: SequenceId) -> Result<bool, Error> {
-        let needs = |s: &Sequence| (s.prompt + s.limit).next_multiple_of(BLOCK as usize);
+        let needs = |s: &Sequence| self.kept(s.prompt + s.limit).next_multiple_of(BLOCK as usize);
         let Some(sequence) = self.sequences.get(&id) else { return Ok(true) };
-        let positions = sequence.prompt + sequence.limit;
+        let positions = self.kept(sequence.prompt + sequence.limit);
         let others = self.sequences.values().filter(|s| s.slot.is_some()).map(needs).sum::<usize>();
         let slot = (0..MAX_SLOTS).find(|&slot| self.batch.seats[slot as usize].is_none()).unwrap_or(0);
         let cache = others + if others == 0 { positions } else { needs(sequence) };
@@ -316,7 +316,9 @@ impl Engine {
         }
         let Some(sequence) = self.sequences.get(&id) else { return Ok(true) };
         let (place, known) = self.blocks.begin(&sequence.ids);
-        if let Err(short) = self.blocks.reserve(place, sequence.ids.len()) {
+        // what comes in one step: of the rest, some may be dropped before it comes
+        let first = sequence.ids.len().min(known + self.chunk as usize);
+        if let Err(short) = self.blocks.reserve(place, first) {
             self.blocks.forget(place);
             return if others > 0 { Ok(false) } else { Err(self.no_room(&short)) };
         }
@@ -350,7 +352,7 @@ impl Engine {
         if processors.is_some() || self.has_history() {
             let none = processors.is_none().then(|| Processors::none(self.vocab_size()));
             let device = self.device.clone();
-            let history = self.history()?;
+            let history = self.history(sequence.prompt + sequence.limit)?;
             processors.or(none.as_ref()).into_iter().for_each(|p| p.upload(&device, history, slot, &sequence.ids));
         }
         Ok(())

@@ -7,8 +7,8 @@ use super::sequence::{Sequence, SequenceId};
 use crate::device::{Buffer, Device, Memory};
 use crate::error::{DeviceError, Error, GenerateError};
 use crate::graph::{Arena, Graph, Program};
-use crate::managers::Precision;
 use crate::managers::blocks::{Blocks, BlocksConfig, CachePolicy, Pool};
+use crate::managers::{Precision, cache_chunk, cache_groups};
 use crate::models::{Decoder, DecoderConfig, Room, Workspace};
 use crate::nn::Pass;
 use crate::ops::{self, Rows};
@@ -74,6 +74,7 @@ pub struct Engine {
     model: Decoder,
     config: DecoderConfig,
     precision: Precision,
+    pub(super) policy: CachePolicy,
     /// the most positions of a sequence
     context: u32,
     /// the most rows of a prompt in one step
@@ -107,10 +108,8 @@ impl std::fmt::Debug for Engine {
 }
 
 impl Engine {
-    /// Of the cache, in the order of their page tables.
-    pub(super) const POOLS: [Pool; 1] = [Pool::Main(0)];
-
-    /// `context`: the most positions of a sequence; `chunk`: the most tokens of prompts in one step.
+    /// `context`: the most positions of a sequence; `chunk`: the most tokens of prompts in one step; `policy`: what happens to sequences
+    /// that outgrow their cache.
     ///
     /// # Errors
     /// [`GenerateError::Setting`] where one of them is out of range.
@@ -119,28 +118,38 @@ impl Engine {
         model: Decoder,
         config: DecoderConfig,
         precision: Precision,
+        policy: CachePolicy,
         context: u32,
         chunk: u32,
     ) -> Result<Self, Error> {
-        let most = config.max_position_embeddings;
+        // where positions are dropped, the cache has none that the model was not trained for
+        let most = if policy == CachePolicy::Full { config.max_position_embeddings } else { Self::MOST_POSITIONS };
+        let has_room = policy.most().is_none_or(|kept| kept <= config.max_position_embeddings);
+        if !has_room || policy != CachePolicy::Full && config.embedding.positions.is_some() {
+            let (name, expected) =
+                ("cache_policy", "a window of no more positions than the model has, which must not be learned ones");
+            return Err(GenerateError::Setting { name, got: policy.name(), expected }.into());
+        }
         if context == 0 || context > most {
             let (name, expected) = ("context", "at least 1, and at most the model's max_position_embeddings");
             return Err(GenerateError::Setting { name, got: context.to_string(), expected }.into());
         }
         check_chunk(chunk)?;
+        let blocks = Self::no_blocks(&config, precision, policy);
         Ok(Self {
             device: device.clone(),
             regimes: config.ropes.iter().map(|rope| rope.regime(1)).collect(),
             model,
             config,
             precision,
+            policy,
             context,
-            chunk,
+            chunk: cache_chunk(chunk, precision.cache, policy),
             workspace: None,
             history: None,
             arena: Arena::default(),
             programs: HashMap::new(),
-            blocks: Self::no_blocks(),
+            blocks,
             sequences: BTreeMap::new(),
             next_id: 0,
             batch: Batch::default(),
@@ -148,8 +157,19 @@ impl Engine {
         })
     }
 
-    fn no_blocks() -> Blocks {
-        Blocks::new(BlocksConfig { windows: vec![0], hot: false, policy: CachePolicy::Full })
+    /// Positions of a sequence at most, where old ones are dropped.
+    pub const MOST_POSITIONS: u32 = 1 << 24;
+
+    fn no_blocks(config: &DecoderConfig, precision: Precision, policy: CachePolicy) -> Blocks {
+        let (windows, _) = cache_groups(config, policy);
+        Blocks::new(BlocksConfig { windows, hot: precision.cache.bits().is_some(), policy })
+    }
+
+    /// The cache's pools, in the order of their page tables.
+    pub(super) fn pools(&self) -> impl Iterator<Item = Pool> + Clone + use<> {
+        let groups = self.workspace.as_ref().map_or(0, |workspace| workspace.cache.pools().len());
+        let hot = if self.precision.cache.bits().is_some() { groups } else { 0 };
+        (0..groups).map(Pool::Main).chain((0..hot).map(Pool::Hot))
     }
 
     /// The device that it runs on.
@@ -195,6 +215,7 @@ impl Engine {
     /// [`GenerateError::Setting`] outside 1 to 65536, or while sequences run.
     pub fn set_prefill_chunk(&mut self, chunk: u32) -> Result<(), Error> {
         check_chunk(chunk)?;
+        let chunk = cache_chunk(chunk, self.precision.cache, self.policy);
         if chunk == self.chunk {
             return Ok(());
         }
@@ -214,7 +235,7 @@ impl Engine {
         self.workspace = None;
         self.history = None;
         self.arena = Arena::default();
-        self.blocks = Self::no_blocks();
+        self.blocks = Self::no_blocks(&self.config, self.precision, self.policy);
         self.batch.forget();
     }
 
@@ -242,7 +263,8 @@ impl Engine {
     /// Makes such room: memory follows what is asked for, not the longest context. Nothing may be under way, and all slots have to be
     /// told anew.
     pub(super) fn make_room(&mut self, positions: usize, cache: usize, slots: u32) -> Result<(), Error> {
-        let one = self.context.next_multiple_of(BLOCK);
+        let one = self.kept(self.context as usize) as u32;
+        let one = one.next_multiple_of(BLOCK);
         let round = |wanted: usize, most: u32| {
             let wanted = u32::try_from(wanted).unwrap_or(u32::MAX >> 1).next_power_of_two().max(MIN_LIVE);
             wanted.min(most)
@@ -269,8 +291,9 @@ impl Engine {
             grown.cache.copy_from(&before.cache, &mut encoder);
             self.device.submit(encoder);
         }
-        for pool in Self::POOLS {
-            self.blocks.set_capacity(pool, grown.cache.blocks());
+        for (group, pool) in grown.cache.pools().iter().enumerate() {
+            self.blocks.set_capacity(Pool::Main(group), pool.blocks);
+            self.blocks.set_capacity(Pool::Hot(group), pool.hot_blocks);
         }
         self.programs.clear();
         self.history = None;
@@ -285,8 +308,8 @@ impl Engine {
     }
 
     fn new_workspace(&self, room: Room) -> Result<Workspace, DeviceError> {
-        let (memory, elem) = (Memory::Device(&self.device), self.precision.activations);
-        Workspace::new(memory, &self.config, elem, &self.regimes, room)
+        let memory = Memory::Device(&self.device);
+        Workspace::new(memory, &self.config, (self.precision.cache, self.policy), &self.regimes, room)
     }
 
     /// Compiles the kernels of prompts that are no longer than `WARM_PROMPT`, and of decoding.
@@ -302,8 +325,14 @@ impl Engine {
         Ok(())
     }
 
+    /// Positions of so many that the cache holds at most.
+    pub(super) fn kept(&self, positions: usize) -> usize {
+        positions.min(self.policy.most().map_or(usize::MAX, |most| most as usize))
+    }
+
     /// The regimes of rotary frequencies of a sequence of so many positions.
     pub(super) fn regimes_of(&self, length: usize) -> Vec<u32> {
+        let length = self.kept(length);
         self.config.ropes.iter().map(|rope| rope.regime(length as u32)).collect()
     }
 
@@ -325,6 +354,9 @@ impl Engine {
 
     /// The longest sequence that needs no other frequencies than one of `length` positions.
     pub(super) fn reach(&self, length: usize) -> usize {
+        if self.policy != CachePolicy::Full {
+            return usize::MAX >> 1;
+        }
         let reach = self.config.ropes.iter().map(|rope| rope.reach(length as u32)).min();
         reach.unwrap_or(u32::MAX) as usize
     }
@@ -339,9 +371,10 @@ impl Engine {
     }
 
     /// The tokens so far, as processors read them on the GPU.
-    pub(super) fn history(&mut self) -> Result<&History, DeviceError> {
+    pub(super) fn history(&mut self, length: usize) -> Result<&History, DeviceError> {
         if self.history.is_none() {
             let Room { positions, slots, .. } = self.workspace().room;
+            let positions = positions.max(length as u32);
             self.history = Some(History::new(&self.device, self.config.vocab_size, positions, slots)?);
         }
         Ok(self.history.as_ref().expect("it was just made"))
@@ -399,7 +432,9 @@ impl Engine {
                         ops::penalize(&mut g, &made, step, history)?;
                     }
                     if ngrams {
-                        ops::no_repeat_ngram(&mut g, &made, step, history, key.live)?;
+                        // what the cache has dropped is still in the history
+                        let so_far = if self.policy == CachePolicy::Full { key.live } else { history.positions };
+                        ops::no_repeat_ngram(&mut g, &made, step, history, so_far)?;
                     }
                     ops::sample(&mut g, &made, step, Some(history))?;
                 }

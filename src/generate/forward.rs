@@ -59,7 +59,7 @@ impl Engine {
     async fn everything_at(&mut self, place: blocks::SequenceId, ids: &[u32], phase: Phase) -> Result<Hidden, Error> {
         self.blocks.reserve(place, ids.len()).map_err(|short| self.no_room(&short))?;
         let step = self.workspace().step.clone();
-        for (table, pool) in (0..).zip(Self::POOLS) {
+        for (table, pool) in (0..).zip(self.pools()) {
             step.set_pages(&self.device, table, 0, 0, self.blocks.table(place, pool));
         }
         let mut out = Hidden::default();
@@ -67,7 +67,7 @@ impl Engine {
         for (i, chunk) in ids.chunks(size).enumerate() {
             let position = (i * size) as u32;
             let rows = chunk.len() as u32;
-            step.set(&self.device, &[Slot { position, rows, cached: position, ..Slot::default() }]);
+            step.set(&self.device, &[Slot { position, rows, ..Slot::default() }]);
             step.set_ids(&self.device, [chunk]);
             self.blocks.confirm(place, chunk);
             let mut encoder = self.device.encoder();

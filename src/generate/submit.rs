@@ -9,12 +9,12 @@ use super::sequence::{Sequence, SequenceId};
 use super::{GenerateOptions, Logprobs};
 use crate::device::{READBACK_MS, Readback};
 use crate::error::{DeviceError, Error, GenerateError};
-use crate::managers::blocks::Shortage;
+use crate::managers::blocks::{Pool, Shortage};
 use crate::models::Workspace;
 use crate::nn::Block;
 use crate::reference;
 use crate::shaders::{Row, Slot};
-use crate::step::{MAX_SLOTS, Step};
+use crate::step::{BLOCK, MAX_SLOTS, Step};
 use crate::tensor::vec4s;
 
 /// `Slot::done` where the logits were no numbers, as `shaders/sample.wgsl` has it.
@@ -64,7 +64,8 @@ impl Engine {
         let pieces = self.pieces();
         let (count, phase) = if pieces.is_empty() {
             let remaining = self.running().map(|(_, s)| s.remaining()).max().unwrap_or(0);
-            (self.batch.burst.min(most).min(MAX_BURST).min(remaining), self.phase())
+            let at_once = self.running().map(|(_, s)| self.until_drop(s, s.end(0))).min().unwrap_or(usize::MAX);
+            (self.batch.burst.min(most).min(MAX_BURST).min(remaining).min(at_once), self.phase())
         } else {
             let samples = self.running().next().is_some() || pieces.iter().any(|piece| piece.is_last);
             (1, if samples { self.phase() } else { Phase::Fill })
@@ -96,11 +97,22 @@ impl Engine {
             if sequence.running || sequence.is_over() || left == 0 {
                 continue;
             }
-            let tokens = left.min(sequence.ids.len() - sequence.filled);
+            let at_once = self.until_drop(sequence, sequence.filled);
+            let tokens = left.min(sequence.ids.len() - sequence.filled).min(at_once);
             left -= tokens;
             pieces.push(Piece { slot, id, tokens, is_last: sequence.filled + tokens == sequence.ids.len() });
         }
         pieces
+    }
+
+    /// Positions from `at` on that a sequence may write before the cache has to drop some: what a token sees must not depend on how
+    /// many come at once.
+    fn until_drop(&self, sequence: &Sequence, at: usize) -> usize {
+        let (Some(most), Some(place)) = (self.policy.most(), sequence.place) else { return usize::MAX };
+        match (most as usize + self.blocks.dropped(place)).saturating_sub(at) {
+            0 => BLOCK as usize,
+            left => left,
+        }
     }
 
     /// What is done with the logits of all.
@@ -118,6 +130,7 @@ impl Engine {
         count: usize,
     ) -> Result<(wgpu::CommandEncoder, Option<Output>), Submit> {
         let mut live = 1;
+        let step = self.workspace().step.clone();
         for (_, id) in self.batch.seated() {
             let Some(sequence) = self.sequences.get(&id) else { continue };
             let Some(place) = sequence.place else { continue };
@@ -127,15 +140,25 @@ impl Engine {
                 None if sequence.running => sequence.end(count),
                 None => continue,
             };
-            self.blocks.reserve(place, end).map_err(Submit::Short)?;
-            live = live.max(end as u32);
+            let tokens = self.blocks.tokens(place).len();
+            let moved = self.blocks.evict(place, end - tokens);
+            let dropped = self.blocks.dropped(place);
+            if let (true, Some(slot)) = (moved > 0, sequence.slot) {
+                step.set_dropped(&self.device, slot, dropped as u32);
+            }
+            self.blocks.reserve(place, end - dropped).map_err(Submit::Short)?;
+            live = live.max((end - dropped) as u32);
         }
         let (rows, slots) = self.tell_pieces(pieces);
         self.tell_pages();
         let mut encoder = self.device.encoder();
         for copy in self.blocks.take_copies() {
             let Workspace { cache, passage, .. } = self.workspace();
-            cache.copy(0, Block::Full(copy.from), Block::Full(copy.to), passage, &mut encoder);
+            let (group, block): (_, fn(u32) -> Block) = match copy.pool {
+                Pool::Main(group) => (group, Block::Full),
+                Pool::Hot(group) => (group, Block::Hot),
+            };
+            cache.copy(group as u32, block(copy.from), block(copy.to), passage, &mut encoder);
         }
         let recorded = self.program(phase, rows, slots, live)?;
         for _ in 0..count {
@@ -167,7 +190,7 @@ impl Engine {
                 done: 0,
                 sampled: sequence.sampled() as u32,
                 first: base + rows.len() as u32,
-                cached: sequence.filled as u32,
+                dropped: sequence.place.map_or(0, |place| self.blocks.dropped(place)) as u32,
                 limit: if piece.is_last { sequence.stop_at() as u32 } else { 0 },
                 turn: self.batch.turn,
             };
@@ -185,12 +208,13 @@ impl Engine {
 
     /// Tells the GPU of blocks that it does not know of yet.
     fn tell_pages(&mut self) {
+        let pools = self.pools();
         let step = &self.workspace.as_ref().expect("room is made before anything is submitted").step;
         let batch = &mut self.batch;
         batch.pages.resize(batch.pages.len().max(batch.slots as usize), Vec::new());
         for (slot, seat) in batch.seats.iter().enumerate().take(batch.slots as usize) {
             let Some(place) = seat.and_then(|id| self.sequences.get(&id)).and_then(|s| s.place) else { continue };
-            for (table, pool) in Self::POOLS.into_iter().enumerate() {
+            for (table, pool) in pools.clone().enumerate() {
                 let now = self.blocks.table(place, pool);
                 let told = &mut batch.pages[slot];
                 told.resize(told.len().max(table + 1), Vec::new());

@@ -1,6 +1,9 @@
 //! What a model takes on a GPU at each dtype, counted by the code that loads and runs it, on a [`Plan`] instead of a device.
 
-use super::{Architecture, CacheShape, Dtype, Precision, Traffic, prefill_chunk, resolve};
+use super::blocks::CachePolicy;
+use super::{
+    Architecture, CacheOptions, CacheShape, Dtype, Precision, Traffic, Wanted, cache_chunk, prefill_chunk, resolve,
+};
 use crate::checkpoint::Checkpoint;
 use crate::device::{AdapterInfo, Category, Memory, Plan};
 use crate::error::Error;
@@ -67,8 +70,8 @@ pub struct Model<'a> {
 }
 
 impl Footprint {
-    /// At `dtype`, within the limits of `adapter`, with as many positions as `context` says, or where it says nothing with the default.
-    /// `chunk`: the most tokens of a prompt in one step. Along with it comes the number of weights.
+    /// At `dtype`, within the limits of `adapter`, with as many positions as are `wanted`, or where that says nothing with the default.
+    /// Along with it comes the number of weights.
     ///
     /// # Errors
     /// What is wrong with the files. What is too much for the adapter is no error: [`Footprint::refused`].
@@ -76,12 +79,12 @@ impl Footprint {
         model: Model<'_>,
         dtype: Dtype,
         adapter: Option<&AdapterInfo>,
-        context: Option<u32>,
-        chunk: Option<u32>,
+        wanted: Wanted,
     ) -> Result<(Self, u64), Error> {
+        let Wanted { context, prefill_chunk: chunk, cache: CacheOptions { dtype: cache_dtype, policy }, .. } = wanted;
         let Model { config, checkpoint, quantization } = model;
         let (parameters, stored_f32) = checkpoint.parameters();
-        let precision = resolve(dtype, parameters, stored_f32);
+        let precision = resolve(dtype, parameters, stored_f32).with_cache(cache_dtype);
         // without limits: the files may be wrong; within those of the adapter: it may not do
         let (all, here) = (Plan::new(None), Plan::new(adapter));
         let load = |plan| -> Result<_, Error> {
@@ -99,18 +102,16 @@ impl Footprint {
         let loaded = load(&here);
         let largest_buffer = here.ledger().largest();
 
-        let cache = CacheShape::of(config, precision.activations.into(), 0);
+        let chunk = chunk.unwrap_or_else(|| prefill_chunk(used));
+        let cache = CacheShape::of(config, precision.cache, policy, chunk);
         let max_binding = here.max_binding();
         let positions = context.unwrap_or_else(|| cache.default_context(max_binding));
         let positions = positions.min(cache.longest(u64::MAX, max_binding)).max(BLOCK);
-        let rows = chunk.unwrap_or_else(|| prefill_chunk(used)).min(positions);
-        let (run, refused) = match loaded
-            .and_then(|(decoder, _)| run(&here, &decoder, config, precision, positions, rows))
-        {
+        let rows = cache_chunk(chunk, precision.cache, policy).min(positions);
+        let settings = Settings { precision, policy, positions, rows };
+        let (run, refused) = match loaded.and_then(|(decoder, _)| run(&here, &decoder, config, settings)) {
             Ok(run) => (run, None),
-            Err(error) => {
-                (run(&all, &decoder, config, precision, positions, rows).unwrap_or_default(), Some(error.to_string()))
-            }
+            Err(error) => (run(&all, &decoder, config, settings).unwrap_or_default(), Some(error.to_string())),
         };
 
         let table = precision.weights.embedding.row_bytes(config.embedding.size) * u64::from(config.vocab_size);
@@ -135,15 +136,10 @@ impl Footprint {
     ///
     /// # Errors
     /// As [`of`](Self::of), where no dtype will do.
-    pub fn all(
-        model: Model<'_>,
-        adapter: Option<&AdapterInfo>,
-        context: Option<u32>,
-        chunk: Option<u32>,
-    ) -> Result<(Vec<Self>, u64), Error> {
+    pub fn all(model: Model<'_>, adapter: Option<&AdapterInfo>, wanted: Wanted) -> Result<(Vec<Self>, u64), Error> {
         let (mut all, mut parameters, mut failed) = (Vec::new(), 0, None);
         for dtype in Dtype::ALL {
-            match Self::of(model, dtype, adapter, context, chunk) {
+            match Self::of(model, dtype, adapter, wanted) {
                 Ok((this, used)) => {
                     all.push(this);
                     parameters = used;
@@ -178,6 +174,15 @@ impl Footprint {
     }
 }
 
+/// How a model is run.
+#[derive(Clone, Copy, Debug)]
+struct Settings {
+    precision: Precision,
+    policy: CachePolicy,
+    positions: u32,
+    rows: u32,
+}
+
 #[derive(Clone, Copy, Debug, Default)]
 struct Run {
     tables: u64,
@@ -190,19 +195,17 @@ fn run(
     plan: &Plan,
     decoder: &Decoder,
     config: &DecoderConfig,
-    precision: Precision,
-    positions: u32,
-    rows: u32,
+    Settings { precision, policy, positions, rows }: Settings,
 ) -> Result<Run, Error> {
     let before = plan.ledger().snapshot();
     let regimes: Vec<_> = config.ropes.iter().map(|rope| rope.regime(1)).collect();
     let elem = precision.activations;
     let room =
         Room { positions: positions.next_multiple_of(BLOCK), cache: positions.next_multiple_of(BLOCK), slots: 1, rows };
-    let workspace = Workspace::new(Memory::Plan(plan), config, elem, &regimes, room)?;
+    let workspace = Workspace::new(Memory::Plan(plan), config, (precision.cache, policy), &regimes, room)?;
     let arena = Arena::default();
     let mut held = Vec::new();
-    let live = positions.next_power_of_two().min(workspace.cache.positions());
+    let live = positions.next_power_of_two().min(room.positions);
     for (rows, samples) in [(rows.next_power_of_two(), false), (rows.next_power_of_two(), true), (1, true)] {
         let mut g = Graph::planned(plan);
         let pass =
@@ -217,6 +220,6 @@ fn run(
     let after = plan.ledger().snapshot();
     let grown = |category| after.of(category) - before.of(category);
     // penalties may be asked for at any time
-    let history = History::bytes(config.vocab_size, workspace.cache.positions());
+    let history = History::bytes(config.vocab_size, room.positions);
     Ok(Run { tables: grown(Category::Weights), activations: grown(Category::Activations) + history + READBACKS })
 }

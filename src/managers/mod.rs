@@ -11,7 +11,7 @@ mod quantization;
 mod recommend;
 mod roofline;
 
-pub use context::CacheShape;
+pub use context::{CacheOptions, CacheShape, cache_chunk, cache_groups, cache_pool};
 pub use files::ModelFiles;
 pub use footprint::{Footprint, Model, Needs};
 pub use inspect::{Architecture, Inspection, OnGpu, Stored, StoredFile, TokenizerFacts, inspect, inspect_weights};

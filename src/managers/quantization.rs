@@ -7,7 +7,7 @@ use crate::models::{Decoder, DecoderConfig};
 use crate::nn::WeightTypes;
 use crate::quant::{Blocks, Quantization};
 use crate::source::Source;
-use crate::tensor::{Elem, Storage};
+use crate::tensor::{CacheDtype, Elem, Storage};
 use crate::weights::Weights;
 
 /// Largest `config.json` that is read.
@@ -40,8 +40,10 @@ pub struct Precision {
     pub dtype: Dtype,
     /// Of the weights.
     pub weights: WeightTypes,
-    /// Of activations and cache. The residual stream and all sums are f32 whatever this says.
+    /// Of activations. The residual stream and all sums are f32 whatever this says.
     pub activations: Elem,
+    /// Of keys and values.
+    pub cache: CacheDtype,
 }
 
 /// Bytes of weights in f32 up to which `auto` keeps an f32 checkpoint exact, and in f16 up to which it keeps 16 bits.
@@ -66,7 +68,15 @@ pub fn resolve(dtype: Dtype, parameters: u64, stored_f32: bool) -> Precision {
         Dtype::Auto => (Storage::Q4, Storage::F16, Elem::F16),
         few => (few.blocks().map_or(Storage::Q4, Storage::Blocks), Storage::F16, Elem::F16),
     };
-    Precision { dtype, weights: WeightTypes { linear, embedding }, activations }
+    Precision { dtype, weights: WeightTypes { linear, embedding }, activations, cache: activations.into() }
+}
+
+impl Precision {
+    /// With another type for keys and values, where one is asked for.
+    #[must_use]
+    pub fn with_cache(self, dtype: Option<CacheDtype>) -> Self {
+        Self { cache: dtype.unwrap_or(self.cache), ..self }
+    }
 }
 
 /// As [`resolve`], of a checkpoint as it lies there. Layers that another tool quantized keep their bits whatever the dtype says; `auto`

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{Dtype, Footprint, Model, Needs, choose};
+use super::{CacheOptions, Dtype, Footprint, Model, Needs, choose};
 use crate::device::AdapterInfo;
 use crate::error::{DeviceError, Error};
 
@@ -31,6 +31,8 @@ pub struct Wanted {
     pub context: Option<u32>,
     /// The most tokens of a prompt in one step, as [`LoadOptions::prefill_chunk`](crate::session::LoadOptions::prefill_chunk).
     pub prefill_chunk: Option<u32>,
+    /// How keys and values are kept.
+    pub cache: CacheOptions,
     /// Bytes that the adapter reads per second, where it was measured ([`Roofline`](super::Roofline)) and memory bounds decoding,
     /// which on a CPU it does not.
     pub bytes_per_second: Option<f64>,
@@ -167,7 +169,7 @@ impl Recommendation {
         adapter: Option<&AdapterInfo>,
         wanted: Wanted,
     ) -> Result<(Self, Vec<Footprint>, u64), Error> {
-        let (footprints, parameters) = Footprint::all(model, adapter, wanted.context, wanted.prefill_chunk)?;
+        let (footprints, parameters) = Footprint::all(model, adapter, wanted)?;
         let unbounded = choose(Dtype::Auto, model.config, model.checkpoint, model.quantization)?.dtype;
         let bytes_per_second = wanted.bytes_per_second.filter(|_| adapter.is_none_or(|adapter| adapter.kind != "CPU"));
         let wanted = Wanted { bytes_per_second, ..wanted };

@@ -4,9 +4,11 @@ use super::DecoderConfig;
 use crate::device::Buffer;
 use crate::device::Memory;
 use crate::error::DeviceError;
-use crate::nn::{CacheLayout, KvCache, Pool, Rope};
+use crate::managers::blocks::CachePolicy;
+use crate::managers::{cache_groups, cache_pool};
+use crate::nn::{CacheLayout, KvCache, Rope};
 use crate::step::{BLOCK, RING, Step, StepSize};
-use crate::tensor::Elem;
+use crate::tensor::CacheDtype;
 
 /// What there is room for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,25 +39,28 @@ pub struct Workspace {
 }
 
 impl Workspace {
-    /// With that much room; keys and values are of `elem`. `regimes`: of each rope.
+    /// With that much room, keys and values stored and dropped so. `regimes`: of each rope.
     ///
     /// # Errors
     /// As [`KvCache::new`].
     pub fn new(
         memory: Memory<'_>,
         c: &DecoderConfig,
-        elem: Elem,
+        (dtype, policy): (CacheDtype, CachePolicy),
         regimes: &[u32],
         room: Room,
     ) -> Result<Self, DeviceError> {
-        let layout =
-            CacheLayout { heads: c.heads, dtype: elem.into(), raw_keys: false, groups: vec![0; c.layers.len()] };
-        let cache = KvCache::new(memory, layout, &[Pool::of(room.cache.div_ceil(BLOCK))])?;
+        let (windows, groups) = cache_groups(c, policy);
+        let layout = CacheLayout { heads: c.heads, dtype, raw_keys: policy != CachePolicy::Full, groups };
+        let pool = |&window: &u32| cache_pool(window, dtype, room.cache, room.slots, room.rows);
+        let cache = KvCache::new(memory, layout, &windows.iter().map(pool).collect::<Vec<_>>())?;
         let passage = cache.passage(memory)?;
         let Room { positions, slots, .. } = room;
         let rows = room.rows.next_power_of_two() + slots;
-        let step =
-            Step::new(memory, StepSize { rows, slots, tables: 1, pages: positions.div_ceil(BLOCK), ring: RING })?;
+        let step = Step::new(
+            memory,
+            StepSize { rows, slots, tables: cache.tables(), pages: positions.div_ceil(BLOCK), ring: RING },
+        )?;
         let ropes = c.ropes.iter().zip(regimes).map(|(rope, &regime)| match memory {
             Memory::Device(device) => Rope::new(device, &rope.table(c.heads.rotary, positions, regime), rope.layout()),
             // a plan has no use for what is in it

@@ -1,6 +1,7 @@
 //! The decoding loop: running ahead, rolling back, stopping, failing.
 
 mod batch;
+mod cache;
 mod config;
 mod processors;
 mod text;
@@ -11,15 +12,22 @@ use webweft::checkpoint::Dtype as Stored;
 use webweft::device::{Device, DeviceOptions};
 use webweft::error::{DeviceError, Error, GenerateError};
 use webweft::generate::{FinishReason, GenerateOptions};
-use webweft::managers::Dtype;
+use webweft::managers::blocks::CachePolicy;
+use webweft::managers::{CacheOptions, Dtype};
 use webweft::session::{LoadOptions, Session};
 
 use crate::common::device;
 use crate::models::reference_llama::{Shape, Synthetic};
 use crate::models::{generate, open, rest};
 
-const F32: LoadOptions =
-    LoadOptions { dtype: Dtype::F32, context: None, prefill_chunk: None, warm_up: false, weights_file: None };
+const F32: LoadOptions = LoadOptions {
+    dtype: Dtype::F32,
+    context: None,
+    prefill_chunk: None,
+    cache: CacheOptions { dtype: None, policy: CachePolicy::Full },
+    warm_up: false,
+    weights_file: None,
+};
 
 fn model() -> Synthetic {
     let shape = Shape {

@@ -71,8 +71,7 @@ impl Bench {
         let pages = slots.iter().map(|(rows, position)| (position + rows).div_ceil(BLOCK).max(1)).max().unwrap_or(1);
         let size = StepSize { rows, slots: slots.len() as u32, tables: 2, pages, ring: 1 };
         let step = Step::new(Memory::Device(&self.device), size).expect("a step");
-        let state =
-            |&(rows, position): &(u32, u32)| shaders::Slot { position, rows, cached: position, ..Default::default() };
+        let state = |&(rows, position): &(u32, u32)| shaders::Slot { position, rows, ..Default::default() };
         step.set(&self.device, &slots.iter().map(state).collect::<Vec<_>>());
         // their tokens do not matter here
         let ids: Vec<_> = slots.iter().map(|&(rows, _)| vec![0; rows as usize]).collect();

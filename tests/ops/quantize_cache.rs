@@ -35,7 +35,7 @@ fn block(seed: u32, row: usize) -> Vec<f32> {
 fn record(bench: &mut Bench, dtype: CacheDtype, shape: [u32; 2], bucket: u32, slots: &[shaders::Slot]) {
     let heads = heads_of(shape);
     let [k, e] = shape.map(|v| v as usize);
-    let step = bench.step_of(&slots.iter().map(|slot| (slot.rows, slot.cached)).collect::<Vec<_>>());
+    let step = bench.step_of(&slots.iter().map(|slot| (slot.rows, cached(slot))).collect::<Vec<_>>());
     step.set(&bench.device, slots);
     let blocks = step.slots * step.pages;
     let [hot, cold] = [hot_block_bytes(&heads, dtype), block_bytes(&heads, dtype)].map(|bytes| bytes as usize / 4);
@@ -49,7 +49,7 @@ fn record(bench: &mut Bench, dtype: CacheDtype, shape: [u32; 2], bucket: u32, sl
         let mut wanted = Vec::new();
         for (s, slot) in (0..).zip(slots) {
             // those that are not complete hold no numbers, nor do those that were complete before
-            for b in slot.cached / BLOCK..(slot.cached + slot.rows) / BLOCK {
+            for b in cached(slot) / BLOCK..(cached(slot) + slot.rows) / BLOCK {
                 let values = block(seed + 10 * s + b, k * e);
                 let words = pack(&values, e, Elem::F16);
                 before[pages_of(&step, s)[b as usize] as usize * hot..][..hot].copy_from_slice(&words);
@@ -87,9 +87,14 @@ fn record(bench: &mut Bench, dtype: CacheDtype, shape: [u32; 2], bucket: u32, sl
     });
 }
 
+/// Keys of a slot in the cache.
+fn cached(slot: &shaders::Slot) -> u32 {
+    slot.position - slot.dropped
+}
+
 fn slot(rows: u32, cached: u32) -> shaders::Slot {
     // tokens were dropped from the cache before
-    shaders::Slot { rows, position: cached + 64, cached, ..Default::default() }
+    shaders::Slot { rows, position: cached + 64, dropped: 64, ..Default::default() }
 }
 
 /// Every width, one head and several.

@@ -47,7 +47,7 @@ async fn rotates_and_appends() {
 #[cfg_attr(not(target_arch = "wasm32"), pollster::test)]
 async fn appends_in_every_slot() {
     let mut bench = Bench::new(&device().await);
-    let dropped = shaders::Slot { cached: 98, ..slot(5, 130) };
+    let dropped = shaders::Slot { dropped: 32, ..slot(5, 130) };
     let done = shaders::Slot { done: 1, ..slot(2, 64) };
     let heads = Heads { heads: 4, kv_heads: 2, head_dim: 12, rotary: 8 };
     for slots in [
@@ -76,7 +76,7 @@ struct Setup {
 
 /// So many rows from `position` on, with all that was before in the cache.
 fn slot(rows: u32, position: u32) -> shaders::Slot {
-    shaders::Slot { rows, position, cached: position, ..Default::default() }
+    shaders::Slot { rows, position, ..Default::default() }
 }
 
 fn record(bench: &mut Bench, setup: &Setup, [x_elem, c_elem]: [Elem; 2]) {
@@ -111,14 +111,14 @@ fn record(bench: &mut Bench, setup: &Setup, [x_elem, c_elem]: [Elem; 2]) {
             queries.extend((0..slot.rows).map(|_| None));
             continue;
         }
-        let position = if raw_keys { slot.cached } else { slot.position } as usize;
+        let position = if raw_keys { slot.position - slot.dropped } else { slot.position } as usize;
         let mut want = reference::rope_append(own, [h, k, e], (&inv_freq, interleaved), scale, position);
         if raw_keys {
             want.k = own.chunks(all * e).flat_map(|row| &row[h * e..(h + k) * e]).map(|&v| v.into()).collect();
         }
         queries.extend(want.q.chunks(h * e).map(|row| Some(row.to_vec())));
         for (t, (keys, values)) in want.k.chunks(k * e).zip(want.v.chunks(k * e)).enumerate() {
-            let at = reference::cache_row(&pages_of(&step, s), slot.cached as usize + t) * row_words;
+            let at = reference::cache_row(&pages_of(&step, s), (slot.position - slot.dropped) as usize + t) * row_words;
             appended.push((at, [keys.to_vec(), values.to_vec()]));
         }
     }

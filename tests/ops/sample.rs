@@ -15,12 +15,12 @@ use crate::common::{device, random};
 const BEFORE: u32 = 77_777;
 /// Where a run begins: rows 0 to 2 at positions 10 to 12, the first token that is sampled at 13.
 const STATE: shaders::Slot =
-    shaders::Slot { position: 10, rows: 3, done: 0, sampled: 0, first: 0, cached: 7, limit: u32::MAX, turn: 0 };
+    shaders::Slot { position: 10, rows: 3, done: 0, sampled: 0, first: 0, dropped: 3, limit: u32::MAX, turn: 0 };
 const FIRST: u32 = 13;
 
-/// The slot once it has sampled; what it has cached stays as far behind its position.
+/// The slot once it has sampled.
 fn after(position: u32, done: u32, sampled: u32) -> shaders::Slot {
-    shaders::Slot { position, rows: 1, done, sampled, cached: position - STATE.position + STATE.cached, ..STATE }
+    shaders::Slot { position, rows: 1, done, sampled, ..STATE }
 }
 
 struct Setup<'a> {
@@ -255,7 +255,6 @@ async fn samples_in_every_slot() {
         position,
         rows,
         sampled,
-        cached: position,
         limit: 100,
         turn: TURN,
         ..Default::default()
@@ -321,15 +320,7 @@ async fn samples_in_every_slot() {
             let begin = before.position + before.rows;
             let position = begin + count - 1;
             let done = u32::from(count < RUNS);
-            let after = shaders::Slot {
-                position,
-                cached: position,
-                rows: 1,
-                first: s as u32,
-                done,
-                turn: TURN + RUNS,
-                ..*before
-            };
+            let after = shaders::Slot { position, rows: 1, first: s as u32, done, turn: TURN + RUNS, ..*before };
             assert_eq!(states[s], shaders::Slot { sampled: before.sampled + count, ..after }, "slot {s}");
             assert_eq!(rows[s], shaders::Row { id: last, slot: s as u32 });
             assert_eq!(ids[s * POSITIONS as usize + begin as usize..][..wanted.len()], *wanted, "history of slot {s}");

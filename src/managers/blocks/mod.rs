@@ -47,9 +47,10 @@ pub struct BlocksConfig {
 }
 
 /// What happens to a sequence that becomes longer than its cache may be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum CachePolicy {
     /// It cannot: all of it is kept.
+    #[default]
     Full,
     /// The oldest blocks after the first ones are dropped, and those behind them move up (Xiao et al. 2023, "attention sinks").
     /// Since what lies outside of a group's window may so come into it again, groups then give nothing back before it is dropped.
@@ -59,6 +60,40 @@ pub enum CachePolicy {
         /// Blocks of a sequence at most, those included.
         blocks: u32,
     },
+}
+
+impl CachePolicy {
+    /// Positions that a window has at least: the block that is kept, the one that is written, and as much between them.
+    pub const LEAST: u32 = 4 * crate::step::BLOCK;
+
+    /// That of the name: `full`, or `window:512` for so many positions, rounded up to whole blocks, the first of which is kept.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        if name == "full" {
+            return Some(Self::Full);
+        }
+        let positions: u32 = name.strip_prefix("window:")?.parse().ok()?;
+        let blocks = positions.div_ceil(crate::step::BLOCK);
+        (positions >= Self::LEAST).then_some(Self::Window { sinks: 1, blocks })
+    }
+
+    /// Its name, as [`from_name`](Self::from_name) takes it.
+    #[must_use]
+    pub fn name(self) -> String {
+        match self {
+            Self::Full => "full".into(),
+            Self::Window { blocks, .. } => format!("window:{}", blocks * crate::step::BLOCK),
+        }
+    }
+
+    /// The most positions of a sequence that the cache holds, where there is such a bound.
+    #[must_use]
+    pub fn most(self) -> Option<u32> {
+        match self {
+            Self::Full => None,
+            Self::Window { blocks, .. } => Some(blocks.saturating_mul(crate::step::BLOCK)),
+        }
+    }
 }
 
 /// A sequence of a [`Blocks`]. No number is used twice.

@@ -1,0 +1,139 @@
+//! Caches of every type, and what is dropped from them.
+
+#[cfg(target_arch = "wasm32")]
+use wasm_bindgen_test::wasm_bindgen_test;
+use webweft::error::{Error, GenerateError};
+use webweft::generate::{Event, GenerateOptions};
+use webweft::managers::CacheOptions;
+use webweft::managers::blocks::CachePolicy;
+use webweft::session::{LoadOptions, Session};
+use webweft::tensor::CacheDtype;
+
+use super::{F32, model, options};
+use crate::models::{generate, open, rest};
+
+fn load(dtype: CacheDtype, chunk: u32, policy: CachePolicy) -> LoadOptions {
+    LoadOptions { prefill_chunk: Some(chunk), cache: CacheOptions { dtype: Some(dtype), policy }, ..F32 }
+}
+
+fn prompt(length: u32) -> Vec<u32> {
+    (0..length).map(|i| (i * 37 + 11) % 300).collect()
+}
+
+/// What each of several prompts gives, all at once.
+async fn together(session: &mut Session, prompts: &[&[u32]], new: usize) -> Vec<Vec<u32>> {
+    let ids: Vec<_> = prompts.iter().map(|prompt| session.add(*prompt, options(new)).unwrap()).collect();
+    let mut got = vec![Vec::new(); ids.len()];
+    loop {
+        let events = session.step().await.unwrap();
+        if events.is_empty() {
+            return got;
+        }
+        for (id, event) in events {
+            match event {
+                Event::Piece(piece) => got[ids.iter().position(|known| *known == id).unwrap()].push(piece.id),
+                Event::Finished { .. } => {}
+                Event::Failed(error) => panic!("{error}"),
+            }
+        }
+    }
+}
+
+/// How a prompt is cut, how far the GPU runs ahead and who runs beside makes no difference, for any type.
+#[cfg_attr(target_arch = "wasm32", wasm_bindgen_test)]
+#[cfg_attr(not(target_arch = "wasm32"), pollster::test)]
+async fn every_type_gives_the_same_however_it_is_run() {
+    let source = model().source();
+    let (long, short) = (prompt(75), prompt(30));
+    for dtype in CacheDtype::ALL {
+        let mut want: Option<Vec<u32>> = None;
+        for chunk in [512, 40, 7] {
+            let mut session = open(&source, &load(dtype, chunk, CachePolicy::Full)).await;
+            let got = generate(&mut session, &long, options(60)).await;
+            let want = want.get_or_insert_with(|| got.clone());
+            assert_eq!(&got, want, "{dtype:?}, chunks of {chunk}");
+            session.engine_mut().reset();
+            let ahead = GenerateOptions { lookahead: 8, ..options(60) };
+            assert_eq!(&generate(&mut session, &long, ahead).await, want, "{dtype:?}, lookahead 8");
+            session.engine_mut().reset();
+            let alone = generate(&mut session, &short, options(60)).await;
+            session.engine_mut().reset();
+            let got = together(&mut session, &[&short, &long, &long], 60).await;
+            assert_eq!(got, [alone, want.clone(), want.clone()], "{dtype:?}, three at once");
+        }
+    }
+}
+
+/// What the GPU computed beyond a stop is rolled back, across blocks that were quantized meanwhile: going on is as if it never was.
+#[cfg_attr(target_arch = "wasm32", wasm_bindgen_test)]
+#[cfg_attr(not(target_arch = "wasm32"), pollster::test)]
+async fn every_type_is_rolled_back() {
+    let source = model().source();
+    let prompt = prompt(20);
+    for dtype in CacheDtype::ALL {
+        let mut session = open(&source, &load(dtype, 512, CachePolicy::Full)).await;
+        let whole = generate(&mut session, &prompt, options(90)).await;
+        // tokens that end short of a block, at its end, and just after it, with the GPU blocks ahead
+        for (taken, lookahead) in [(7, 8), (11, 8), (12, 8), (13, 64), (40, 128), (44, 1)] {
+            session.engine_mut().reset();
+            let ahead = GenerateOptions { lookahead, ..options(90) };
+            let mut generation = session.generate(&prompt, ahead).await.unwrap();
+            let mut got = Vec::new();
+            for _ in 0..taken {
+                got.push(generation.next().await.unwrap().unwrap());
+            }
+            drop(generation);
+            let so_far = [&prompt[..], &got].concat();
+            let mut generation = session.generate(&so_far, options(90 - taken)).await.unwrap();
+            let computed = generation.timing().prefill_tokens;
+            assert!(computed <= 32, "{dtype:?}: {computed} tokens are computed again");
+            got.extend(rest(&mut generation).await);
+            drop(generation);
+            assert_eq!(got, whole, "{dtype:?}, {taken} taken, lookahead {lookahead}");
+        }
+    }
+}
+
+/// A window of the cache: as long as nothing is dropped, keys that are rotated as they are read give what rotated ones do; after that
+/// it runs on for ever, alone as in a batch, in chunks of any size.
+#[cfg_attr(target_arch = "wasm32", wasm_bindgen_test)]
+#[cfg_attr(not(target_arch = "wasm32"), pollster::test)]
+async fn a_window_drops_the_oldest() {
+    let source = model().source();
+    let window = CachePolicy::from_name("window:160").unwrap();
+    let mut full = open(&source, &load(CacheDtype::F32, 512, CachePolicy::Full)).await;
+    let before = generate(&mut full, &prompt(40), options(100)).await;
+    for dtype in [CacheDtype::F32, CacheDtype::Q8] {
+        let mut session = open(&source, &load(dtype, 32, window)).await;
+        let long = generate(&mut session, &prompt(40), options(700)).await;
+        assert_eq!(long.len(), 700);
+        if dtype == CacheDtype::F32 {
+            assert_eq!(long[..100], before);
+        }
+        for lookahead in [1, 33] {
+            session.engine_mut().reset();
+            let again = GenerateOptions { lookahead, ..options(400) };
+            assert_eq!(generate(&mut session, &prompt(40), again).await, long[..400], "{dtype:?} {lookahead}");
+        }
+        session.engine_mut().reset();
+        // a prompt that is longer than the window, beside one that is not
+        let beside = together(&mut session, &[&prompt(40), &prompt(500)], 300).await;
+        assert_eq!(beside[0], long[..300], "{dtype:?}");
+        assert_eq!(beside[1].len(), 300);
+        assert_eq!(generate(&mut session, &prompt(500), options(300)).await, beside[1], "{dtype:?}");
+    }
+    for (name, policy) in [("window:64", None), ("window:", None), ("half", None), ("full", Some(CachePolicy::Full))] {
+        assert_eq!(CachePolicy::from_name(name), policy, "{name}");
+    }
+}
+
+/// Models whose positions are learned have none to give to what moves up.
+#[cfg_attr(target_arch = "wasm32", wasm_bindgen_test)]
+#[cfg_attr(not(target_arch = "wasm32"), pollster::test)]
+async fn a_window_that_cannot_be_is_refused() {
+    let policy = CachePolicy::from_name("window:1000000").unwrap();
+    let device = crate::common::device().await;
+    let load = LoadOptions { cache: CacheOptions { dtype: None, policy }, ..F32 };
+    let error = Session::open(&device, &model().source(), &load, |_| ()).await.unwrap_err();
+    assert!(matches!(error, Error::Generate(GenerateError::Setting { name: "cache_policy", .. })), "{error}");
+}

@@ -60,7 +60,7 @@ pub struct KvCache {
 }
 
 impl KvCache {
-    /// Room for the blocks of `pools`, one for each group of the layout.
+    /// Room for the blocks of `pools`: one for each group that the layout names, by its number.
     ///
     /// # Errors
     /// [`DeviceError::BufferTooLarge`] where one binding does not show a layer's keys; else as [`Device::buffer`](crate::device::Device::buffer).

@@ -1,5 +1,6 @@
 //! Policy, shared by every target: decisions on plain facts, tested without an adapter.
 
+pub mod batch;
 pub mod blocks;
 mod context;
 mod files;

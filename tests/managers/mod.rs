@@ -1,5 +1,6 @@
 //! Policies that need no adapter.
 
+mod batch;
 mod blocks;
 #[cfg(not(target_arch = "wasm32"))]
 mod blocks_property;

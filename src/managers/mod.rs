@@ -11,6 +11,7 @@ mod quality;
 mod quantization;
 mod recommend;
 mod roofline;
+pub mod tune;
 
 pub use context::{CacheOptions, CacheShape, cache_chunk, cache_groups, cache_pool};
 pub use files::ModelFiles;

@@ -4,3 +4,4 @@ mod batch;
 mod blocks;
 #[cfg(not(target_arch = "wasm32"))]
 mod blocks_property;
+mod tune;

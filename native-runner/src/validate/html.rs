@@ -2,9 +2,9 @@
 
 use super::plots;
 use super::report::{Check, Format, Memory, Report, Speed};
-use super::svg::{escape, or_none};
-use super::table::{baseline_name, changed, estimate, not_finite, percent, ratio, small};
+use super::table::{baseline_name, changed, estimate, not_finite, or_none, percent, ratio, small};
 use crate::sizes;
+use crate::svg::{STYLE as DRAWINGS, escape};
 use crate::table::number;
 
 const STYLE: &str = include_str!("page.css");
@@ -73,7 +73,7 @@ pub fn page(report: &Report) -> String {
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>{title}</title>\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\
          <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\
-         <style>\n{STYLE}</style></head>\n<body><main><h1>{title}</h1><p class=\"quiet\">{facts}</p>\n{}\n\
+         <style>\n{DRAWINGS}{STYLE}</style></head>\n<body><main><h1>{title}</h1><p class=\"quiet\">{facts}</p>\n{}\n\
          <h2>Quality</h2>{}{notes}\n{}\n<h2>Memory and speed</h2>{}\n<h2>Plots</h2><div class=\"plots\">{}</div>{earlier}\n\
          <h2>How to read it</h2><dl>{read}</dl></main></body></html>\n",
         cards(report),

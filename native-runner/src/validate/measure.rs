@@ -1,8 +1,5 @@
 //! One model over all windows: the baseline, whose outputs are kept, or a candidate, whose outputs are compared with them.
 
-use std::io::{self, IsTerminal};
-
-use indicatif::{ProgressBar, ProgressDrawTarget};
 use webweft::device::Category;
 use webweft::error::{Error, GenerateError};
 use webweft::generate::Hidden;
@@ -11,11 +8,11 @@ use webweft::managers::{Estimate, Prediction, RelativeError, log_softmax};
 use super::report::{Memory, NonFinite, Speed};
 use super::spool::{Reader, Spool};
 use super::text::Window;
-use crate::args::Shared;
 use crate::bench;
 use crate::errors::CliError;
 use crate::interrupt::Interrupt;
-use crate::open::{Opened, style};
+use crate::open::Opened;
+use crate::progress::Bar;
 
 /// Tokens of the prompt and new ones of a run that measures speed.
 const SPEED_RUN: [usize; 2] = [64, 32];
@@ -181,33 +178,6 @@ pub async fn speed(opened: &mut Opened, runs: u32, interrupt: &Interrupt) -> Res
         peak: opened.device.ledger().snapshot().peak_total,
     };
     Ok((memory, Speed { load_ms: opened.load_ms, prefill_tps: median(&prefill), decode_tps: median(&decode) }))
-}
-
-/// Progress in tokens: on a terminal only, and not among traces.
-#[derive(Debug)]
-pub struct Bar(ProgressBar);
-
-impl Bar {
-    /// Of `total` predictions by `name`.
-    pub fn new(shared: &Shared, name: &str, total: usize) -> Self {
-        let shown = io::stderr().is_terminal() && !shared.quiet && shared.verbose == 0;
-        let target = if shown { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
-        let bar = ProgressBar::with_draw_target(Some(total as u64), target);
-        bar.set_style(style("{msg} {wide_bar} {human_pos}/{human_len} tokens, {per_sec}, {eta} left"));
-        bar.set_message(name.to_owned());
-        Self(bar)
-    }
-
-    fn advance(&self, tokens: usize) {
-        self.0.inc(tokens as u64);
-    }
-}
-
-impl Drop for Bar {
-    /// Also where an error ends it: the line that tells of it stands alone.
-    fn drop(&mut self) {
-        self.0.finish_and_clear();
-    }
 }
 
 #[cfg(test)]

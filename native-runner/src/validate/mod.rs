@@ -1,14 +1,12 @@
 //! `validate`: what it costs to run a model in fewer bits, in quality, memory and speed, against the same model in more.
 
 mod args;
-mod fingerprint;
 mod history;
 mod html;
 mod measure;
 mod plots;
 mod report;
 mod spool;
-mod svg;
 mod table;
 mod text;
 
@@ -21,16 +19,20 @@ use webweft::managers::{Dtype, Quality};
 use crate::args::{DtypeName, Shared};
 use crate::built_in;
 use crate::errors::CliError;
+use crate::fingerprint;
 use crate::interrupt::Interrupt;
 use crate::model::ModelSpec;
 use crate::open::{Opened, open};
 use crate::output::OutputFile;
+use crate::progress::Bar;
 use history::{Entry, History};
-use measure::{Bar, Widths};
+use measure::Widths;
 use report::{Baseline, Format, Model, Report, Text};
 use spool::Spool;
 use text::{Corpus, Cut, Tokens, Window};
 
+/// A bar of tokens.
+const TOKENS: &str = "{msg} {wide_bar} {human_pos}/{human_len} tokens, {per_sec}, {eta} left";
 /// Exit code where a threshold does not hold.
 const FAILED: u8 = 3;
 
@@ -190,7 +192,7 @@ impl Run<'_> {
         let (memory, speed) = Box::pin(measure::speed(&mut opened, args.runs, &self.interrupt)).await?;
         let mut spool = Spool::new()?;
         let baseline = called(&opened);
-        let bar = Bar::new(&shared, &baseline, predictions(&windows));
+        let bar = Bar::new(&shared, TOKENS, &baseline, predictions(&windows));
         let (widths, perplexity) =
             Box::pin(measure::baseline(&mut opened, &windows, &mut spool, &bar, &self.interrupt)).await?;
         let baseline = Baseline { name: baseline, perplexity, memory, speed };
@@ -213,7 +215,7 @@ impl Run<'_> {
         let model = model(args.model.as_deref(), &shared, &opened).await?;
         let (memory, speed) = Box::pin(measure::speed(&mut opened, args.runs, &self.interrupt)).await?;
         let name = called(&opened);
-        let bar = Bar::new(&shared, &name, predictions(&reference.windows));
+        let bar = Bar::new(&shared, TOKENS, &name, predictions(&reference.windows));
         let said = reference.spool.reader()?;
         let (windows, widths) = (&reference.windows, &reference.widths);
         let found = Box::pin(measure::candidate(&mut opened, windows, widths, said, &bar, &self.interrupt)).await?;

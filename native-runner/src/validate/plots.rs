@@ -2,9 +2,9 @@
 
 use super::history::{Entry, Past};
 use super::report::{Format, Report};
-use super::svg::{Anchor, Axis, Drawing, WIDTH, legend, or_none};
-use super::table::{estimate, small};
+use super::table::{estimate, or_none, small};
 use crate::sizes;
+use crate::svg::{Anchor, Axis, Drawing, WIDTH, legend};
 
 /// Divergences below this are noise of rounding.
 const LEAST_KL: f64 = 1e-9;

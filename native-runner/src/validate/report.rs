@@ -44,7 +44,7 @@ pub struct Report {
 pub struct Model {
     /// As it was given.
     pub name: String,
-    /// Of its config and weights: `text::hex`.
+    /// Of its config and weights: `fingerprint::of`.
     pub fingerprint: String,
     /// Its weights.
     pub parameters: u64,

@@ -143,6 +143,11 @@ pub fn small(value: f64) -> String {
     }
 }
 
+/// A value, or that there is none.
+pub fn or_none(value: Option<f64>) -> String {
+    value.map_or("–".to_owned(), small)
+}
+
 /// A share.
 pub fn percent(share: f64) -> String {
     format!("{:.2} %", share * 100.0)

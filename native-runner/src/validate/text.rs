@@ -9,6 +9,7 @@ use webweft::session::Session;
 
 use super::args::Validate;
 use crate::errors::CliError;
+use crate::fingerprint::hex;
 
 /// Stories that the built-in model was not trained on: documents of another seed of its grammar.
 const HELD_OUT: &str = include_str!("../../../assets/held-out.txt");
@@ -178,11 +179,6 @@ fn paragraphs(text: &str) -> Vec<String> {
         }
     }
     all
-}
-
-/// Hexadecimal digits.
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

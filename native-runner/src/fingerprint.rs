@@ -3,7 +3,6 @@
 use sha2::{Digest, Sha256};
 use webweft::source::Source;
 
-use super::text::hex;
 use crate::errors::CliError;
 
 /// Files up to this size are read whole.
@@ -34,6 +33,11 @@ pub async fn of(source: &Source, files: &[String]) -> Result<String, CliError> {
         }
     }
     Ok(hex(&hash.finalize()))
+}
+
+/// Hexadecimal digits.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

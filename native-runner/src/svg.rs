@@ -1,9 +1,9 @@
-//! A drawing in SVG: axes, lines, points, bars and words, in the colours of the page.
+//! A drawing in SVG: axes, lines, points, bars and words, in the colours of a page or of its own.
 
 use std::fmt::Write;
 
-use super::table::small;
-
+/// Colours, lines and words, for the page or the file that a drawing is in.
+pub const STYLE: &str = include_str!("drawing.css");
 /// Width of every drawing: that of a phone's screen, so that its words are as large as the page's there.
 pub const WIDTH: f64 = 360.0;
 
@@ -196,11 +196,6 @@ pub fn legend(names: &[String]) -> String {
         )
     };
     format!("<ul class=\"legend\">{}</ul>", names.iter().enumerate().map(item).collect::<String>())
-}
-
-/// A value, or that there is none.
-pub fn or_none(value: Option<f64>) -> String {
-    value.map_or("–".to_owned(), small)
 }
 
 #[cfg(test)]

@@ -4,11 +4,14 @@ use std::path::PathBuf;
 
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use serde::{Deserialize, Serialize};
 use webweft::device::Backend;
 use webweft::managers::Dtype;
 
+use crate::batch::BatchArgs;
 use crate::lists::TokenIds;
 use crate::sizes;
+use crate::tune::Tune;
 use crate::validate::Validate;
 
 const EXIT_CODES: &str = "\
@@ -41,6 +44,7 @@ Examples:
   native-runner generate --model MODEL --json < prompt.txt
   native-runner generate \"2 + 2 =\" --model MODEL --max-new-tokens 1 --json --logprobs=5
   native-runner generate --model MODEL --prompt-ids 1,403,407 --max-new-tokens 32 --ignore-eos
+  native-runner generate --model MODEL --file prompts.txt --batch 16 --json
 
 Exit codes: 0 done, 1 failed, 2 wrong command line, 130 cancelled";
 
@@ -145,6 +149,8 @@ pub enum Command {
     Quantize(Quantize),
     /// Measure how fast a model runs, and what share that is of the adapter's bandwidth and arithmetic
     Bench(Bench),
+    /// Find the best number of sequences to run at once
+    Tune(Tune),
     /// Measure what it costs to run a model in fewer bits: quality, memory and speed
     Validate(Validate),
 }
@@ -206,6 +212,9 @@ pub struct Generate {
     /// The prompt as token ids: 1,403,407
     #[arg(long, value_name = "IDS", conflicts_with = "prompt", allow_hyphen_values = true)]
     pub prompt_ids: Option<TokenIds>,
+    /// Prompts of a file.
+    #[command(flatten)]
+    pub batch: BatchArgs,
     /// How tokens are chosen, and when to stop.
     #[command(flatten)]
     pub sampling: Sampling,
@@ -215,7 +224,7 @@ pub struct Generate {
     /// The most tokens of the prompt in one step [default: 512, fewer for large models]
     #[arg(long, value_name = "N")]
     pub prefill_chunk: Option<u32>,
-    /// One JSON object per line: a `token` each, then `done` with ids, text and stats
+    /// One JSON object per line: a `token` each, then `done` with ids, text and stats; with --file one for each prompt
     #[arg(long)]
     pub json: bool,
     /// With --json, each token's log-probability before penalties and cut-offs, and the N most likely tokens
@@ -224,7 +233,8 @@ pub struct Generate {
 }
 
 /// How to generate: flags of `generate` and `chat`.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Default, Args, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 #[command(next_help_heading = "Generation")]
 pub struct Sampling {
     /// The most tokens to generate [default: 256]

@@ -119,6 +119,30 @@ pub enum CliError {
         /// Offset of the first byte that is wrong.
         at: usize,
     },
+    /// A file of prompts without one.
+    #[error("the file `{}` has no prompts: give one in each line", .path.display())]
+    NoPrompts {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A line that is no request.
+    #[error("line {line} of `{}` is no prompt: {problem}", .path.display())]
+    PromptLine {
+        /// The file.
+        path: PathBuf,
+        /// Counted from 1.
+        line: usize,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// Some prompts of a file.
+    #[error("{failed} of {of} prompts failed")]
+    PromptsFailed {
+        /// How many.
+        failed: usize,
+        /// Of how many.
+        of: usize,
+    },
     /// A text without a token to predict.
     #[error("the text is too short: of {tokens} tokens none can be predicted from those before it")]
     TextTooShort {
@@ -179,6 +203,19 @@ pub enum CliError {
         /// What the system said.
         source: io::Error,
     },
+    /// What was measured cannot be remembered.
+    #[error("what was measured cannot be kept in `{}`: set XDG_CACHE_HOME to another folder, or give --no-remember", .path.display())]
+    Remember {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Nothing was measured.
+    #[error(
+        "not even one sequence fits into the memory that is allowed: raise --max-gpu-memory, or give a smaller --dtype"
+    )]
+    NothingFits,
     /// Ctrl-C.
     #[error("cancelled")]
     Cancelled,

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use webweft::generate::{GenerateOptions, Timing};
 
 use crate::args::{Generate, Shared};
+use crate::batch;
 use crate::errors::CliError;
 use crate::interrupt::{CANCELLED, Interrupt};
 use crate::open::{Opened, open};
@@ -25,6 +26,9 @@ struct Outcome {
 
 /// Generates, and tells how it ended.
 pub fn run(args: &Generate, shared: &Shared) -> Result<ExitCode, CliError> {
+    if let Some(file) = &args.batch.file {
+        return pollster::block_on(batch::generate(args, shared, file));
+    }
     let prompt = Prompt::read(args)?;
     pollster::block_on(generate(args, shared, prompt))
 }

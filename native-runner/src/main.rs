@@ -1,6 +1,7 @@
 //! `native-runner`: a terminal for webweft. Arguments -> session -> standard output.
 
 mod args;
+mod batch;
 mod bench;
 mod built_in;
 mod chat;
@@ -17,6 +18,7 @@ mod open;
 mod output;
 mod progress;
 mod prompt;
+mod prompts;
 mod quantize;
 mod sampling;
 mod sizes;
@@ -25,6 +27,7 @@ mod stream;
 mod svg;
 mod table;
 mod tensors;
+mod tune;
 mod validate;
 
 use std::io::{self, Write};
@@ -49,6 +52,7 @@ fn main() -> ExitCode {
         Command::Bench(args) => bench::run(args, &cli.shared),
         Command::Chat(args) => chat::run(args, &cli.shared),
         Command::Quantize(args) => quantize::run(args, &cli.shared),
+        Command::Tune(args) => tune::run(args, &cli.shared),
         Command::Validate(args) => validate::run(args, &cli.shared),
         Command::Devices(args) => devices::run(args, &cli.shared),
     };

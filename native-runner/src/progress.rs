@@ -26,6 +26,17 @@ impl Bar {
     pub fn advance(&self, count: usize) {
         self.0.inc(count as u64);
     }
+
+    /// So many are done, and what else there is to say.
+    pub fn set(&self, done: usize, message: String) {
+        self.0.set_message(message);
+        self.0.set_position(done as u64);
+    }
+
+    /// Makes room while `write` writes to the terminal.
+    pub fn hide<T>(&self, write: impl FnOnce() -> T) -> T {
+        self.0.suspend(write)
+    }
 }
 
 impl Drop for Bar {

@@ -170,6 +170,18 @@ impl Drawing {
         let (height, label) = (self.height, escape(label));
         format!("<svg viewBox=\"0 0 {WIDTH} {height:.0}\" role=\"img\" aria-label=\"{label}\">{}</svg>", self.body)
     }
+
+    /// A file of its own, twice as large.
+    pub fn file(self, label: &str) -> String {
+        let (width, height, label) = (WIDTH, self.height, escape(label));
+        format!(
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{}\" height=\"{}\" viewBox=\"0 0 {width} {height}\" role=\"img\" \
+             aria-label=\"{label}\">\n<style>\n{STYLE}</style>\n<rect width=\"100%\" height=\"100%\" fill=\"var(--card)\"/>{}</svg>\n",
+            2.0 * width,
+            2.0 * height,
+            self.body
+        )
+    }
 }
 
 /// Circle, square, triangle, diamond, in turn.

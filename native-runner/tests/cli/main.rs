@@ -1,5 +1,6 @@
 //! Drives the real binary, on whatever adapter there is.
 
+mod batch;
 mod bench;
 mod built_in;
 mod chat;
@@ -17,4 +18,5 @@ mod quantize;
 mod server;
 mod support;
 mod terminal;
+mod tune;
 mod validate;

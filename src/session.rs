@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 use crate::device::{AdapterInfo, Buffer, Device};
 use crate::error::{DeviceError, Error, GenerateError};
 use crate::generate::{Engine, Event, GenerateOptions, Generation, Hidden, SequenceId, TextGeneration, Texts, Timing};
+use crate::managers::batch::Strategy;
 use crate::managers::blocks::CachePolicy;
 use crate::managers::{
     self, Architecture, CacheOptions, CacheShape, Dtype, Model, ModelFiles, Precision, Recommendation, Traffic, Wanted,
@@ -444,6 +445,11 @@ impl Session {
     /// Those of the device, which fail all. What is wrong with one text is its [`Event::Failed`].
     pub async fn step(&mut self) -> Result<Vec<(SequenceId, Event)>, Error> {
         self.texts.step(&mut self.engine).await
+    }
+
+    /// Sets how many texts run at once, and when those that wait begin.
+    pub fn set_strategy(&mut self, strategy: Strategy) {
+        self.engine.set_strategy(strategy);
     }
 
     /// How long a text took so far.

@@ -24,6 +24,7 @@ use web_sys::{AbortSignal, AddEventListenerOptions};
 
 use crate::device::{AdapterInfo, Category, Device, DeviceOptions, LedgerSnapshot, find_adapter};
 use crate::error::{Error, GenerateError};
+use crate::managers::batch::Strategy;
 use crate::managers::blocks::CachePolicy;
 use crate::managers::{self, CacheOptions, Dtype, Wanted};
 use crate::preprocess::{ChatTemplate, Message, Tokenizer};
@@ -44,6 +45,7 @@ struct OpenOptions {
     prefill_chunk: Option<u32>,
     cache_dtype: Option<String>,
     cache_policy: Option<String>,
+    batch_strategy: Option<String>,
     memory_limit: Option<u64>,
     portable: bool,
     #[serde(flatten)]
@@ -56,6 +58,11 @@ impl OpenOptions {
         let Some(name) = self.dtype.as_deref() else { return Ok(None) };
         let wrong = || invalid("dtype", &format!("{name:?} is none of q4, q4a, nf4, q8, f16, f32, auto"));
         Dtype::from_name(name).map(Some).ok_or_else(wrong)
+    }
+
+    fn strategy(&self) -> Result<Option<Strategy>, Failed> {
+        let Some(text) = self.batch_strategy.as_deref() else { return Ok(None) };
+        text.parse().map(Some).map_err(|error| invalid("batch_strategy", &format!("{error}")))
     }
 
     fn cache(&self) -> Result<CacheOptions, Failed> {
@@ -129,7 +136,11 @@ impl Model {
             warm_up: true,
             weights_file: None,
         };
-        let Loaded { session, bytes, weights_ms, from } = Loaded::of(&device, &source, &load, keep, &tell).await?;
+        let strategy = options.strategy()?;
+        let Loaded { mut session, bytes, weights_ms, from } = Loaded::of(&device, &source, &load, keep, &tell).await?;
+        if let Some(strategy) = strategy {
+            session.set_strategy(strategy);
+        }
         tell(json!({ "type": "stage", "stage": "ready" }));
         let precision = session.precision();
         let info = json!({

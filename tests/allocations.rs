@@ -116,7 +116,14 @@ async fn steady_decode_allocates_nothing_of_ours() {
         per_window.push(ALL.load(Ordering::Relaxed) / (to - from) as u64);
     }
     println!("allocations per token, wgpu's included: {per_window:?}");
-    assert_eq!(*OURS.lock().unwrap(), BTreeMap::new(), "allocations of ours in 200 tokens");
+    // what is known of a block of the cache, with every 32nd token
+    let ours = OURS.lock().unwrap();
+    let (of_blocks, others): (BTreeMap<_, _>, BTreeMap<_, _>) = ours
+        .iter()
+        .map(|(name, count)| (name.clone(), *count))
+        .partition(|(name, _)| name.contains("managers::blocks"));
+    assert_eq!(others, BTreeMap::new(), "allocations of ours in 200 tokens");
+    assert!(of_blocks.values().sum::<u64>() <= 8 * 200 / 32 + 8, "{of_blocks:?}");
     assert!(per_window[0] > 0, "nothing was counted: the test is blind");
     // wgpu allocates for each submit, too, and how many steps one has follows the machine's load
     assert!(per_window[1] <= per_window[0] * 3 / 2, "allocations grow with the cache: {per_window:?}");

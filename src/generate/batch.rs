@@ -12,6 +12,7 @@ use crate::device::Readback;
 use crate::error::{DeviceError, Error, GenerateError};
 use crate::managers::blocks::Shortage;
 use crate::shaders::Slot;
+use crate::source::sleep;
 use crate::step::{BLOCK, MAX_SLOTS};
 use crate::tensor::Tensor;
 
@@ -23,6 +24,8 @@ pub(super) type Seats = [Option<SequenceId>; MAX_SLOTS as usize];
 pub(super) struct Burst {
     pub readback: usize,
     pub count: usize,
+    /// tokens that the host gave to the first of them
+    pub prefill: u32,
     pub slots: u32,
     /// those for whom something is sampled
     pub seats: Seats,
@@ -219,6 +222,9 @@ impl Engine {
     /// # Errors
     /// Those of the device. What is wrong with one sequence is [`Sequence::failed`].
     pub(super) async fn turn(&mut self) -> Result<(), Error> {
+        if let Some(pause) = self.pause() {
+            sleep(pause).await;
+        }
         self.admit().await?;
         if let Some(id) = self.on_host() {
             self.fetch_logits(id).await?;
@@ -255,15 +261,18 @@ impl Engine {
     /// Seats those who wait, first come first served. Sequences of other rotary frequencies, or that the host samples for, wait until
     /// the others are done.
     pub(super) async fn admit(&mut self) -> Result<(), Error> {
-        loop {
-            let waits = |s: &Sequence| s.place.is_none() && !s.is_over();
+        let waits = |s: &Sequence| s.place.is_none() && !s.is_over();
+        if !self.sequences.values().any(waits) {
+            return Ok(());
+        }
+        self.free_finished();
+        let seated: Vec<SequenceId> = self.batch.seated().map(|(_, id)| id).collect();
+        let turn = self.plan(&seated);
+        // one that the cache does not hold is told why when it is seated
+        for _ in 0..turn.admit.max(usize::from(turn.refuse)) {
             let Some((&id, next)) = self.sequences.iter().find(|(_, s)| waits(s)) else { return Ok(()) };
             let regimes = self.regimes_of(next.ids.len());
             let alone = next.is_on_host() || self.on_host().is_some() || regimes != self.regimes;
-            if self.batch.slots == MAX_SLOTS && self.batch.seated().count() == MAX_SLOTS as usize {
-                return Ok(());
-            }
-            self.free_finished();
             if alone && !self.batch.is_empty() {
                 return Ok(());
             }
@@ -276,16 +285,18 @@ impl Engine {
                 Err(error) => self.fail(id, error)?,
             }
         }
+        Ok(())
     }
 
     /// Takes the seats of those for whom nothing more is to be computed.
     fn free_finished(&mut self) {
-        for (_, id) in self.batch.seated().collect::<Vec<_>>() {
-            if let Some(mut sequence) = self.sequences.remove(&id) {
-                if sequence.is_over() {
-                    self.leave(&sequence);
-                    sequence.slot = None;
-                }
+        for slot in 0..self.batch.slots {
+            let Some(id) = self.batch.seats[slot as usize] else { continue };
+            if self.is_over(id)
+                && let Some(mut sequence) = self.sequences.remove(&id)
+            {
+                self.leave(&sequence);
+                sequence.slot = None;
                 self.sequences.insert(id, sequence);
             }
         }

@@ -2,17 +2,21 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use web_time::Instant;
+
 use super::batch::Batch;
 use super::sequence::{Sequence, SequenceId};
+use super::submit::MAX_BURST;
 use crate::device::{Buffer, Device, Memory};
 use crate::error::{DeviceError, Error, GenerateError};
 use crate::graph::{Arena, Graph, Program};
+use crate::managers::batch::{Limits, Scheduler, Strategy};
 use crate::managers::blocks::{Blocks, BlocksConfig, CachePolicy, Pool};
-use crate::managers::{Precision, cache_chunk, cache_groups};
+use crate::managers::{CacheShape, Precision, cache_chunk, cache_groups};
 use crate::models::{Decoder, DecoderConfig, Room, Workspace};
 use crate::nn::Pass;
 use crate::ops::{self, Rows};
-use crate::step::{BLOCK, History};
+use crate::step::{BLOCK, History, MAX_SLOTS};
 use crate::tensor::{Tensor, vec4s};
 
 /// What a program makes besides filling the cache.
@@ -93,6 +97,9 @@ pub struct Engine {
     pub(super) sequences: BTreeMap<SequenceId, Sequence>,
     pub(super) next_id: u64,
     pub(super) batch: Batch,
+    pub(super) scheduler: Scheduler,
+    /// what the scheduler's times are counted from
+    pub(super) began: Instant,
     /// the tokens of the sequence that ended last, as far as the cache holds them
     pub(super) cached: Vec<u32>,
 }
@@ -135,6 +142,7 @@ impl Engine {
             return Err(GenerateError::Setting { name, got: context.to_string(), expected }.into());
         }
         check_chunk(chunk)?;
+        let chunk = cache_chunk(chunk, precision.cache, policy);
         let blocks = Self::no_blocks(&config, precision, policy);
         Ok(Self {
             device: device.clone(),
@@ -144,7 +152,7 @@ impl Engine {
             precision,
             policy,
             context,
-            chunk: cache_chunk(chunk, precision.cache, policy),
+            chunk,
             workspace: None,
             history: None,
             arena: Arena::default(),
@@ -153,6 +161,11 @@ impl Engine {
             sequences: BTreeMap::new(),
             next_id: 0,
             batch: Batch::default(),
+            scheduler: Scheduler::new(
+                Strategy::MemoryAware,
+                Limits { sequences: MAX_SLOTS, chunk, burst: MAX_BURST as u32 },
+            ),
+            began: Instant::now(),
             cached: Vec::new(),
         })
     }
@@ -224,6 +237,8 @@ impl Engine {
             return Err(GenerateError::Setting { name, got: chunk.to_string(), expected }.into());
         }
         self.chunk = chunk;
+        let limits = Limits { sequences: MAX_SLOTS, chunk, burst: MAX_BURST as u32 };
+        self.scheduler = Scheduler::new(self.scheduler.strategy(), limits);
         self.release();
         Ok(())
     }
@@ -323,6 +338,13 @@ impl Engine {
             self.program(Phase::Sample, rows, 1, MIN_LIVE)?;
         }
         Ok(())
+    }
+
+    /// Blocks of positions that the cache may grow to: as one sequence may, or more within 1 GiB and what a binding shows.
+    pub(super) fn most_blocks(&self) -> u32 {
+        let shape = CacheShape::of(&self.config, self.precision.cache, self.policy, self.chunk);
+        let of_one = self.kept(self.context as usize) as u32;
+        shape.capacity(self.device.max_binding()).max(of_one).div_ceil(BLOCK)
     }
 
     /// Positions of so many that the cache holds at most.

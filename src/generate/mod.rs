@@ -7,6 +7,7 @@ mod forward;
 mod generation;
 mod options;
 mod processors;
+mod schedule;
 mod sequence;
 mod stop;
 mod submit;

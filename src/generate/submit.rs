@@ -9,6 +9,7 @@ use super::sequence::{Sequence, SequenceId};
 use super::{GenerateOptions, Logprobs};
 use crate::device::{READBACK_MS, Readback};
 use crate::error::{DeviceError, Error, GenerateError};
+use crate::managers::batch::{Strategy, Took, Turn};
 use crate::managers::blocks::{Pool, Shortage};
 use crate::models::Workspace;
 use crate::nn::Block;
@@ -22,7 +23,7 @@ const NOT_A_NUMBER: u32 = 2;
 /// Bursts that may be under way: one runs while the other is read back.
 const BURSTS: usize = 2;
 /// The most steps of a burst.
-const MAX_BURST: usize = GenerateOptions::MAX_LOOKAHEAD / BURSTS;
+pub(super) const MAX_BURST: usize = GenerateOptions::MAX_LOOKAHEAD / BURSTS;
 
 /// Tokens that the host gives to a step.
 struct Piece {
@@ -40,7 +41,8 @@ impl Engine {
         loop {
             let options = self.batch.seated().filter_map(|(_, id)| self.sequences.get(&id)).map(|s| &s.options);
             let lookahead = options.map(|options| options.lookahead).min().unwrap_or(1);
-            let bursts = if lookahead > 1 { BURSTS } else { 1 };
+            // of two, one waits for the other
+            let bursts = if lookahead > 1 && !self.is_timed() { BURSTS } else { 1 };
             if self.batch.bursts.len() >= bursts {
                 return Ok(());
             }
@@ -61,11 +63,19 @@ impl Engine {
     /// Submits one step with what the host has to give, or a burst of at most so many that need nothing; `false` where there is
     /// neither.
     fn submit(&mut self, most: usize) -> Result<bool, Submit> {
-        let pieces = self.pieces();
+        let (mut order, mut turn) = (Vec::new(), Turn { steps: MAX_BURST as u32, ..Turn::default() });
+        // in the long run there is nothing to decide
+        if !self.is_steady() {
+            order.extend(self.batch.seated().map(|(_, id)| id));
+            order.retain(|id| self.sequences.get(id).is_some_and(|s| !s.is_over()));
+            order.sort_unstable();
+            turn = self.plan(&order);
+        }
+        let pieces = self.pieces(&order, &turn);
         let (count, phase) = if pieces.is_empty() {
             let remaining = self.running().map(|(_, s)| s.remaining()).max().unwrap_or(0);
             let at_once = self.running().map(|(_, s)| self.until_drop(s, s.end(0))).min().unwrap_or(usize::MAX);
-            (self.batch.burst.min(most).min(MAX_BURST).min(remaining).min(at_once), self.phase())
+            (self.batch.burst.min(most).min(turn.steps as usize).min(remaining).min(at_once), self.phase())
         } else {
             let samples = self.running().next().is_some() || pieces.iter().any(|piece| piece.is_last);
             (1, if samples { self.phase() } else { Phase::Fill })
@@ -77,9 +87,20 @@ impl Engine {
         if phase == Phase::Fill {
             self.device.submit(encoder);
         } else {
-            self.read_back(encoder, count)?;
+            let prefill = pieces.iter().map(|piece| piece.tokens as u32).sum();
+            self.read_back(encoder, count, prefill)?;
         }
         Ok(true)
+    }
+
+    /// Whether all feed themselves, nobody waits, and no time is to be kept.
+    fn is_steady(&self) -> bool {
+        !self.is_timed() && self.sequences.values().all(|s| s.is_over() || s.running)
+    }
+
+    /// Whether tokens are to come in a given time.
+    fn is_timed(&self) -> bool {
+        matches!(self.scheduler.strategy(), Strategy::LatencyAware { .. })
     }
 
     /// Those that feed themselves.
@@ -88,18 +109,14 @@ impl Engine {
         seated.filter(|(_, sequence)| sequence.running)
     }
 
-    /// What the host has to give next, at most `chunk` tokens.
-    fn pieces(&self) -> Vec<Piece> {
-        let mut left = self.chunk as usize;
+    /// What the host gives next of the prompts of `order`, as the turn has it.
+    fn pieces(&self, order: &[SequenceId], turn: &Turn) -> Vec<Piece> {
         let mut pieces = Vec::new();
-        for (slot, id) in self.batch.seated() {
-            let Some(sequence) = self.sequences.get(&id) else { continue };
-            if sequence.running || sequence.is_over() || left == 0 {
-                continue;
-            }
+        for chunk in &turn.prefill {
+            let Some(&id) = order.get(chunk.sequence) else { continue };
+            let Some((slot, sequence)) = self.sequences.get(&id).and_then(|s| Some((s.slot?, s))) else { continue };
             let at_once = self.until_drop(sequence, sequence.filled);
-            let tokens = left.min(sequence.ids.len() - sequence.filled).min(at_once);
-            left -= tokens;
+            let tokens = (chunk.tokens as usize).min(sequence.ids.len() - sequence.filled).min(at_once);
             pieces.push(Piece { slot, id, tokens, is_last: sequence.filled + tokens == sequence.ids.len() });
         }
         pieces
@@ -230,7 +247,7 @@ impl Engine {
     }
 
     /// Submits an encoder that samples `count` times, and has what it sampled read back.
-    fn read_back(&mut self, mut encoder: wgpu::CommandEncoder, count: usize) -> Result<(), Error> {
+    fn read_back(&mut self, mut encoder: wgpu::CommandEncoder, count: usize, prefill: u32) -> Result<(), Error> {
         let Step { state, ring, ring_len, slots: places, .. } = self.workspace().step.clone();
         let batch = &mut self.batch;
         let free = (0..BURSTS).find(|&i| batch.bursts.iter().all(|burst| burst.readback != i));
@@ -266,7 +283,7 @@ impl Engine {
         let slots = batch.slots;
         batch.told = (slots, slots);
         batch.turn = batch.turn.wrapping_add(count as u32);
-        batch.bursts.push_back(Burst { readback: index, count, slots, seats });
+        batch.bursts.push_back(Burst { readback: index, count, prefill, slots, seats });
         Ok(())
     }
 
@@ -276,7 +293,7 @@ impl Engine {
         let (index, places) = (burst.readback, self.workspace().step.slots as usize);
         self.batch.readbacks[index].wait(&self.device).await?;
         let Some(burst) = self.batch.bursts.pop_front() else { return Ok(()) };
-        self.pace();
+        self.pace(&burst);
         let sequences = &mut self.sequences;
         self.batch.readbacks[index].take(|bytes| {
             let (states, ring) = bytes.split_at(burst.slots as usize * size_of::<Slot>());
@@ -312,10 +329,16 @@ impl Engine {
 
     /// Makes bursts about as long as a readback takes: shorter ones would wait for it, longer ones would only delay their
     /// tokens.
-    fn pace(&mut self) {
+    fn pace(&mut self, burst: &Burst) {
         let now = Instant::now();
         let Some(before) = self.batch.collected.replace(now) else { return };
         let took = now.duration_since(before).as_secs_f64() * 1e3;
+        // others have no use for it
+        if self.is_timed() {
+            let decoding = burst.seats.iter().flatten().count() as u32;
+            let Burst { count, prefill, .. } = *burst;
+            self.scheduler.learn(Took { prefill, decoding, steps: count as u32, ms: took });
+        }
         if took < 1.5 * READBACK_MS {
             self.batch.burst = (self.batch.burst * 2).min(MAX_BURST);
         } else if took > 3.0 * READBACK_MS {
@@ -357,7 +380,7 @@ impl Engine {
             self.discard_logits().await?;
         }
         while self.sequences.get(&id).is_some_and(|s| s.submitted == 0) {
-            let pieces = self.pieces();
+            let pieces = self.pieces(&[id], &self.plan(&[id]));
             let is_last = pieces.iter().any(|piece| piece.is_last);
             let phase = if is_last { Phase::Logits } else { Phase::Fill };
             let (mut encoder, logits) = match self.encode(&pieces, phase, 1) {

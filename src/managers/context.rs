@@ -134,12 +134,17 @@ impl CacheShape {
         fits.min(max_binding.saturating_sub(self.hot) / each)
     }
 
+    /// Positions of all sequences together, where nobody says: within 1 GiB of cache and what a binding shows.
+    #[must_use]
+    pub fn capacity(&self, max_binding: u64) -> u32 {
+        self.fits(DEFAULT_CACHE, max_binding).clamp(1, 1 << 28) as u32
+    }
+
     /// How long a sequence may become where nobody says: as long as the model was trained for, within 1 GiB of cache and what a
     /// binding shows.
     #[must_use]
     pub fn default_context(&self, max_binding: u64) -> u32 {
-        let fits = self.fits(DEFAULT_CACHE, max_binding).clamp(1, 1 << 28) as u32;
-        self.trained.min(fits)
+        self.trained.min(self.capacity(max_binding))
     }
 }
 

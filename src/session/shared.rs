@@ -2,12 +2,17 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
 use async_lock::{Mutex, MutexGuard};
 
 use super::{Prompt, Session};
 use crate::error::Error;
 use crate::generate::{Event, FinishReason, GenerateOptions, Piece, SequenceId, Timing};
+use crate::source::sleep;
+
+/// How long nobody looks whether somebody has joined, where a strategy waits for that.
+const SLICE: Duration = Duration::from_millis(10);
 
 /// A [`Session`] that several tasks of one thread generate with at once: what they ask for runs in the same steps.
 #[derive(Debug)]
@@ -98,6 +103,12 @@ impl SharedText<'_> {
                 return Ok(None);
             }
             let mut session = self.shared.lock().await;
+            if let Some(pause) = session.engine().pause() {
+                // others may join
+                drop(session);
+                sleep(pause.min(SLICE)).await;
+                continue;
+            }
             // another's step may have told it while this one waited
             if !self.shared.has_told(self.id) {
                 let events = session.step().await?;

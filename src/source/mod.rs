@@ -26,6 +26,7 @@ mod url;
 pub use blobs::Blobs;
 #[cfg(not(target_arch = "wasm32"))]
 pub use folder::Folder;
+pub(crate) use http::client::sleep;
 pub use http::{Http, HttpOptions, RetryPolicy};
 #[cfg(not(target_arch = "wasm32"))]
 pub use hub::DownloadProgress;

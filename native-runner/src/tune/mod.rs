@@ -148,7 +148,7 @@ async fn key(model: Option<&str>, shared: &Shared, opened: &Opened) -> Result<Ke
     Ok(Key {
         model: fingerprint::of(&source, opened.session.files()).await?,
         dtype: precision.dtype.name().to_owned(),
-        cache_dtype: precision.activations.name().to_owned(),
+        cache_dtype: precision.cache.name().to_owned(),
         adapter: info.to_string(),
         driver: info.driver.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),

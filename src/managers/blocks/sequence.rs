@@ -174,6 +174,11 @@ impl Blocks {
             return Ok(());
         }
         let stocks = 0..self.stocks.len();
+        let has_places = |at: usize| self.places(at, end) <= sequence.tables[at].len();
+        if stocks.clone().all(|at| has_places(at) && self.shared(sequence, at).is_none()) {
+            sequence.reserved = sequence.reserved.max(end);
+            return Ok(());
+        }
         let new: Vec<_> =
             stocks.clone().map(|at| self.places(at, end).saturating_sub(sequence.tables[at].len())).collect();
         // where only a prefix shares the block that is written to first, that can give way

@@ -166,7 +166,7 @@ async fn in_time(promise: &Promise, failed: impl FnOnce(&JsValue) -> Failure) ->
 }
 
 /// Waits.
-pub(in crate::source) async fn sleep(time: Duration) {
+pub(crate) async fn sleep(time: Duration) {
     let wait = Promise::new(&mut |resolve, _| {
         // Without timers there is no wait.
         let milliseconds = JsValue::from_f64(time.as_secs_f64() * 1e3);

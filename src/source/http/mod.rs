@@ -8,10 +8,10 @@ pub(super) mod answer;
 pub(super) mod body;
 #[cfg(target_arch = "wasm32")]
 #[path = "browser.rs"]
-pub(super) mod client;
+pub(crate) mod client;
 #[cfg(not(target_arch = "wasm32"))]
 #[path = "native.rs"]
-pub(super) mod client;
+pub(crate) mod client;
 #[cfg(target_arch = "wasm32")]
 mod lanes;
 pub(super) mod retry;

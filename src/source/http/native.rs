@@ -251,6 +251,6 @@ impl std::fmt::Debug for Response {
 
 /// Waits.
 #[allow(clippy::unused_async, reason = "browsers wait here")]
-pub(in crate::source) async fn sleep(time: Duration) {
+pub(crate) async fn sleep(time: Duration) {
     std::thread::sleep(time);
 }

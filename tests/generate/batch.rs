@@ -144,8 +144,8 @@ async fn sequences_join_and_leave() {
     }
     session.engine_mut().reset();
     let mut numbers = BTreeMap::new();
-    for i in 0..3 {
-        numbers.insert(session.add(prompt(LENGTHS[i], i as u32).as_slice(), settings(i)).unwrap(), i);
+    for (i, &length) in LENGTHS.iter().enumerate().take(3) {
+        numbers.insert(session.add(prompt(length, i as u32).as_slice(), settings(i)).unwrap(), i);
     }
     let (mut next, mut left) = (3, Vec::new());
     let got = run(&mut session, |session, id, count| {
@@ -298,9 +298,9 @@ async fn callers_share_a_session() {
     let mut session = Session::open(&device, &model().source(), &F32, |_| ()).await.unwrap();
     let mut want = Vec::new();
     let before = device.submits();
-    for i in 0..5 {
+    for (i, &length) in LENGTHS.iter().enumerate().take(5) {
         session.engine_mut().reset();
-        want.push(generate(&mut session, &prompt(LENGTHS[i], i as u32), settings(i)).await);
+        want.push(generate(&mut session, &prompt(length, i as u32), settings(i)).await);
     }
     let alone = device.submits() - before;
     session.engine_mut().reset();

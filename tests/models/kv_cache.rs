@@ -129,3 +129,17 @@ fn a_plan_counts_blocks() {
         assert_eq!(plan.ledger().snapshot().of(Category::Cache), want, "{dtype:?}");
     }
 }
+
+/// At 4096 positions and at 32,768, hot blocks apart: what blocks of few bits take of those of f16.
+#[cfg_attr(target_arch = "wasm32", wasm_bindgen_test)]
+#[cfg_attr(not(target_arch = "wasm32"), test)]
+fn few_bits_take_few_bytes() {
+    for (kv_heads, head_dim) in [(4, 32), (8, 64), (8, 128), (2, 80), (1, 256), (4, 96), (4, 8)] {
+        let heads = Heads { heads: kv_heads, kv_heads, head_dim, rotary: head_dim };
+        for positions in [4096, 32_768] {
+            let bytes = |dtype| Pool::of(positions / 32).bytes(&heads, dtype) as f64;
+            let [q8, q4] = [CacheDtype::Q8, CacheDtype::Q4].map(|dtype| bytes(dtype) / bytes(CacheDtype::F16));
+            assert!(q8 <= 0.56 && q4 <= 0.32, "{kv_heads} heads of {head_dim}: q8 {q8}, q4 {q4}");
+        }
+    }
+}

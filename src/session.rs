@@ -1,6 +1,7 @@
 //! The API: open a model, generate, look inside.
 
 mod shared;
+mod turns;
 
 use serde_json::{Map, Value};
 

@@ -12,7 +12,7 @@ use crate::error::{DeviceError, Error, GenerateError};
 use crate::graph::{Arena, Graph, Program};
 use crate::managers::batch::{Limits, Scheduler, Strategy};
 use crate::managers::blocks::{Blocks, BlocksConfig, CachePolicy, Pool};
-use crate::managers::{CacheShape, Precision, cache_chunk, cache_groups};
+use crate::managers::{CacheShape, Precision, cache_chunk, cache_groups, cache_plan};
 use crate::models::{Decoder, DecoderConfig, Room, Workspace};
 use crate::nn::Pass;
 use crate::ops::{self, Rows};
@@ -324,7 +324,8 @@ impl Engine {
 
     fn new_workspace(&self, room: Room) -> Result<Workspace, DeviceError> {
         let memory = Memory::Device(&self.device);
-        Workspace::new(memory, &self.config, (self.precision.cache, self.policy), &self.regimes, room)
+        let (layout, pools) = cache_plan(&self.config, self.precision.cache, self.policy, &room);
+        Workspace::new(memory, &self.config, (layout, &pools), &self.regimes, room)
     }
 
     /// Compiles the kernels of prompts that are no longer than `WARM_PROMPT`, and of decoding.

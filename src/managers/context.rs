@@ -2,8 +2,9 @@
 
 use super::blocks::CachePolicy;
 use crate::models::DecoderConfig;
+use crate::models::Room;
 use crate::models::decoder::LayerConfig;
-use crate::nn::Pool;
+use crate::nn::{CacheLayout, Pool};
 use crate::ops::block_bytes;
 use crate::step::BLOCK;
 use crate::tensor::CacheDtype;
@@ -49,9 +50,22 @@ pub fn cache_chunk(chunk: u32, dtype: CacheDtype, policy: CachePolicy) -> u32 {
     chunk.min(of_window).min(quantized)
 }
 
-/// Blocks for `positions` positions of `slots` sequences together, in a group of that window. Prompts come in steps of `chunk` tokens.
+/// How the cache of a model is laid out, and how many blocks it has for so much room.
 #[must_use]
-pub fn cache_pool(window: u32, dtype: CacheDtype, positions: u32, slots: u32, chunk: u32) -> Pool {
+pub fn cache_plan(
+    config: &DecoderConfig,
+    dtype: CacheDtype,
+    policy: CachePolicy,
+    room: &Room,
+) -> (CacheLayout, Vec<Pool>) {
+    let (windows, groups) = cache_groups(config, policy);
+    let layout = CacheLayout { heads: config.heads, dtype, raw_keys: policy != CachePolicy::Full, groups };
+    let pool = |window: u32| cache_pool(window, dtype, room.cache, room.slots, room.rows);
+    (layout, windows.into_iter().map(pool).collect())
+}
+
+/// Blocks for `positions` positions of `slots` sequences together, in a group of that window. Prompts come in steps of `chunk` tokens.
+fn cache_pool(window: u32, dtype: CacheDtype, positions: u32, slots: u32, chunk: u32) -> Pool {
     let all = positions.div_ceil(BLOCK);
     // what is under way has to be there, too, and the blocks at both ends are not full
     let blocks_of = |positions: u32| positions.div_ceil(BLOCK) + 2;
@@ -75,8 +89,10 @@ pub struct CacheShape {
     pub windowed: u64,
     /// See `windowed`.
     pub window: u32,
-    /// Positions that the model was trained for, or may be run for.
+    /// Positions that the model was trained for, or that a sequence may have.
     pub trained: u32,
+    /// Positions of a sequence that are kept at most.
+    pub most: u32,
 }
 
 impl CacheShape {
@@ -97,14 +113,14 @@ impl CacheShape {
             windowed: 2 * windowed,
             window: pool(window).blocks.saturating_mul(BLOCK),
             trained: policy.most().unwrap_or(config.max_position_embeddings),
+            most: policy.most().unwrap_or(u32::MAX),
         }
     }
 
     /// Bytes of the whole cache with room for `positions`, which come in whole blocks.
     #[must_use]
     pub fn bytes(&self, positions: u32) -> u64 {
-        let positions =
-            positions.min(self.trained.next_multiple_of(BLOCK)).checked_next_multiple_of(BLOCK).unwrap_or(u32::MAX);
+        let positions = positions.min(self.most).checked_next_multiple_of(BLOCK).unwrap_or(u32::MAX);
         let of = |positions: u32| self.per_position.saturating_mul(u64::from(positions)).saturating_add(self.hot);
         let full = of(positions).saturating_mul(self.buffers.saturating_sub(self.windowed));
         full.saturating_add(of(positions.min(self.window)).saturating_mul(self.windowed))
@@ -154,7 +170,15 @@ mod tests {
 
     #[test]
     fn contexts_follow_memory() {
-        let shape = CacheShape { per_position: 2048, hot: 0, buffers: 64, windowed: 0, window: 0, trained: 131_072 };
+        let shape = CacheShape {
+            per_position: 2048,
+            hot: 0,
+            buffers: 64,
+            windowed: 0,
+            window: 0,
+            trained: 131_072,
+            most: u32::MAX,
+        };
         assert_eq!(shape.bytes(1), 2048 * 64 * 32, "whole blocks");
         assert_eq!(shape.default_context(128 << 20), 8192, "1 GiB");
         assert_eq!(shape.default_context(1 << 20), 512, "one binding");

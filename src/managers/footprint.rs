@@ -2,7 +2,8 @@
 
 use super::blocks::CachePolicy;
 use super::{
-    Architecture, CacheOptions, CacheShape, Dtype, Precision, Traffic, Wanted, cache_chunk, prefill_chunk, resolve,
+    Architecture, CacheOptions, CacheShape, Dtype, Precision, Traffic, Wanted, cache_chunk, cache_plan, prefill_chunk,
+    resolve,
 };
 use crate::checkpoint::Checkpoint;
 use crate::device::{AdapterInfo, Category, Memory, Plan};
@@ -202,7 +203,8 @@ fn run(
     let elem = precision.activations;
     let room =
         Room { positions: positions.next_multiple_of(BLOCK), cache: positions.next_multiple_of(BLOCK), slots: 1, rows };
-    let workspace = Workspace::new(Memory::Plan(plan), config, (precision.cache, policy), &regimes, room)?;
+    let (layout, pools) = cache_plan(config, precision.cache, policy, &room);
+    let workspace = Workspace::new(Memory::Plan(plan), config, (layout, &pools), &regimes, room)?;
     let arena = Arena::default();
     let mut held = Vec::new();
     let live = positions.next_power_of_two().min(room.positions);

@@ -16,8 +16,15 @@ fn footprints(f16: u64) -> Vec<Footprint> {
         .map(|dtype| {
             let weights = (f16 as f64 * bits(dtype) / 16.0) as u64;
             let wide = if dtype == Dtype::F32 { 2 } else { 1 };
-            let cache =
-                CacheShape { per_position: 2048 * wide, hot: 0, buffers: 64, windowed: 0, window: 0, trained: 32_768 };
+            let cache = CacheShape {
+                per_position: 2048 * wide,
+                hot: 0,
+                buffers: 64,
+                windowed: 0,
+                window: 0,
+                trained: 32_768,
+                most: u32::MAX,
+            };
             let traffic =
                 Traffic { weights, parameters: f16 / 2, cache_per_layer: 4096 * wide, layers: 32, windows: Vec::new() };
             let (tables, activations, staging) = (0, 100 << 20, 12 << 20);

@@ -4,11 +4,8 @@ use super::DecoderConfig;
 use crate::device::Buffer;
 use crate::device::Memory;
 use crate::error::DeviceError;
-use crate::managers::blocks::CachePolicy;
-use crate::managers::{cache_groups, cache_pool};
-use crate::nn::{CacheLayout, KvCache, Rope};
+use crate::nn::{CacheLayout, KvCache, Pool, Rope};
 use crate::step::{BLOCK, RING, Step, StepSize};
-use crate::tensor::CacheDtype;
 
 /// What there is room for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,21 +36,18 @@ pub struct Workspace {
 }
 
 impl Workspace {
-    /// With that much room, keys and values stored and dropped so. `regimes`: of each rope.
+    /// With that much room, and a cache of that layout and those pools. `regimes`: of each rope.
     ///
     /// # Errors
     /// As [`KvCache::new`].
     pub fn new(
         memory: Memory<'_>,
         c: &DecoderConfig,
-        (dtype, policy): (CacheDtype, CachePolicy),
+        (layout, pools): (CacheLayout, &[Pool]),
         regimes: &[u32],
         room: Room,
     ) -> Result<Self, DeviceError> {
-        let (windows, groups) = cache_groups(c, policy);
-        let layout = CacheLayout { heads: c.heads, dtype, raw_keys: policy != CachePolicy::Full, groups };
-        let pool = |&window: &u32| cache_pool(window, dtype, room.cache, room.slots, room.rows);
-        let cache = KvCache::new(memory, layout, &windows.iter().map(pool).collect::<Vec<_>>())?;
+        let cache = KvCache::new(memory, layout, pools)?;
         let passage = cache.passage(memory)?;
         let Room { positions, slots, .. } = room;
         let rows = room.rows.next_power_of_two() + slots;

@@ -4,11 +4,10 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use async_lock::{Mutex, MutexGuard};
-
-use super::{Prompt, Session};
+use super::Session;
+use super::turns::{Turn, Turns};
 use crate::error::Error;
-use crate::generate::{Event, FinishReason, GenerateOptions, Piece, SequenceId, Timing};
+use crate::generate::{Event, FinishReason, Piece, SequenceId, Timing};
 use crate::source::sleep;
 
 /// How long nobody looks whether somebody has joined, where a strategy waits for that.
@@ -17,11 +16,18 @@ const SLICE: Duration = Duration::from_millis(10);
 /// A [`Session`] that several tasks of one thread generate with at once: what they ask for runs in the same steps.
 #[derive(Debug)]
 pub struct Shared {
-    session: Mutex<Session>,
-    /// what was told of texts, and not yet heard
-    told: RefCell<BTreeMap<SequenceId, VecDeque<Event>>>,
+    session: Turns<Session>,
+    told: RefCell<BTreeMap<SequenceId, Told>>,
     /// texts that nobody wants any more, which were still there while a step ran
     gone: RefCell<Vec<SequenceId>>,
+}
+
+/// What was told of a text.
+#[derive(Debug, Default)]
+struct Told {
+    /// not yet heard
+    events: VecDeque<Event>,
+    timing: Timing,
 }
 
 /// A text of a [`Shared`] session. Dropping it ends it, and leaves the others alone.
@@ -29,42 +35,37 @@ pub struct Shared {
 pub struct SharedText<'s> {
     shared: &'s Shared,
     id: SequenceId,
-    end: Option<(FinishReason, Timing)>,
+    end: Option<FinishReason>,
 }
 
 impl Shared {
     /// Shares a session.
     #[must_use]
     pub fn new(session: Session) -> Self {
-        Self { session: Mutex::new(session), told: RefCell::default(), gone: RefCell::default() }
+        Self { session: Turns::new(session), told: RefCell::default(), gone: RefCell::default() }
     }
 
     /// The session, once no step runs.
-    pub async fn lock(&self) -> MutexGuard<'_, Session> {
-        let mut session = self.session.lock().await;
+    pub async fn lock(&self) -> Turn<'_, Session> {
+        let mut session = self.session.wait().await;
         self.gone.take().into_iter().for_each(|id| session.remove(id));
         session
     }
 
     /// The session, if no step runs now.
-    pub fn try_lock(&self) -> Option<MutexGuard<'_, Session>> {
-        let mut session = self.session.try_lock()?;
+    pub fn try_lock(&self) -> Option<Turn<'_, Session>> {
+        let mut session = self.session.take()?;
         self.gone.take().into_iter().for_each(|id| session.remove(id));
         Some(session)
     }
 
-    /// As [`Session::resume_text`], beside others.
+    /// A text beside others: `add` asks the session for it.
     ///
     /// # Errors
-    /// As [`Session::add`].
-    pub async fn resume_text(
-        &self,
-        prompt: impl Into<Prompt<'_>>,
-        given: &[u32],
-        options: GenerateOptions,
-    ) -> Result<SharedText<'_>, Error> {
-        let id = self.lock().await.add_resumed(prompt, given, options)?;
-        self.told.borrow_mut().insert(id, VecDeque::new());
+    /// Those of `add`.
+    pub async fn text<E>(&self, add: impl FnOnce(&mut Session) -> Result<SequenceId, E>) -> Result<SharedText<'_>, E> {
+        let id = add(&mut *self.lock().await)?;
+        self.told.borrow_mut().insert(id, Told::default());
         Ok(SharedText { shared: self, id, end: None })
     }
 
@@ -78,11 +79,11 @@ impl Shared {
     }
 
     fn heard(&self, id: SequenceId) -> Option<Event> {
-        self.told.borrow_mut().get_mut(&id)?.pop_front()
+        self.told.borrow_mut().get_mut(&id)?.events.pop_front()
     }
 
     fn has_told(&self, id: SequenceId) -> bool {
-        self.told.borrow().get(&id).is_some_and(|events| !events.is_empty())
+        self.told.borrow().get(&id).is_some_and(|told| !told.events.is_empty())
     }
 }
 
@@ -95,7 +96,7 @@ impl SharedText<'_> {
         loop {
             match self.shared.heard(self.id) {
                 Some(Event::Piece(piece)) => return Ok(Some(piece)),
-                Some(Event::Finished { reason, timing }) => self.end = Some((reason, timing)),
+                Some(Event::Finished { reason, .. }) => self.end = Some(reason),
                 Some(Event::Failed(error)) => return Err(error),
                 None => {}
             }
@@ -114,9 +115,12 @@ impl SharedText<'_> {
                 let events = session.step().await?;
                 let mut told = self.shared.told.borrow_mut();
                 for (id, event) in events {
-                    if let Some(told) = told.get_mut(&id) {
-                        told.push_back(event);
-                    }
+                    let Some(told) = told.get_mut(&id) else { continue };
+                    told.timing = match &event {
+                        Event::Finished { timing, .. } => *timing,
+                        _ => session.timing(id),
+                    };
+                    told.events.push_back(event);
                 }
             }
         }
@@ -125,14 +129,13 @@ impl SharedText<'_> {
     /// Why it ended; `None` while it has not.
     #[must_use]
     pub fn finish_reason(&self) -> Option<FinishReason> {
-        self.end.map(|(reason, _)| reason)
+        self.end
     }
 
     /// How long it took so far.
     #[must_use]
     pub fn timing(&self) -> Timing {
-        let of_now = || self.shared.session.try_lock().map(|session| session.timing(self.id));
-        self.end.map(|(_, timing)| timing).or_else(of_now).unwrap_or_default()
+        self.shared.told.borrow().get(&self.id).map(|told| told.timing).unwrap_or_default()
     }
 }
 
@@ -140,7 +143,7 @@ impl Drop for SharedText<'_> {
     fn drop(&mut self) {
         self.shared.told.borrow_mut().remove(&self.id);
         if self.end.is_none() {
-            match self.shared.session.try_lock() {
+            match self.shared.session.take() {
                 Some(mut session) => session.remove(self.id),
                 None => self.shared.gone.borrow_mut().push(self.id),
             }

@@ -7,9 +7,9 @@ use wasm_bindgen::JsValue;
 
 use super::convert::to_js;
 use super::errors::{Failed, invalid};
-use crate::generate::{FinishReason, Piece, Timing};
+use crate::generate::{FinishReason, Piece, SequenceId, Timing};
 use crate::preprocess::{ChatOptions, Message, Tokenizer};
-use crate::session::Shared;
+use crate::session::{Session, Shared};
 
 /// `GenerateRequest` of `web/src/wasm.ts`.
 #[derive(Debug, Default, Deserialize)]
@@ -56,21 +56,23 @@ impl Done {
 
 /// Generates; `on_piece` hears of every token, and `done` has what was given out, also when this is dropped.
 pub async fn generate(shared: &Shared, request: &Request, on_piece: &Function, done: &mut Done) -> Result<(), Failed> {
-    let session = shared.lock().await;
-    let prompt = match (&request.prompt, &request.ids, &request.messages) {
-        (Some(text), None, None) => session.encode(text)?,
-        (None, Some(ids), None) => ids.clone(),
-        (None, None, Some(messages)) => session.chat_prompt(messages, &chat_options(request.chat.clone())?)?,
-        _ => return Err(invalid("prompt", "one of prompt, ids and messages is needed")),
+    let mut tokens = None;
+    let add = |session: &mut Session| -> Result<SequenceId, Failed> {
+        let prompt = match (&request.prompt, &request.ids, &request.messages) {
+            (Some(text), None, None) => session.encode(text)?,
+            (None, Some(ids), None) => ids.clone(),
+            (None, None, Some(messages)) => session.chat_prompt(messages, &chat_options(request.chat.clone())?)?,
+            _ => return Err(invalid("prompt", "one of prompt, ids and messages is needed")),
+        };
+        let mut options = session.options(&request.options, request.messages.is_some())?;
+        if !request.options.contains_key("seed") {
+            options.seed = (js_sys::Math::random() * f64::from(u32::MAX)) as u64;
+        }
+        done.prompt_tokens = prompt.len();
+        tokens = session.tokenizer().ok().cloned();
+        Ok(session.add_resumed(prompt.as_slice(), &request.given, options)?)
     };
-    let mut options = session.options(&request.options, request.messages.is_some())?;
-    if !request.options.contains_key("seed") {
-        options.seed = (js_sys::Math::random() * f64::from(u32::MAX)) as u64;
-    }
-    done.prompt_tokens = prompt.len();
-    let tokens = session.tokenizer().ok().cloned();
-    drop(session);
-    let mut text = shared.resume_text(prompt.as_slice(), &request.given, options).await?;
+    let mut text = shared.text(add).await?;
     while let Some(piece) = text.next().await? {
         done.text += &piece.text;
         done.ids.push(piece.id);

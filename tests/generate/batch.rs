@@ -311,7 +311,8 @@ async fn callers_share_a_session() {
         let (shared, heard) = (&shared, &heard);
         let call = async move {
             let prompt = prompt(LENGTHS[i], i as u32);
-            let mut text = shared.resume_text(prompt.as_slice(), &[], settings(i)).await.unwrap();
+            let add = |session: &mut Session| session.add(prompt.as_slice(), settings(i));
+            let mut text = shared.text(add).await.unwrap();
             while let Some(piece) = text.next().await.unwrap() {
                 heard.borrow_mut()[i].push(piece.id);
                 if i == 3 && heard.borrow()[i].len() == 9 {

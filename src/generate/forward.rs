@@ -2,7 +2,7 @@
 
 use super::engine::{Engine, Output, Phase};
 use crate::device::Readback;
-use crate::error::Error;
+use crate::error::{Error, GenerateError};
 use crate::managers::blocks;
 use crate::shaders::Slot;
 use crate::tensor::{Elem, Tensor};
@@ -39,13 +39,16 @@ impl Engine {
     async fn everything(&mut self, ids: &[u32], phase: Phase) -> Result<Hidden, Error> {
         self.check_ids(ids)?;
         self.drain().await?;
-        if !self.has_room(ids.len(), ids.len(), 1) {
-            self.make_room(ids.len(), ids.len(), 1)?;
+        let room = self.kept(ids.len());
+        if !self.has_room(room, room, 1) {
+            self.make_room(room, room, 1)?;
         }
         let regimes = self.regimes_of(ids.len());
-        if !self.is_busy() {
-            self.set_regimes(&regimes);
+        if self.is_busy() && regimes != self.regimes {
+            let (name, expected) = ("forward", "no other sequences, where rotary frequencies follow the length");
+            return Err(GenerateError::Setting { name, got: "others that run".into(), expected }.into());
         }
+        self.set_regimes(&regimes);
         // a sequence of its own, that knows nothing of others
         let (place, _) = self.blocks.begin(&[]);
         let made = self.everything_at(place, ids, phase).await;
@@ -57,22 +60,27 @@ impl Engine {
     }
 
     async fn everything_at(&mut self, place: blocks::SequenceId, ids: &[u32], phase: Phase) -> Result<Hidden, Error> {
-        self.blocks.reserve(place, ids.len()).map_err(|short| self.no_room(&short))?;
         let step = self.workspace().step.clone();
-        for (table, pool) in (0..).zip(self.pools()) {
-            step.set_pages(&self.device, table, 0, 0, self.blocks.table(place, pool));
-        }
         let mut out = Hidden::default();
         let size = self.rows_at_once(phase);
-        for (i, chunk) in ids.chunks(size).enumerate() {
-            let position = (i * size) as u32;
-            let rows = chunk.len() as u32;
-            step.set(&self.device, &[Slot { position, rows, ..Slot::default() }]);
+        let mut done = 0;
+        while done < ids.len() {
+            let chunk = &ids[done..ids.len().min(done + size.min(self.until_drop(place, done)))];
+            let (position, rows) = (done as u32, chunk.len() as u32);
+            done += chunk.len();
+            self.blocks.evict(place, chunk.len());
+            let dropped = self.blocks.dropped(place);
+            self.blocks.reserve(place, done - dropped).map_err(|short| self.no_room(&short))?;
+            for (table, pool) in (0..).zip(self.pools()) {
+                step.set_pages(&self.device, table, 0, 0, self.blocks.table(place, pool));
+            }
+            let dropped = dropped as u32;
+            step.set(&self.device, &[Slot { position, rows, dropped, ..Slot::default() }]);
             step.set_ids(&self.device, [chunk]);
             self.blocks.confirm(place, chunk);
             let mut encoder = self.device.encoder();
             let device = self.device.clone();
-            let recorded = self.program(phase, rows, 1, position + rows)?;
+            let recorded = self.program(phase, rows, 1, position + rows - dropped)?;
             recorded.program.encode(&mut encoder);
             let mut parts = Vec::new();
             let mut total = 0;

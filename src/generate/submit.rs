@@ -10,7 +10,7 @@ use super::{GenerateOptions, Logprobs};
 use crate::device::{READBACK_MS, Readback};
 use crate::error::{DeviceError, Error, GenerateError};
 use crate::managers::batch::{Strategy, Took, Turn};
-use crate::managers::blocks::{Pool, Shortage};
+use crate::managers::blocks::{self, Pool, Shortage};
 use crate::models::Workspace;
 use crate::nn::Block;
 use crate::reference;
@@ -74,7 +74,11 @@ impl Engine {
         let pieces = self.pieces(&order, &turn);
         let (count, phase) = if pieces.is_empty() {
             let remaining = self.running().map(|(_, s)| s.remaining()).max().unwrap_or(0);
-            let at_once = self.running().map(|(_, s)| self.until_drop(s, s.end(0))).min().unwrap_or(usize::MAX);
+            let at_once = self
+                .running()
+                .filter_map(|(_, s)| Some(self.until_drop(s.place?, s.end(0))))
+                .min()
+                .unwrap_or(usize::MAX);
             (self.batch.burst.min(most).min(turn.steps as usize).min(remaining).min(at_once), self.phase())
         } else {
             let samples = self.running().next().is_some() || pieces.iter().any(|piece| piece.is_last);
@@ -115,7 +119,8 @@ impl Engine {
         for chunk in &turn.prefill {
             let Some(&id) = order.get(chunk.sequence) else { continue };
             let Some((slot, sequence)) = self.sequences.get(&id).and_then(|s| Some((s.slot?, s))) else { continue };
-            let at_once = self.until_drop(sequence, sequence.filled);
+            let Some(place) = sequence.place else { continue };
+            let at_once = self.until_drop(place, sequence.filled);
             let tokens = (chunk.tokens as usize).min(sequence.ids.len() - sequence.filled).min(at_once);
             pieces.push(Piece { slot, id, tokens, is_last: sequence.filled + tokens == sequence.ids.len() });
         }
@@ -124,8 +129,8 @@ impl Engine {
 
     /// Positions from `at` on that a sequence may write before the cache has to drop some: what a token sees must not depend on how
     /// many come at once.
-    fn until_drop(&self, sequence: &Sequence, at: usize) -> usize {
-        let (Some(most), Some(place)) = (self.policy.most(), sequence.place) else { return usize::MAX };
+    pub(super) fn until_drop(&self, place: blocks::SequenceId, at: usize) -> usize {
+        let Some(most) = self.policy.most() else { return usize::MAX };
         match (most as usize + self.blocks.dropped(place)).saturating_sub(at) {
             0 => BLOCK as usize,
             left => left,

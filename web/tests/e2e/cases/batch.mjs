@@ -49,13 +49,14 @@ test("batch: three prompts at once give the ids that each gives alone", { second
 
 test("batch: one joins while another writes, with the same prompt", { seconds: 300 }, async (t) => {
   const page = await opened(t);
-  await startAll(page, 1, 40);
-  await page.until(() => globalThis.events.filter(({ type }) => type === "piece").length >= 8, null, 60_000);
+  await startAll(page, 1, 48);
+  // later, what is left may come at once
+  await page.until(() => globalThis.events.some(({ type }) => type === "piece"), null, 60_000);
   const joined = await page.act("generate", { call: "joined", input: { prompt: natives[0].prompt, options: greedy(12) } });
   sameIds(joined.ids, natives[0], { tokens: 12 });
-  await finished(page, 0, 40);
+  await finished(page, 0, 48);
   const calls = (await page.events("piece")).map(({ call }) => call);
-  assert.ok(calls.lastIndexOf("joined") < calls.lastIndexOf("call 0"), "it did not wait for the end of the other");
+  assert.ok(calls.indexOf("joined") < calls.lastIndexOf("call 0"), "it did not wait for the end of the other");
 });
 
 test("batch: texts are encoded and memory is told meanwhile; a reset waits", { seconds: 300 }, async (t) => {

@@ -54,7 +54,10 @@ fn ctrl_c_flushes_plain_text() {
     interrupt(&child);
     let run = end(child, stdout, ",");
     assert_eq!((run.code, run.stderr.as_str()), (Some(130), ""), "{run:?}");
-    assert!(first == *b"," && run.stdout.starts_with(", there") && run.stdout.ends_with('\n'), "{run:?}");
+    // how many tokens come before the signal depends on the machine
+    let text = run.stdout.strip_suffix('\n').unwrap_or_default();
+    let follows = text.starts_with(", there") || ", there".starts_with(text);
+    assert!(first == *b"," && !text.is_empty() && follows, "{run:?}");
 }
 
 #[test]

@@ -6,12 +6,10 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
 use webweft::device::Backend;
-use webweft::managers::CacheOptions;
 use webweft::managers::Dtype;
-use webweft::managers::blocks::CachePolicy;
-use webweft::tensor::CacheDtype;
 
 use crate::batch::BatchArgs;
+use crate::cache::CacheArgs;
 use crate::lists::TokenIds;
 use crate::sizes;
 use crate::tune::Tune;
@@ -172,14 +170,9 @@ pub struct Shared {
         value_name = "f32|f16|q8|q4a|q4|nf4|auto"
     )]
     pub dtype: DtypeName,
-    /// How keys and values are stored, which a long context takes more of than of weights: q8 takes about half of f16, q4 a third
-    /// [default: as activations are, f32 or f16]
-    #[arg(long, global = true, value_name = "f32|f16|q8|q4", value_parser = parse_cache_dtype)]
-    pub cache_dtype: Option<CacheDtype>,
-    /// What happens to texts that outgrow the context: window:512 keeps the first 32 and the last 480 positions, for ever
-    /// [default: full, which ends them]
-    #[arg(long, global = true, value_name = "full|window:N", value_parser = parse_cache_policy)]
-    pub cache_policy: Option<CachePolicy>,
+    /// How keys and values are kept.
+    #[command(flatten)]
+    pub cache: CacheArgs,
     /// Adapter to use: its index in `devices`, or part of its name [default: the most capable]
     #[arg(long, global = true, value_name = "INDEX|NAME")]
     pub adapter: Option<String>,
@@ -208,23 +201,6 @@ pub struct Shared {
     /// No progress and no warnings
     #[arg(short, long, global = true)]
     pub quiet: bool,
-}
-
-impl Shared {
-    /// How keys and values are kept.
-    pub fn cache(&self) -> CacheOptions {
-        CacheOptions { dtype: self.cache_dtype, policy: self.cache_policy.unwrap_or_default() }
-    }
-}
-
-fn parse_cache_dtype(name: &str) -> Result<CacheDtype, String> {
-    CacheDtype::from_name(name).ok_or_else(|| "it is none of f32, f16, q8, q4".into())
-}
-
-fn parse_cache_policy(name: &str) -> Result<CachePolicy, String> {
-    let wrong =
-        || format!("it is neither full nor a window of at least {} positions as window:512", CachePolicy::LEAST);
-    CachePolicy::from_name(name).ok_or_else(wrong)
 }
 
 /// `generate`.

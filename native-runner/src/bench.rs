@@ -1,6 +1,5 @@
 //! `bench`: how fast a model runs here, and what share that is of what the adapter could do.
 
-use std::io::{self, Write};
 use std::process::ExitCode;
 
 use serde::Serialize;
@@ -13,6 +12,7 @@ use crate::args::{Bench, Shared};
 use crate::errors::CliError;
 use crate::open::{Opened, open};
 use crate::sizes;
+use crate::stdout::{write, write_line};
 use crate::table::columns;
 
 /// A line of `--json`.
@@ -99,7 +99,7 @@ async fn bench(args: &Bench, shared: &Shared) -> Result<ExitCode, CliError> {
             decode_tps: per_second(timing.decode_tokens, timing.decode_ms),
         };
         if args.json {
-            write(&line(&Line::Run(&run))?)?;
+            write_line(&Line::Run(&run))?;
         }
         runs.push(run);
     }
@@ -135,7 +135,11 @@ async fn bench(args: &Bench, shared: &Shared) -> Result<ExitCode, CliError> {
         prefill_tps,
         decode_tps,
     };
-    write(&if args.json { line(&Line::Bench(&figures))? } else { table(&figures) })?;
+    if args.json {
+        write_line(&Line::Bench(&figures))?
+    } else {
+        write(&table(&figures))?
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -224,15 +228,6 @@ fn table(f: &Figures) -> String {
     .map(|(name, bytes)| vec![name.to_owned(), sizes::format(bytes)])
     .collect();
     text + "\nMemory of the GPU\n" + &columns(&rows, &[1])
-}
-
-fn line(line: &Line<'_>) -> Result<String, CliError> {
-    Ok(serde_json::to_string(line).map_err(|error| CliError::Stdout(error.into()))? + "\n")
-}
-
-fn write(text: &str) -> Result<(), CliError> {
-    let mut out = io::stdout().lock();
-    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(CliError::Stdout)
 }
 
 #[cfg(test)]

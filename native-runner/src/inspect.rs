@@ -50,8 +50,12 @@ async fn show(args: &Inspect, shared: &Shared) -> Result<ExitCode, CliError> {
         Err(DeviceError::NoAdapter { .. }) => None,
         Err(error) => return Err(error.into()),
     };
-    let wanted =
-        Wanted { budget: shared.max_gpu_memory, context: args.context, cache: shared.cache(), ..Wanted::default() };
+    let wanted = Wanted {
+        budget: shared.max_gpu_memory,
+        context: args.context,
+        cache: shared.cache.options(),
+        ..Wanted::default()
+    };
     let mut model = inspect(&source, adapter.as_ref(), wanted).await?;
     if args.model.is_none() {
         built_in::NAME.clone_into(&mut model.place);

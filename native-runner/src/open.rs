@@ -63,7 +63,7 @@ pub async fn open(
         dtype: shared.dtype.into(),
         context,
         prefill_chunk,
-        cache: shared.cache(),
+        cache: shared.cache.options(),
         warm_up: false,
         weights_file: None,
     };

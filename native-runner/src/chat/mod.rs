@@ -22,10 +22,11 @@ use crate::model::short_name;
 use crate::open::{Opened, open};
 use crate::sampling;
 use crate::stats::Stats;
+use crate::stdout::{write, write_line};
 use commands::{Command, Entered, HELP, parse};
 use conversation::Conversation;
 use input::{Input, Read};
-use screen::{Thoughts, colours, write};
+use screen::{Thoughts, colours};
 
 /// New tokens of an answer at most, where nobody says.
 const MAX_NEW_TOKENS: usize = 1024;
@@ -224,7 +225,7 @@ impl Session<'_> {
             ids.push(piece.id);
             said += &piece.text;
             if self.args.json {
-                line(&Line::Token { turn: self.turn, id: piece.id, text: &piece.text })?;
+                write_line(&Line::Token { turn: self.turn, id: piece.id, text: &piece.text })?;
             } else {
                 write(&thoughts.push(&piece.text))?;
             }
@@ -239,7 +240,7 @@ impl Session<'_> {
         let seed = (self.options.temperature > 0.0).then_some(self.options.seed);
         let stats = Stats::of(&self.opened, prompt.len(), ids.len(), timing, seed);
         if self.args.json {
-            line(&Line::Done(&Done { turn: self.turn, text: &said, ids: &ids, finish_reason, stats: &stats }))?;
+            write_line(&Line::Done(&Done { turn: self.turn, text: &said, ids: &ids, finish_reason, stats: &stats }))?;
         } else {
             // on a terminal turns stand apart
             let end = if self.terminal { "\n\n" } else { "\n" };
@@ -307,15 +308,11 @@ impl Session<'_> {
     /// Says something that is no answer: dimmed on a terminal, on standard error in a pipe, an object with `--json`.
     fn tell(&self, text: &str) -> Result<(), CliError> {
         if self.args.json {
-            return line(&Line::Notice { text });
+            return write_line(&Line::Notice { text });
         }
         let text = if self.terminal && colours() { format!("\x1b[2m{text}\x1b[0m\n") } else { format!("{text}\n") };
         // with no standard error left there is nobody to tell
         let _ = io::stderr().write_all(text.as_bytes());
         Ok(())
     }
-}
-
-fn line(line: &Line<'_>) -> Result<(), CliError> {
-    write(&(serde_json::to_string(line).map_err(|error| CliError::Stdout(error.into()))? + "\n"))
 }

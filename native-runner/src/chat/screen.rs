@@ -1,8 +1,6 @@
 //! How an answer looks: thoughts, between `<think>` and `</think>`, are dimmed where there are colours.
 
-use std::io::{self, IsTerminal, Write};
-
-use crate::errors::CliError;
+use std::io::{self, IsTerminal};
 
 const OPEN: &str = "<think>";
 const CLOSE: &str = "</think>";
@@ -65,15 +63,6 @@ impl Thoughts {
         let end = if self.dimmed { PLAIN } else { "" };
         std::mem::take(&mut self.held) + end
     }
-}
-
-/// Writes to standard output at once.
-pub fn write(text: &str) -> Result<(), CliError> {
-    if text.is_empty() {
-        return Ok(());
-    }
-    let mut out = io::stdout().lock();
-    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(CliError::Stdout)
 }
 
 #[cfg(test)]

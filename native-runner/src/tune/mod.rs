@@ -4,7 +4,6 @@ mod measure;
 mod plot;
 mod store;
 
-use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -22,6 +21,7 @@ use crate::model::ModelSpec;
 use crate::open::{Opened, open};
 use crate::output::OutputFile;
 use crate::sizes;
+use crate::stdout::{write, write_line};
 use crate::table::columns;
 
 const EXAMPLES: &str = "\
@@ -103,7 +103,7 @@ async fn tune(args: &Tune, shared: &Shared) -> Result<ExitCode, CliError> {
     let mut opened = Box::pin(open(args.model.as_deref(), shared, args.context, args.prefill_chunk)).await?;
     let interrupt = Interrupt::catch()?;
     let key = key(args.model.as_deref(), shared, &opened).await?;
-    let told = |point: &Point| if args.json { write(&json(&Line::Point(point))?) } else { Ok(()) };
+    let told = |point: &Point| if args.json { write_line(&Line::Point(point)) } else { Ok(()) };
     let points = Box::pin(measure::all(args, shared, &mut opened, &interrupt, told)).await?;
     let bounds = Bounds { memory: None, target_ms: args.target.map(f64::from) };
     let choices: Vec<_> = Workload::ALL.into_iter().filter_map(|workload| choose(&points, workload, bounds)).collect();
@@ -112,10 +112,10 @@ async fn tune(args: &Tune, shared: &Shared) -> Result<ExitCode, CliError> {
     }
     let tuned = Tuned { key, points };
     let Tune { prompt_tokens, new_tokens, .. } = *args;
-    write(&match args.json {
-        true => json(&Line::Tune { tuned: &tuned, prompt_tokens, new_tokens, choices: &choices })?,
-        false => table(&tuned, &choices),
-    })?;
+    match args.json {
+        true => write_line(&Line::Tune { tuned: &tuned, prompt_tokens, new_tokens, choices: &choices })?,
+        false => write(&table(&tuned, &choices))?,
+    }
     if let Some(mut plot) = plot {
         plot.append(plot::drawing(&tuned, &choices).as_bytes())?;
         plot.finish()?;
@@ -168,15 +168,6 @@ fn table(tuned: &Tuned, choices: &[Choice]) -> String {
     let best: Vec<_> = choices.iter().map(best).collect();
     let what = format!("{}\n{}, cache of {}\n", key.adapter, key.dtype, key.cache_dtype);
     format!("{what}\n{}\nBest at once\n{}", columns(&rows, &[0, 1, 2, 3, 4]), columns(&best, &[1]))
-}
-
-fn json(line: &Line<'_>) -> Result<String, CliError> {
-    Ok(serde_json::to_string(line).map_err(|error| CliError::Stdout(error.into()))? + "\n")
-}
-
-fn write(text: &str) -> Result<(), CliError> {
-    let mut out = io::stdout().lock();
-    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(CliError::Stdout)
 }
 
 #[cfg(test)]

@@ -51,6 +51,8 @@ pub(super) struct Batch {
     /// of the sequence that the host samples for, and the row that they come as
     pub logits: Vec<f32>,
     pub row: Option<Tensor>,
+    /// whether others have written to the slots
+    pub is_forgotten: bool,
 }
 
 impl Default for Batch {
@@ -67,6 +69,7 @@ impl Default for Batch {
             collected: None,
             logits: Vec::new(),
             row: None,
+            is_forgotten: false,
         }
     }
 }
@@ -81,6 +84,7 @@ impl Batch {
     pub fn forget(&mut self) {
         self.pages.clear();
         self.told = (0, 0);
+        self.is_forgotten = false;
     }
 
     pub fn seated(&self) -> impl Iterator<Item = (u32, SequenceId)> {
@@ -179,9 +183,13 @@ impl Engine {
         while self.batch.slots > 0 && self.batch.seats[self.batch.slots as usize - 1].is_none() {
             self.batch.slots -= 1;
         }
-        // no row is its, whatever was submitted before
-        let gone = Slot { done: 1, turn: self.batch.turn, ..Slot::default() };
-        self.workspace().step.set_slot(&self.device, slot, &gone);
+        self.tell_free(slot);
+    }
+
+    /// Tells the GPU that no row is a slot's, whatever was submitted before.
+    fn tell_free(&self, slot: u32) {
+        let free = Slot { done: 1, turn: self.batch.turn, ..Slot::default() };
+        self.workspace().step.set_slot(&self.device, slot, &free);
     }
 
     /// Ends a sequence after the token that was given out last.
@@ -227,11 +235,11 @@ impl Engine {
         }
         self.admit().await?;
         if let Some(id) = self.on_host() {
-            self.fetch_logits(id).await?;
-            return match self.choose(id, |_, _| ()) {
-                Ok(()) => Ok(()),
-                Err(error) => self.fail(id, error),
+            let chosen = match self.fetch_logits(id).await {
+                Ok(()) => self.choose(id, |_, _| ()),
+                failed => failed,
             };
+            return chosen.or_else(|error| self.fail(id, error));
         }
         self.close_ranks().await?;
         self.run_ahead().await?;
@@ -326,7 +334,17 @@ impl Engine {
             }
         }
         let Some(sequence) = self.sequences.get(&id) else { return Ok(true) };
+        let length = sequence.prompt + sequence.limit;
+        if self.has_history() && self.drop_short_history(length) {
+            self.drain().await?;
+            self.tell_again()?;
+        }
+        let Some(sequence) = self.sequences.get(&id) else { return Ok(true) };
         let (place, known) = self.blocks.begin(&sequence.ids);
+        if self.is_coming(&sequence.ids, known) {
+            self.blocks.forget(place);
+            return Ok(false);
+        }
         // what comes in one step: of the rest, some may be dropped before it comes
         let first = sequence.ids.len().min(known + self.chunk as usize);
         if let Err(short) = self.blocks.reserve(place, first) {
@@ -343,6 +361,17 @@ impl Engine {
         }
         self.sit(id, slot)?;
         Ok(true)
+    }
+
+    /// Whether others are computing more whole blocks of this beginning than the cache has by now: then it pays to wait for them.
+    fn is_coming(&self, ids: &[u32], known: usize) -> bool {
+        let computing = self.sequences.values().filter(|s| s.slot.is_some() && !s.running && !s.is_over());
+        let common = computing.map(|s| {
+            let prompt = &s.ids[..s.prompt];
+            let same = prompt.iter().zip(&ids[..ids.len() - 1]).take_while(|(a, b)| a == b).count();
+            same / BLOCK as usize * BLOCK as usize
+        });
+        common.max().is_some_and(|common| common > known)
     }
 
     /// Gives a sequence a slot, and tells the GPU how its tokens are sampled.
@@ -375,12 +404,14 @@ impl Engine {
         GenerateError::CacheFull { missing, room }.into()
     }
 
-    /// After the buffers that the GPU was told in were replaced: each sequence goes on from what the host knows. Nothing is under way.
+    /// Where the GPU has lost, or is about to lose, what it was told: each sequence goes on from what the host knows. Nothing is under way.
     pub(super) fn tell_again(&mut self) -> Result<(), Error> {
         self.batch.forget();
-        for (slot, id) in self.batch.seated().collect::<Vec<_>>() {
-            if let Some(sequence) = self.sequences.get_mut(&id) {
-                sequence.halt();
+        for slot in 0..self.batch.slots {
+            // until it gives its last token again
+            self.tell_free(slot);
+            if let Some(id) = self.batch.seats[slot as usize] {
+                self.sequences.entry(id).and_modify(Sequence::halt);
                 self.sit(id, slot)?;
             }
         }

@@ -11,7 +11,7 @@ use crate::device::{Buffer, Device, Memory};
 use crate::error::{DeviceError, Error, GenerateError};
 use crate::graph::{Arena, Graph, Program};
 use crate::managers::batch::{Limits, Scheduler, Strategy};
-use crate::managers::blocks::{Blocks, BlocksConfig, CachePolicy, Pool};
+use crate::managers::blocks::{self, Blocks, BlocksConfig, CachePolicy, Pool};
 use crate::managers::{CacheShape, Precision, cache_chunk, cache_groups, cache_plan};
 use crate::models::{Decoder, DecoderConfig, Room, Workspace};
 use crate::nn::Pass;
@@ -97,6 +97,8 @@ pub struct Engine {
     pub(super) sequences: BTreeMap<SequenceId, Sequence>,
     pub(super) next_id: u64,
     pub(super) batch: Batch,
+    /// the place of a forward pass that is under way
+    pub(super) forward: Option<blocks::SequenceId>,
     pub(super) scheduler: Scheduler,
     /// what the scheduler's times are counted from
     pub(super) began: Instant,
@@ -161,6 +163,7 @@ impl Engine {
             sequences: BTreeMap::new(),
             next_id: 0,
             batch: Batch::default(),
+            forward: None,
             scheduler: Scheduler::new(
                 Strategy::MemoryAware,
                 Limits { sequences: MAX_SLOTS, chunk, burst: MAX_BURST as u32 },
@@ -252,6 +255,7 @@ impl Engine {
         self.arena = Arena::default();
         self.blocks = Self::no_blocks(&self.config, self.precision, self.policy);
         self.batch.forget();
+        self.forward = None;
     }
 
     pub(super) fn check_ids(&self, ids: &[u32]) -> Result<(), GenerateError> {
@@ -288,7 +292,7 @@ impl Engine {
         let at_least = |of: fn(&Room) -> u32| before.as_ref().map_or(0, of);
         let room = Room {
             positions: round(positions, one).max(at_least(|r| r.positions)),
-            cache: if cache <= one as usize { round(cache, one) } else { round(cache, u32::MAX) }
+            cache: if cache <= one as usize { round(cache, one) } else { round(cache, self.most_blocks() * BLOCK) }
                 .max(at_least(|r| r.cache)),
             slots: slots.next_power_of_two().max(at_least(|r| r.slots)),
             rows: self.chunk,
@@ -388,16 +392,27 @@ impl Engine {
         self.workspace.as_ref().expect("room is made before anything else")
     }
 
+    /// Drops a history that has no room for `length` tokens of a sequence: whether there was one. Cache positions do not bound that
+    /// where old ones are dropped.
+    pub(super) fn drop_short_history(&mut self, length: usize) -> bool {
+        let is_short = self.history.take_if(|history| (history.positions as usize) < length).is_some();
+        if is_short {
+            self.programs.clear();
+        }
+        is_short
+    }
+
     /// Whether there is a [`history`](Self::history) already.
     pub(super) fn has_history(&self) -> bool {
         self.history.is_some()
     }
 
-    /// The tokens so far, as processors read them on the GPU.
+    /// The tokens so far, as processors read them on the GPU: made with room for `length` and for all of every sequence.
     pub(super) fn history(&mut self, length: usize) -> Result<&History, DeviceError> {
         if self.history.is_none() {
             let Room { positions, slots, .. } = self.workspace().room;
-            let positions = positions.max(length as u32);
+            let longest = self.sequences.values().map(|s| s.prompt + s.limit).max().unwrap_or(0).max(length);
+            let positions = positions.max((longest as u32).next_power_of_two());
             self.history = Some(History::new(&self.device, self.config.vocab_size, positions, slots)?);
         }
         Ok(self.history.as_ref().expect("it was just made"))

@@ -49,13 +49,19 @@ impl Engine {
             return Err(GenerateError::Setting { name, got: "others that run".into(), expected }.into());
         }
         self.set_regimes(&regimes);
-        // a sequence of its own, that knows nothing of others
+        // a sequence of its own, that knows nothing of others; one that was broken off has left its place
+        if let Some(place) = self.forward.take() {
+            self.blocks.forget(place);
+        }
         let (place, _) = self.blocks.begin(&[]);
+        self.forward = Some(place);
         let made = self.everything_at(place, ids, phase).await;
-        self.blocks.rollback(place, ids.len());
-        self.blocks.end(place);
-        self.tell_again()?;
-        self.cached = ids.to_vec();
+        self.forward = None;
+        match &made {
+            Ok(_) => self.blocks.end(place),
+            Err(_) => self.blocks.forget(place),
+        }
+        self.cached = if made.is_ok() { ids.to_vec() } else { Vec::new() };
         made
     }
 
@@ -77,6 +83,8 @@ impl Engine {
             let dropped = dropped as u32;
             step.set(&self.device, &[Slot { position, rows, dropped, ..Slot::default() }]);
             step.set_ids(&self.device, [chunk]);
+            // it is in the first slot, whoever sits there: all are told anew before they go on
+            self.batch.is_forgotten = true;
             self.blocks.confirm(place, chunk);
             let mut encoder = self.device.encoder();
             let device = self.device.clone();

@@ -63,6 +63,9 @@ impl Engine {
     /// Submits one step with what the host has to give, or a burst of at most so many that need nothing; `false` where there is
     /// neither.
     fn submit(&mut self, most: usize) -> Result<bool, Submit> {
+        if self.batch.is_forgotten {
+            self.tell_again()?;
+        }
         let (mut order, mut turn) = (Vec::new(), Turn { steps: MAX_BURST as u32, ..Turn::default() });
         // in the long run there is nothing to decide
         if !self.is_steady() {
@@ -173,6 +176,8 @@ impl Engine {
         }
         let (rows, slots) = self.tell_pieces(pieces);
         self.tell_pages();
+        // before copies are taken that a failure would lose
+        self.program(phase, rows, slots, live)?;
         let mut encoder = self.device.encoder();
         for copy in self.blocks.take_copies() {
             let Workspace { cache, passage, .. } = self.workspace();
@@ -224,6 +229,7 @@ impl Engine {
         let all = base + rows.len() as u32;
         if self.batch.told != (all, slots) {
             step.set_header(&self.device, all, slots);
+            self.batch.told = (all, slots);
         }
         (all, slots)
     }
@@ -385,6 +391,9 @@ impl Engine {
             self.discard_logits().await?;
         }
         while self.sequences.get(&id).is_some_and(|s| s.submitted == 0) {
+            if self.batch.is_forgotten {
+                self.tell_again()?;
+            }
             let pieces = self.pieces(&[id], &self.plan(&[id]));
             let is_last = pieces.iter().any(|piece| piece.is_last);
             let phase = if is_last { Phase::Logits } else { Phase::Fill };

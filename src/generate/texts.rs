@@ -52,7 +52,7 @@ impl Texts {
             let mut events = Vec::new();
             let ids: Vec<_> = self.0.keys().copied().collect();
             for id in ids {
-                self.events(engine, id, &mut events)?;
+                self.events(engine, id, &mut events);
             }
             if !events.is_empty() || self.0.is_empty() {
                 return Ok(events);
@@ -62,15 +62,16 @@ impl Texts {
     }
 
     /// What has become of one of them since it was asked last.
-    fn events(
-        &mut self,
-        engine: &mut Engine,
-        id: SequenceId,
-        events: &mut Vec<(SequenceId, Event)>,
-    ) -> Result<(), Error> {
-        let Some(text) = self.0.get_mut(&id) else { return Ok(()) };
+    fn events(&mut self, engine: &mut Engine, id: SequenceId, events: &mut Vec<(SequenceId, Event)>) {
+        let Some(text) = self.0.get_mut(&id) else { return };
         while let Some(token) = engine.take(id) {
-            let (added, stopped) = text.read(token, engine.finish_reason(id).is_some())?;
+            let (added, stopped) = match text.read(token, engine.finish_reason(id).is_some()) {
+                Ok(read) => read,
+                Err(error) => {
+                    events.push((id, Event::Failed(error)));
+                    return self.remove(engine, id);
+                }
+            };
             if stopped {
                 engine.stop(id);
             }
@@ -80,11 +81,10 @@ impl Texts {
         let end = match (engine.check(id), engine.finish_reason(id)) {
             (Err(error), _) => Event::Failed(error),
             (Ok(()), Some(reason)) => Event::Finished { reason, timing: engine.timing(id) },
-            (Ok(()), None) => return Ok(()),
+            (Ok(()), None) => return,
         };
         events.push((id, end));
         self.remove(engine, id);
-        Ok(())
     }
 
     /// As [`Session::remove`](crate::session::Session::remove).

@@ -198,6 +198,13 @@ async fn a_shared_beginning_is_computed_once() {
             assert!(got[id].prefilled <= 6, "{} tokens were computed", got[id].prefilled);
         }
     }
+    // the first request, five at once: whoever comes later waits for the blocks that the first one computes
+    session.engine_mut().reset();
+    let ids: Vec<_> = prompts.iter().map(|p| session.add(p.as_slice(), options(12)).unwrap()).collect();
+    let got = run(&mut session, |_, _, _| ()).await;
+    let computed: usize = ids.iter().map(|id| got[id].prefilled).sum();
+    assert_eq!(computed, 96 + 5 * 6);
+    assert!(ids.iter().zip(&want).all(|(id, want)| &got[id].ids == want));
     // they outlive other requests
     generate(&mut session, &prompt(70, 5), options(4)).await;
     let generation = session.generate(&prompts[3], options(1)).await.unwrap();
@@ -224,6 +231,43 @@ async fn each_has_its_own_fate() {
     assert_eq!(got[&plain].ids, want);
     assert_eq!(got[&host].ids, want);
     assert_eq!(got[&later].ids, want[..8]);
+}
+
+/// A forward pass takes the first slot from whoever sits there; those that run go on as if it had not.
+#[cfg_attr(target_arch = "wasm32", wasm_bindgen_test)]
+#[cfg_attr(not(target_arch = "wasm32"), pollster::test)]
+async fn a_forward_pass_may_come_between() {
+    let mut session = open(&model().source(), &F32).await;
+    let mut want = Vec::new();
+    for i in 0..3 {
+        session.engine_mut().reset();
+        want.push(generate(&mut session, &prompt(LENGTHS[i], i as u32), settings(i)).await);
+    }
+    let passed = session.forward(&prompt(70, 9)).await.unwrap();
+    session.engine_mut().reset();
+    let ids: Vec<_> =
+        (0..3).map(|i| session.add(prompt(LENGTHS[i], i as u32).as_slice(), settings(i)).unwrap()).collect();
+    let mut got = vec![Vec::new(); 3];
+    for turn in 0.. {
+        let events = session.step().await.unwrap();
+        if events.is_empty() {
+            break;
+        }
+        for (id, event) in events {
+            if let Event::Piece(piece) = event {
+                got[ids.iter().position(|known| *known == id).unwrap()].push(piece.id);
+            }
+        }
+        match turn {
+            1 => assert_eq!(session.forward(&prompt(70, 9)).await.unwrap(), passed),
+            2 => session.remove(ids[0]),
+            // the first slot is nobody's
+            3 => assert_eq!(session.forward(&prompt(70, 9)).await.unwrap(), passed),
+            _ => {}
+        }
+    }
+    assert_eq!(got[0], want[0][..got[0].len()]);
+    assert_eq!(got[1..], want[1..]);
 }
 
 /// A cache that does not hold all at once: who came last waits, or gives way, and nothing is lost.

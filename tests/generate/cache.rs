@@ -127,6 +127,41 @@ async fn a_window_drops_the_oldest() {
     }
 }
 
+/// What processors know of a text is as long as the text, and not as the window: also where a longer one joins a shorter one.
+#[cfg_attr(target_arch = "wasm32", wasm_bindgen_test)]
+#[cfg_attr(not(target_arch = "wasm32"), pollster::test)]
+async fn processors_remember_what_a_window_dropped() {
+    let window = CachePolicy::from_name("window:160").unwrap();
+    let mut session = open(&model().source(), &load(CacheDtype::F32, 32, window)).await;
+    let of = |new| GenerateOptions { no_repeat_ngram_size: 2, repetition_penalty: 1.1, ..options(new) };
+    let mut want = Vec::new();
+    for (length, new) in [(20, 60), (40, 400), (30, 300)] {
+        session.engine_mut().reset();
+        want.push(generate(&mut session, &prompt(length), GenerateOptions { lookahead: 0, ..of(new) }).await);
+    }
+    let grams: std::collections::HashSet<_> = want[1].windows(2).collect();
+    assert_eq!(grams.len(), 399, "no pair comes twice, however long ago it came");
+    session.engine_mut().reset();
+    let ids: Vec<_> = [(20, 60), (40, 400), (30, 300)]
+        .map(|(length, new)| session.add(prompt(length).as_slice(), of(new)).unwrap())
+        .into();
+    let mut got = vec![Vec::new(); 3];
+    loop {
+        let events = session.step().await.unwrap();
+        if events.is_empty() {
+            break;
+        }
+        for (id, event) in events {
+            match event {
+                Event::Piece(piece) => got[ids.iter().position(|known| *known == id).unwrap()].push(piece.id),
+                Event::Finished { .. } => {}
+                Event::Failed(error) => panic!("{error}"),
+            }
+        }
+    }
+    assert_eq!(got, want);
+}
+
 /// Models whose positions are learned have none to give to what moves up.
 #[cfg_attr(target_arch = "wasm32", wasm_bindgen_test)]
 #[cfg_attr(not(target_arch = "wasm32"), pollster::test)]

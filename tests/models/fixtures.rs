@@ -8,7 +8,7 @@ use webweft::models::config::SUPPORTED;
 use webweft::session::LoadOptions;
 
 use super::{Expected, assert_close, generate, json, open, shared_source, top2_margin};
-use crate::common::{read_shared, report, skipped};
+use crate::common::{read_shared, report, sample_of, skipped};
 
 /// Folders by their configs alone: a decoder that we have, in f32, f16 or bf16.
 pub async fn folders() -> Vec<String> {
@@ -69,7 +69,7 @@ async fn check(dtype: Dtype, tolerance: &str, chunks: &[u32]) {
 #[cfg_attr(target_arch = "wasm32", wasm_bindgen_test)]
 #[cfg_attr(not(target_arch = "wasm32"), pollster::test)]
 async fn f32_equals_transformers_in_chunks_of_any_size() {
-    check(Dtype::F32, "f32_abs", &[512, 1, 3, 7]).await;
+    check(Dtype::F32, "f32_abs", sample_of(2, &[512, 7, 1, 3])).await;
 }
 
 #[cfg_attr(target_arch = "wasm32", wasm_bindgen_test)]
@@ -88,9 +88,7 @@ async fn hidden_states_equal_transformers_layer_by_layer() {
         let expected = Expected::of(&folder).await;
         let tolerance = json(&format!("{folder}/meta.json")).await["tolerance"]["f32_abs"].as_f64().unwrap();
         let (ids, want) = (expected.ids("input_ids"), expected.floats("hidden_states"));
-        // in browsers both take half a minute
-        let chunks: &[u32] = if cfg!(target_arch = "wasm32") { &[7] } else { &[512, 7] };
-        for &chunk in chunks {
+        for &chunk in sample_of(1, &[7, 512]) {
             session.engine_mut().set_prefill_chunk(chunk).unwrap();
             let got = session.forward_with_hidden_states(&ids).await.unwrap();
             let (after_last, before) = got.hidden_states.split_last().unwrap();
@@ -132,7 +130,7 @@ async fn penalized_ids_equal_transformers() {
             if name == "rep13_ids" {
                 assert_ne!(want, expected.ids("greedy_ids"), "{folder}: {name} shows nothing");
             }
-            for lookahead in [8, 0] {
+            for &lookahead in sample_of(1, &[8, 0]) {
                 let options = GenerateOptions { max_new_tokens: want.len(), lookahead, ..options.clone() };
                 assert_eq!(
                     generate(&mut session, &ids, options).await,

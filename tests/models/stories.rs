@@ -10,7 +10,7 @@ use webweft::source::Source;
 use webweft::tensor::CacheDtype;
 
 use super::{Expected, assert_close, generate, negative_log_likelihood, open, shared_source, top2_margin};
-use crate::common::{report, skipped};
+use crate::common::{report, sample_of, skipped};
 
 const FOLDER: &str = "models/stories260K";
 
@@ -24,9 +24,10 @@ async fn f32_ids_and_logits_equal_transformers() {
     let Some(source) = shared_source(FOLDER).await else { return skipped("../shared/models is absent") };
     let mut session = open(&source, &LoadOptions { dtype: Dtype::F32, ..LoadOptions::default() }).await;
     let expected = Expected::of(FOLDER).await;
-    for prompt in 0..4 {
+    for prompt in sample_of(2, &[2, 0, 1, 3]) {
         let ids = expected.ids(&format!("prompt{prompt}.input_ids"));
         let want = expected.ids(&format!("prompt{prompt}.greedy_ids"));
+        let want = sample_of(64, &want);
         assert_eq!(generate(&mut session, &ids, greedy(want.len())).await, want, "prompt {prompt}");
     }
     let got = session.forward(&expected.ids("prompt0.input_ids")).await.unwrap();
@@ -45,11 +46,12 @@ async fn f16_ids_equal_transformers_but_at_near_ties() {
     let on_llvmpipe = session.engine().device().info().name.contains("llvmpipe");
     let vocab = session.engine().vocab_size() as usize;
     let expected = Expected::of(FOLDER).await;
-    for prompt in 0..4 {
+    for &prompt in sample_of(2, &[1, 2, 0, 3]) {
         let ids = expected.ids(&format!("prompt{prompt}.input_ids"));
         let want = expected.ids(&format!("prompt{prompt}.greedy_ids"));
+        let want = sample_of(64, &want);
         let got = generate(&mut session, &ids, greedy(want.len())).await;
-        let Some(differs) = got.iter().zip(&want).position(|(a, b)| a != b) else { continue };
+        let Some(differs) = got.iter().zip(want).position(|(a, b)| a != b) else { continue };
         let before: Vec<u32> = ids.iter().chain(&want[..differs]).copied().collect();
         let exact = exact.forward(&before).await.unwrap().logits;
         let rounded = session.forward(&before).await.unwrap().logits;
@@ -146,11 +148,11 @@ async fn caches_cost(name: &str, source: &Source) {
     let mut session = open(source, &LoadOptions { dtype: Dtype::F32, ..LoadOptions::default() }).await;
     let start = session.encode("Once upon a time").unwrap();
     let mut texts = Vec::new();
-    for seed in 0..if cfg!(target_arch = "wasm32") { 2 } else { 6 } {
+    for &seed in sample_of(1, &[0, 1, 2, 3, 4, 5]) {
         let options = GenerateOptions {
             temperature: 1.0,
             seed,
-            max_new_tokens: 400,
+            max_new_tokens: if cfg!(target_arch = "wasm32") { 250 } else { 400 },
             eos_token_id: Vec::new(),
             ..GenerateOptions::default()
         };

@@ -96,6 +96,11 @@ pub fn sample_of<T>(n: usize, cases: &[T]) -> &[T] {
     if cfg!(target_arch = "wasm32") { &cases[..n.min(cases.len())] } else { cases }
 }
 
+/// How many: fewer in browsers, for the same reason.
+pub const fn here(natively: usize, in_browsers: usize) -> usize {
+    if cfg!(target_arch = "wasm32") { in_browsers } else { natively }
+}
+
 /// Whether a file is in `tests`.
 fn is_own(path: &str) -> bool {
     ["references/", "quantized/", "gguf/"].iter().any(|folder| path.starts_with(folder))

@@ -10,6 +10,7 @@ use webweft::session::{LoadOptions, Session};
 use webweft::tensor::CacheDtype;
 
 use super::{F32, model, options};
+use crate::common::{here, sample_of};
 use crate::models::{generate, open, rest};
 
 fn load(dtype: CacheDtype, chunk: u32, policy: CachePolicy) -> LoadOptions {
@@ -44,21 +45,21 @@ async fn together(session: &mut Session, prompts: &[&[u32]], new: usize) -> Vec<
 #[cfg_attr(not(target_arch = "wasm32"), pollster::test)]
 async fn every_type_gives_the_same_however_it_is_run() {
     let source = model().source();
-    let (long, short) = (prompt(75), prompt(30));
+    let (long, short, new) = (prompt(75), prompt(30), here(60, 24));
     for dtype in CacheDtype::ALL {
         let mut want: Option<Vec<u32>> = None;
-        for chunk in [512, 40, 7] {
+        for &chunk in sample_of(1, &[40, 512, 7]) {
             let mut session = open(&source, &load(dtype, chunk, CachePolicy::Full)).await;
-            let got = generate(&mut session, &long, options(60)).await;
+            let got = generate(&mut session, &long, options(new)).await;
             let want = want.get_or_insert_with(|| got.clone());
             assert_eq!(&got, want, "{dtype:?}, chunks of {chunk}");
             session.engine_mut().reset();
-            let ahead = GenerateOptions { lookahead: 8, ..options(60) };
+            let ahead = GenerateOptions { lookahead: 8, ..options(new) };
             assert_eq!(&generate(&mut session, &long, ahead).await, want, "{dtype:?}, lookahead 8");
             session.engine_mut().reset();
-            let alone = generate(&mut session, &short, options(60)).await;
+            let alone = generate(&mut session, &short, options(new)).await;
             session.engine_mut().reset();
-            let got = together(&mut session, &[&short, &long, &long], 60).await;
+            let got = together(&mut session, &[&short, &long, &long], new).await;
             assert_eq!(got, [alone, want.clone(), want.clone()], "{dtype:?}, three at once");
         }
     }
@@ -69,14 +70,14 @@ async fn every_type_gives_the_same_however_it_is_run() {
 #[cfg_attr(not(target_arch = "wasm32"), pollster::test)]
 async fn every_type_is_rolled_back() {
     let source = model().source();
-    let prompt = prompt(20);
+    let (prompt, new) = (prompt(20), here(90, 50));
     for dtype in CacheDtype::ALL {
         let mut session = open(&source, &load(dtype, 512, CachePolicy::Full)).await;
-        let whole = generate(&mut session, &prompt, options(90)).await;
+        let whole = generate(&mut session, &prompt, options(new)).await;
         // tokens that end short of a block, at its end, and just after it, with the GPU blocks ahead
-        for (taken, lookahead) in [(7, 8), (11, 8), (12, 8), (13, 64), (40, 128), (44, 1)] {
+        for &(taken, lookahead) in sample_of(2, &[(12, 8), (13, 64), (7, 8), (11, 8), (40, 128), (44, 1)]) {
             session.engine_mut().reset();
-            let ahead = GenerateOptions { lookahead, ..options(90) };
+            let ahead = GenerateOptions { lookahead, ..options(new) };
             let mut generation = session.generate(&prompt, ahead).await.unwrap();
             let mut got = Vec::new();
             for _ in 0..taken {
@@ -84,7 +85,7 @@ async fn every_type_is_rolled_back() {
             }
             drop(generation);
             let so_far = [&prompt[..], &got].concat();
-            let mut generation = session.generate(&so_far, options(90 - taken)).await.unwrap();
+            let mut generation = session.generate(&so_far, options(new - taken)).await.unwrap();
             let computed = generation.timing().prefill_tokens;
             assert!(computed <= 32, "{dtype:?}: {computed} tokens are computed again");
             got.extend(rest(&mut generation).await);
@@ -103,24 +104,25 @@ async fn a_window_drops_the_oldest() {
     let window = CachePolicy::from_name("window:160").unwrap();
     let mut full = open(&source, &load(CacheDtype::F32, 512, CachePolicy::Full)).await;
     let before = generate(&mut full, &prompt(40), options(100)).await;
-    for dtype in [CacheDtype::F32, CacheDtype::Q8] {
+    let (new, again, beside) = (here(700, 200), here(400, 200), here(300, 60));
+    for &dtype in sample_of(1, &[CacheDtype::Q8, CacheDtype::F32]) {
         let mut session = open(&source, &load(dtype, 32, window)).await;
-        let long = generate(&mut session, &prompt(40), options(700)).await;
-        assert_eq!(long.len(), 700);
+        let long = generate(&mut session, &prompt(40), options(new)).await;
+        assert_eq!(long.len(), new);
         if dtype == CacheDtype::F32 {
             assert_eq!(long[..100], before);
         }
-        for lookahead in [1, 33] {
+        for &lookahead in sample_of(1, &[33, 1]) {
             session.engine_mut().reset();
-            let again = GenerateOptions { lookahead, ..options(400) };
-            assert_eq!(generate(&mut session, &prompt(40), again).await, long[..400], "{dtype:?} {lookahead}");
+            let options = GenerateOptions { lookahead, ..options(again) };
+            assert_eq!(generate(&mut session, &prompt(40), options).await, long[..again], "{dtype:?} {lookahead}");
         }
         session.engine_mut().reset();
         // a prompt that is longer than the window, beside one that is not
-        let beside = together(&mut session, &[&prompt(40), &prompt(500)], 300).await;
-        assert_eq!(beside[0], long[..300], "{dtype:?}");
-        assert_eq!(beside[1].len(), 300);
-        assert_eq!(generate(&mut session, &prompt(500), options(300)).await, beside[1], "{dtype:?}");
+        let both = together(&mut session, &[&prompt(40), &prompt(500)], beside).await;
+        assert_eq!(both[0], long[..beside], "{dtype:?}");
+        assert_eq!(both[1].len(), beside);
+        assert_eq!(generate(&mut session, &prompt(500), options(beside)).await, both[1], "{dtype:?}");
     }
     for (name, policy) in [("window:64", None), ("window:", None), ("half", None), ("full", Some(CachePolicy::Full))] {
         assert_eq!(CachePolicy::from_name(name), policy, "{name}");
@@ -134,17 +136,16 @@ async fn processors_remember_what_a_window_dropped() {
     let window = CachePolicy::from_name("window:160").unwrap();
     let mut session = open(&model().source(), &load(CacheDtype::F32, 32, window)).await;
     let of = |new| GenerateOptions { no_repeat_ngram_size: 2, repetition_penalty: 1.1, ..options(new) };
+    let texts = [(20, here(60, 20)), (40, here(400, 150)), (30, here(300, 30))];
     let mut want = Vec::new();
-    for (length, new) in [(20, 60), (40, 400), (30, 300)] {
+    for (length, new) in texts {
         session.engine_mut().reset();
         want.push(generate(&mut session, &prompt(length), GenerateOptions { lookahead: 0, ..of(new) }).await);
     }
     let grams: std::collections::HashSet<_> = want[1].windows(2).collect();
-    assert_eq!(grams.len(), 399, "no pair comes twice, however long ago it came");
+    assert_eq!(grams.len(), texts[1].1 - 1, "no pair comes twice, however long ago it came");
     session.engine_mut().reset();
-    let ids: Vec<_> = [(20, 60), (40, 400), (30, 300)]
-        .map(|(length, new)| session.add(prompt(length).as_slice(), of(new)).unwrap())
-        .into();
+    let ids = texts.map(|(length, new)| session.add(prompt(length).as_slice(), of(new)).unwrap());
     let mut got = vec![Vec::new(); 3];
     loop {
         let events = session.step().await.unwrap();

@@ -10,7 +10,7 @@ use webweft::source::Source;
 use webweft::tensor::CacheDtype;
 
 use super::{Expected, assert_close, generate, negative_log_likelihood, open, shared_source, top2_margin};
-use crate::common::{report, sample_of, skipped};
+use crate::common::{here, report, sample_of, skipped};
 
 const FOLDER: &str = "models/stories260K";
 
@@ -152,7 +152,7 @@ async fn caches_cost(name: &str, source: &Source) {
         let options = GenerateOptions {
             temperature: 1.0,
             seed,
-            max_new_tokens: if cfg!(target_arch = "wasm32") { 250 } else { 400 },
+            max_new_tokens: here(400, 250),
             eos_token_id: Vec::new(),
             ..GenerateOptions::default()
         };

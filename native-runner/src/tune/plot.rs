@@ -19,13 +19,16 @@ pub fn drawing(tuned: &Tuned, choices: &[Choice]) -> String {
     curve(&mut d, points, &x, [60.0, 200.0], 0, "tokens/s", |point| point.tokens_per_s);
     curve(&mut d, points, &x, [256.0, 396.0], 1, "step, ms", |point| point.step_ms);
     d.word([RIGHT, 426.0], Anchor::End, "", "sequences at once");
+    let most = points.iter().map(|point| point.tokens_per_s).fold(0.0, f64::max);
+    let is_high = |batch| points.iter().any(|point| point.batch == batch && 2.0 * point.tokens_per_s > most);
     for (row, choice) in choices.iter().enumerate() {
         let at = x.at(f64::from(choice.batch).log2());
         d.line(&[[at, 60.0], [at, 200.0]], "guide");
         d.line(&[[at, 256.0], [at, 396.0]], "guide");
-        // names of the same batch stand below each other
+        // names of the same batch stand below each other, and away from the curve
+        let top = if is_high(choice.batch) { 162.0 } else { 72.0 };
         let (dx, anchor) = if at > WIDTH - 90.0 { (-6.0, Anchor::End) } else { (6.0, Anchor::Start) };
-        d.word([at + dx, 162.0 + 13.0 * row as f64], anchor, "name", choice.workload.name());
+        d.word([at + dx, top + 13.0 * row as f64], anchor, "name", choice.workload.name());
     }
     d.file(&format!("Tokens per second and milliseconds of a step by sequences at once, {}", key.adapter))
 }

@@ -60,7 +60,7 @@ async function runOn(name) {
       browser ??= await launch(name);
       const start = performance.now();
       const seconds = () => (performance.now() - start) / 1000;
-      const context = new Context(browser);
+      const context = new Context(browser, name);
       let broken = test.fresh;
       try {
         const note = await within(test.run(context), test.seconds ?? 180);

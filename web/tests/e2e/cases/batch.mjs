@@ -39,8 +39,8 @@ function interleaved(times) {
 
 test("batch: three prompts at once give the ids that each gives alone", { seconds: 300 }, async (t) => {
   const page = await opened(t);
-  await startAll(page, 3, 48);
-  for (const at of [0, 1, 2]) await finished(page, at, 48);
+  await startAll(page, 3, 32);
+  for (const at of [0, 1, 2]) await finished(page, at, 32);
   const calls = (await page.events("piece")).map(({ call }) => call);
   interleaved([0, 1, 2].map((at) => calls.flatMap((call, place) => (call === `call ${at}` ? [place] : []))));
   assert.equal((await page.act("dispose")).total, 0);
@@ -170,7 +170,7 @@ test("batch: the cache's type and policy, and the strategy", { seconds: 400 }, a
   const server = await t.server();
   const page = await t.page(server);
   const model = `${server.origin}/models/stories/`;
-  for (const cache_dtype of ["f32", "f16", "q8", "q4"]) {
+  for (const cache_dtype of t.sampleOf(2, ["q4", "q8", "f32", "f16"])) {
     const info = await page.act("open", { model, options: { ...F32, cache_dtype, batch_strategy: "fixed:2" } });
     assert.equal(info.cache_dtype, cache_dtype);
     assert.equal(info.cache_policy, "full");

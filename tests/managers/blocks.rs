@@ -334,6 +334,41 @@ fn a_prefix_needs_what_a_window_sees() {
     assert_eq!(known(&mut blocks, &then(2 * 32, 1)), 0, "no block before its third is");
 }
 
+/// What was saved elsewhere gets the places that later queries see, and is found once it is confirmed.
+#[cfg_attr(target_arch = "wasm32", wasm_bindgen_test)]
+#[cfg_attr(not(target_arch = "wasm32"), test)]
+fn places_are_filled_from_elsewhere() {
+    for hot in [false, true] {
+        let mut blocks = cache(&[0, 40], hot, CachePolicy::Full, 6);
+        let length = 4 * 32 + 7;
+        let places = [Pool::Main(0), Pool::Main(1), Pool::Hot(0), Pool::Hot(1)].map(|pool| blocks.held(pool, length));
+        let whole = if hot { 4 } else { 5 };
+        let begun = if hot { 4..5 } else { 0..0 };
+        assert_eq!(places, [0..whole, 3..whole, begun.clone(), begun], "hot {hot}");
+
+        leave(&mut blocks, &text(1, 70));
+        let id = blocks.begin_filled(length).unwrap();
+        assert!(blocks.tokens(id).is_empty());
+        assert_eq!(blocks.table(id, Pool::Main(0)).len(), whole);
+        assert_eq!(known(&mut blocks, &text(2, 140)), 0, "not before it is there");
+        assert_eq!(blocks.confirm(id, &text(2, length as u32)), length);
+        blocks.end(id);
+        assert_eq!(known(&mut blocks, &text(2, 140)), length, "hot {hot}");
+        let (found, held) = blocks.find(&text(2, length as u32));
+        assert_eq!(held, length, "the last one, too");
+        assert_eq!(blocks.table(found, Pool::Main(1)).len(), whole);
+        blocks.end(found);
+        assert_eq!(known(&mut blocks, &text(1, 71)), if hot { 70 } else { 32 }, "as much as was needed gave way");
+
+        let used = blocks.used(MAIN);
+        assert!(blocks.begin_filled(7 * 32).is_err());
+        assert_eq!(blocks.used(MAIN), used, "nothing has changed");
+        let id = blocks.begin_filled(6 * 32).unwrap();
+        blocks.forget(id);
+        assert_eq!(blocks.used(MAIN), blocks.idle(MAIN), "all is free again");
+    }
+}
+
 #[cfg_attr(target_arch = "wasm32", wasm_bindgen_test)]
 #[cfg_attr(not(target_arch = "wasm32"), test)]
 fn sequences_go_back() {

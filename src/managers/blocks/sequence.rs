@@ -1,8 +1,10 @@
 //! What becomes of a sequence's blocks.
 
+use std::ops::Range;
+
 use super::prefixes::{Node, NodeId, ROOT};
 use super::table::Table;
-use super::{BLOCK, BlockCopy, Blocks, CachePolicy, SequenceId, Shortage};
+use super::{BLOCK, BlockCopy, Blocks, CachePolicy, Pool, SequenceId, Shortage};
 
 /// One sequence that runs.
 #[derive(Clone, Debug)]
@@ -31,18 +33,25 @@ impl Blocks {
     /// A sequence that is to begin with `prompt`, and how many of its tokens the cache already holds. The last one is never among
     /// them, since what follows it is asked for.
     pub fn begin(&mut self, prompt: &[u32]) -> (SequenceId, usize) {
-        let usable = &prompt[..prompt.len().saturating_sub(1)];
-        let (blocks, _) = usable.as_chunks::<BLOCK>();
+        let (id, known) = self.find(&prompt[..prompt.len().saturating_sub(1)]);
+        self.asked += prompt.len() as u64;
+        self.found += known as u64;
+        (id, known)
+    }
+
+    /// A sequence of as many of `tokens` as the cache holds, and how many these are.
+    pub fn find(&mut self, tokens: &[u32]) -> (SequenceId, usize) {
+        let (blocks, _) = tokens.as_chunks::<BLOCK>();
         let mut path = Vec::new();
-        for tokens in blocks {
-            let Some(node) = self.prefixes.whole(path.last().copied().unwrap_or(ROOT), tokens) else { break };
+        for block in blocks {
+            let Some(node) = self.prefixes.whole(path.last().copied().unwrap_or(ROOT), block) else { break };
             path.push(node);
         }
         // where a window lacks a block, another one may lead on from there
         let (part, known) = loop {
             let whole = path.len() * BLOCK;
             let last = path.last().copied().unwrap_or(ROOT);
-            let (part, common) = self.closest(last, &usable[whole..]).unwrap_or((last, 0));
+            let (part, common) = self.closest(last, &tokens[whole..]).unwrap_or((last, 0));
             let has = |group, block| path.get(block).is_none_or(|node| self.prefixes.block(*node, group).is_some());
             match self.lacking(whole + common, has) {
                 Some(block) => path.truncate(block),
@@ -57,16 +66,34 @@ impl Blocks {
             Table::new(first, held)
         });
         let sequence = Sequence {
-            tokens: prompt[..known].to_vec(),
+            tokens: tokens[..known].to_vec(),
             dropped: 0,
             reserved: known,
             tables: tables.collect(),
             published: (path.last().copied().unwrap_or(ROOT), path.len()),
             findable: true,
         };
-        self.asked += prompt.len() as u64;
-        self.found += known as u64;
         (self.enter(sequence), known)
+    }
+
+    /// A sequence without tokens that has places for what queries see after `length` of them, as [`held`](Self::held) tells: these are to
+    /// be filled from elsewhere, and [confirmed](Self::confirm) then.
+    ///
+    /// # Errors
+    /// As [`reserve`](Self::reserve).
+    pub fn begin_filled(&mut self, length: usize) -> Result<SequenceId, Shortage> {
+        let tables = (0..self.stocks.len()).map(|at| Table::new(self.first_used(at, length), [])).collect();
+        let published = (ROOT, 0);
+        let id =
+            self.enter(Sequence { tokens: Vec::new(), dropped: 0, reserved: 0, tables, published, findable: true });
+        self.reserve(id, length).inspect_err(|_| self.forget(id))?;
+        Ok(id)
+    }
+
+    /// The logical blocks of a pool that a sequence of `length` tokens holds, where none is dropped.
+    #[must_use]
+    pub fn held(&self, pool: Pool, length: usize) -> Range<usize> {
+        self.index(pool).map_or(0..0, |at| self.first_used(at, length)..self.places(at, length))
     }
 
     /// Another sequence that goes on from what a sequence holds: it shares all blocks.

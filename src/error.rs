@@ -1,11 +1,13 @@
 //! What can go wrong: one enum per layer, and [`enum@Error`] over them. Each message says what to do.
 
+mod cache;
 mod checkpoint;
 mod gguf;
 mod preprocess;
 mod quant;
 mod source;
 
+pub use cache::CacheError;
 pub use checkpoint::CheckpointError;
 pub use gguf::GgufError;
 pub use preprocess::{ChatError, TokenizerError};
@@ -50,6 +52,9 @@ pub enum Error {
     /// A request that cannot be served.
     #[error(transparent)]
     Generate(#[from] GenerateError),
+    /// A cache that cannot be saved, or a saved one that does not fit.
+    #[error(transparent)]
+    Cache(#[from] CacheError),
 }
 
 /// What the GPU, its driver or the browser refuse.

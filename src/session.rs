@@ -1,9 +1,11 @@
 //! The API: open a model, generate, look inside.
 
+mod saved;
 mod shared;
 mod turns;
 
 use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
 
 use crate::device::{AdapterInfo, Buffer, Device};
 use crate::error::{DeviceError, Error, GenerateError};
@@ -84,6 +86,9 @@ pub struct Session {
     parameters: u64,
     files: Vec<String>,
     place: String,
+    /// SHA-256 of `config.json`, and what [`Session::fingerprint`] made of it and the weights, once it was asked for
+    config: [u8; 32],
+    fingerprint: Option<String>,
 }
 
 /// What [`Dtype::Auto`] becomes on `device`, with the memory that it has left.
@@ -116,6 +121,7 @@ impl Session {
         let json = files.config().await?;
         let ModelConfig::Decoder(config) = files.model_config(&json)?;
         let model_type = json["model_type"].as_str().unwrap_or_default().to_owned();
+        let digest = Sha256::digest(json.to_string()).into();
         let (bos_token_id, eos_token_id) = (config.bos_token_id, config.eos_token_id.clone());
         let generation_config = files.generation_config().await?;
         let base = GenerateOptions { bos_token_id, eos_token_id, ..GenerateOptions::default() };
@@ -187,6 +193,8 @@ impl Session {
             parameters: used,
             files: checkpoint.files().to_vec(),
             place,
+            config: digest,
+            fingerprint: None,
         })
     }
 

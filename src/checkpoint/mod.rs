@@ -8,6 +8,7 @@ mod safetensors;
 
 pub use dtype::Dtype;
 pub use gguf::{MetaValue, Metadata};
+pub(crate) use safetensors::header;
 
 use crate::error::{CheckpointError, GgufError};
 use crate::source::{Source, shorten};

@@ -64,6 +64,15 @@ pub(super) async fn read_header(
     Ok((tensors, metadata))
 }
 
+/// How a file begins whose tensors, by name, have these entries; their data follow.
+pub(crate) fn header(tensors: serde_json::Map<String, serde_json::Value>) -> Vec<u8> {
+    let mut header = serde_json::Value::Object(tensors).to_string().into_bytes();
+    header.resize(header.len().next_multiple_of(LENGTH as usize), b' ');
+    let mut file = (header.len() as u64).to_le_bytes().to_vec();
+    file.append(&mut header);
+    file
+}
+
 /// A tensor's entry as the header has it.
 #[derive(serde::Deserialize)]
 struct Raw {

@@ -76,8 +76,8 @@ const WARM_PROMPT: u32 = 64;
 pub struct Engine {
     pub(super) device: Device,
     model: Decoder,
-    config: DecoderConfig,
-    precision: Precision,
+    pub(super) config: DecoderConfig,
+    pub(super) precision: Precision,
     pub(super) policy: CachePolicy,
     /// the most positions of a sequence
     context: u32,
@@ -97,8 +97,8 @@ pub struct Engine {
     pub(super) sequences: BTreeMap<SequenceId, Sequence>,
     pub(super) next_id: u64,
     pub(super) batch: Batch,
-    /// the place of a forward pass that is under way
-    pub(super) forward: Option<blocks::SequenceId>,
+    /// the place of a forward pass, or of what is restored, that is under way
+    pub(super) under_way: Option<blocks::SequenceId>,
     pub(super) scheduler: Scheduler,
     /// what the scheduler's times are counted from
     pub(super) began: Instant,
@@ -163,7 +163,7 @@ impl Engine {
             sequences: BTreeMap::new(),
             next_id: 0,
             batch: Batch::default(),
-            forward: None,
+            under_way: None,
             scheduler: Scheduler::new(
                 Strategy::MemoryAware,
                 Limits { sequences: MAX_SLOTS, chunk, burst: MAX_BURST as u32 },
@@ -255,7 +255,7 @@ impl Engine {
         self.arena = Arena::default();
         self.blocks = Self::no_blocks(&self.config, self.precision, self.policy);
         self.batch.forget();
-        self.forward = None;
+        self.under_way = None;
     }
 
     pub(super) fn check_ids(&self, ids: &[u32]) -> Result<(), GenerateError> {

@@ -50,13 +50,13 @@ impl Engine {
         }
         self.set_regimes(&regimes);
         // a sequence of its own, that knows nothing of others; one that was broken off has left its place
-        if let Some(place) = self.forward.take() {
+        if let Some(place) = self.under_way.take() {
             self.blocks.forget(place);
         }
         let (place, _) = self.blocks.begin(&[]);
-        self.forward = Some(place);
+        self.under_way = Some(place);
         let made = self.everything_at(place, ids, phase).await;
-        self.forward = None;
+        self.under_way = None;
         match &made {
             Ok(_) => self.blocks.end(place),
             Err(_) => self.blocks.forget(place),

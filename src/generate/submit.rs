@@ -179,14 +179,7 @@ impl Engine {
         // before copies are taken that a failure would lose
         self.program(phase, rows, slots, live)?;
         let mut encoder = self.device.encoder();
-        for copy in self.blocks.take_copies() {
-            let Workspace { cache, passage, .. } = self.workspace();
-            let (group, block): (_, fn(u32) -> Block) = match copy.pool {
-                Pool::Main(group) => (group, Block::Full),
-                Pool::Hot(group) => (group, Block::Hot),
-            };
-            cache.copy(group as u32, block(copy.from), block(copy.to), passage, &mut encoder);
-        }
+        self.copy_blocks(&mut encoder);
         let recorded = self.program(phase, rows, slots, live)?;
         for _ in 0..count {
             recorded.program.encode(&mut encoder);
@@ -200,6 +193,18 @@ impl Engine {
             sequence.running = piece.is_last && phase != Phase::Logits;
         }
         Ok((encoder, logits))
+    }
+
+    /// Encodes the copies that are due before blocks are written or read.
+    pub(super) fn copy_blocks(&mut self, encoder: &mut wgpu::CommandEncoder) {
+        for copy in self.blocks.take_copies() {
+            let Workspace { cache, passage, .. } = self.workspace();
+            let (group, block): (_, fn(u32) -> Block) = match copy.pool {
+                Pool::Main(group) => (group, Block::Full),
+                Pool::Hot(group) => (group, Block::Hot),
+            };
+            cache.copy(group as u32, block(copy.from), block(copy.to), passage, encoder);
+        }
     }
 
     /// Tells the GPU of what the host gives; returns how many rows and slots the next step has.

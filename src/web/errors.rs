@@ -4,7 +4,7 @@ use js_sys::Reflect;
 use wasm_bindgen::JsValue;
 
 use crate::error::{
-    ChatError, CheckpointError, ConfigError, DeviceError, Error, GenerateError, SourceError, TokenizerError,
+    CacheError, ChatError, CheckpointError, ConfigError, DeviceError, Error, GenerateError, SourceError, TokenizerError,
 };
 
 /// An error on its way to JavaScript.
@@ -85,6 +85,7 @@ impl Failed {
 fn innermost(error: Error) -> Error {
     match error {
         Error::Checkpoint(CheckpointError::Source(source))
+        | Error::Cache(CacheError::File(CheckpointError::Source(source)))
         | Error::Tokenizer(TokenizerError::Source(source))
         | Error::Chat(ChatError::Source(source) | ChatError::Checkpoint(CheckpointError::Source(source))) => {
             Error::Source(source)
@@ -129,6 +130,7 @@ fn name(error: &Error) -> &'static str {
             DeviceError::Validation { .. } => "InternalError",
         },
         Error::Op(_) => "InternalError",
+        Error::Cache(_) => "SavedCacheError",
         Error::Generate(error) => match error {
             GenerateError::PromptTooLong { .. } => "ContextLengthError",
             GenerateError::NotANumber { .. } => "InternalError",

@@ -8,7 +8,7 @@
 use super::Weights;
 use super::matrix::{Rows, Run};
 use super::request::{Copied, RowMap, What};
-use crate::checkpoint::Dtype;
+use crate::checkpoint::{Dtype, header};
 use crate::device::{Buffer, Device};
 use crate::error::DeviceError;
 use crate::quant::BLOCK;
@@ -117,10 +117,7 @@ impl<'a> Image<'a> {
             }
         }
         tensors.insert("__metadata__".to_owned(), metadata.into());
-        let mut header = serde_json::Value::Object(tensors).to_string().into_bytes();
-        header.resize(header.len().next_multiple_of(8), b' ');
-        let mut file = (header.len() as u64).to_le_bytes().to_vec();
-        file.append(&mut header);
+        let file = header(tensors);
         Self { device, size: file.len() as u64 + end, header: Some(file), buffers, at: (0, 0) }
     }
 

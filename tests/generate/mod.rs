@@ -4,6 +4,7 @@ mod batch;
 mod cache;
 mod config;
 mod processors;
+mod saved;
 mod text;
 
 #[cfg(target_arch = "wasm32")]

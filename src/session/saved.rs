@@ -1,0 +1,76 @@
+//! Caches that outlive the session.
+
+use sha2::{Digest, Sha256};
+
+use super::Session;
+use crate::device::{Buffer, Readback};
+use crate::error::Error;
+use crate::generate::SavedCache;
+use crate::source::Source;
+
+/// Of a weight's buffer, so many pieces of so many bytes are looked at.
+const PIECES: u64 = 4;
+const PIECE: u64 = 64;
+
+impl Session {
+    /// What the cache holds of the longest beginning of `ids`, as a file that [`restore_cache`](Self::restore_cache) takes.
+    ///
+    /// # Errors
+    /// As [`Engine::save`](crate::generate::Engine::save); those of the device.
+    pub async fn save_cache(&mut self, ids: &[u32]) -> Result<SavedCache<'_>, Error> {
+        let model = self.fingerprint().await?;
+        self.engine.save(ids, &model)
+    }
+
+    /// Puts back what [`save_cache`](Self::save_cache) gave, here or elsewhere, as the file `file` of `source`: a prompt that begins with its
+    /// tokens does not compute them again. Returns how many there are.
+    ///
+    /// # Errors
+    /// As [`Engine::restore`](crate::generate::Engine::restore).
+    pub async fn restore_cache(&mut self, source: &Source, file: &str) -> Result<usize, Error> {
+        let model = self.fingerprint().await?;
+        self.engine.restore(source, file, &model).await
+    }
+
+    /// SHA-256 over what keys and values follow from: `config.json`, the types, and samples of each weight as it lies on the GPU. Other
+    /// weights have another one nearly always; a few rows that differ need not show.
+    async fn fingerprint(&mut self) -> Result<String, Error> {
+        if let Some(known) = &self.fingerprint {
+            return Ok(known.clone());
+        }
+        let mut hash = Sha256::new();
+        hash.update(self.config);
+        hash.update(self.precision.activations.name());
+        let (mut samples, mut size) = (Vec::new(), 0);
+        for (name, weight) in &self.weights {
+            hash.update((name.len() as u64).to_le_bytes());
+            hash.update(name);
+            for part in &weight.parts {
+                hash.update(part.storage.name());
+                let order = part.order.as_ref().map(|order| &order.inputs);
+                for buffer in [Some(&part.data), part.scales.as_ref(), order].into_iter().flatten() {
+                    hash.update(buffer.size().to_le_bytes());
+                    samples.extend(pieces(buffer).inspect(|(_, _, bytes)| size += bytes));
+                }
+            }
+        }
+        let device = self.engine.device();
+        let mut readback = Readback::new(device, "samples of weights", size)?;
+        let mut encoder = device.encoder();
+        for (buffer, offset, bytes) in samples {
+            readback.copy(&mut encoder, buffer, offset, bytes);
+        }
+        readback.submit(device, encoder);
+        readback.wait(device).await?;
+        readback.take(|bytes| hash.update(bytes))?;
+        let hex: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        Ok(self.fingerprint.insert(hex).clone())
+    }
+}
+
+/// Pieces of a buffer, evenly spread: first byte and bytes, in whole words.
+fn pieces(buffer: &Buffer) -> impl Iterator<Item = (&Buffer, u64, u64)> {
+    let size = PIECE.min(buffer.size());
+    let step = (buffer.size() - size) / (PIECES - 1);
+    (0..PIECES).map(move |i| (buffer, i * step / 4 * 4, size))
+}

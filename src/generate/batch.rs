@@ -125,6 +125,7 @@ impl Engine {
             prompt: prompt.len(),
             limit,
             place: None,
+            forked: None,
             slot: None,
             filled: 0,
             confirmed: 0,
@@ -157,6 +158,9 @@ impl Engine {
         let kept = given_out.min(if sequence.running { sequence.ids.len() - 1 } else { sequence.filled });
         self.leave(&sequence);
         sequence.confirm(&mut self.blocks, kept);
+        if let Some(place) = sequence.forked {
+            self.blocks.forget(place);
+        }
         if let Some(place) = sequence.place {
             self.blocks.rollback(place, kept);
             self.blocks.end(place);
@@ -339,14 +343,15 @@ impl Engine {
             self.drain().await?;
             self.tell_again()?;
         }
+        let Some((place, known)) = self.begin_at(id) else { return Ok(true) };
         let Some(sequence) = self.sequences.get(&id) else { return Ok(true) };
-        let (place, known) = self.blocks.begin(&sequence.ids);
         if self.is_coming(&sequence.ids, known) {
             self.blocks.forget(place);
             return Ok(false);
         }
         // what comes in one step: of the rest, some may be dropped before it comes
-        let first = sequence.ids.len().min(known + self.chunk as usize);
+        let first = sequence.ids.len().min(known + self.chunk as usize) - self.blocks.dropped(place);
+        let first = self.kept(first);
         if let Err(short) = self.blocks.reserve(place, first) {
             self.blocks.forget(place);
             return if others > 0 { Ok(false) } else { Err(self.no_room(&short)) };

@@ -323,7 +323,7 @@ impl Engine {
 
     /// Whether no sequence has anything in the cache.
     fn is_idle(&self) -> bool {
-        self.sequences.values().all(|sequence| sequence.place.is_none())
+        self.sequences.values().all(|sequence| sequence.place.is_none() && sequence.forked.is_none())
     }
 
     fn new_workspace(&self, room: Room) -> Result<Workspace, DeviceError> {
@@ -376,6 +376,9 @@ impl Engine {
             }
         }
         self.regimes = regimes.to_vec();
+        for place in self.sequences.values_mut().filter_map(|sequence| sequence.forked.take()) {
+            self.blocks.forget(place);
+        }
         self.reset();
     }
 

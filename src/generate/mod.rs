@@ -3,6 +3,7 @@
 mod batch;
 mod config;
 mod engine;
+mod fork;
 mod forward;
 mod generation;
 mod options;

@@ -26,6 +26,8 @@ pub(super) struct Sequence {
     pub limit: usize,
     /// where in the cache it is; `None` while it waits
     pub place: Option<blocks::SequenceId>,
+    /// while it waits: where another sequence was that it goes on from
+    pub forked: Option<blocks::SequenceId>,
     pub slot: Option<u32>,
     /// leading tokens whose step is submitted, where the host gives them
     pub filled: usize,

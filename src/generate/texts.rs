@@ -46,6 +46,24 @@ impl Texts {
         Ok(id)
     }
 
+    /// As [`Session::fork`](crate::session::Session::fork).
+    pub fn fork(
+        &mut self,
+        engine: &mut Engine,
+        tokenizer: Option<&Tokenizer>,
+        id: SequenceId,
+        options: GenerateOptions,
+    ) -> Result<SequenceId, Error> {
+        let (prompt, given) = engine.so_far(id)?;
+        let mut text = Text::new(tokenizer, prompt, &options)?;
+        for &token in given {
+            text.read(token, false)?;
+        }
+        let fork = engine.fork(id, options)?;
+        self.0.insert(fork, text);
+        Ok(fork)
+    }
+
     /// As [`Session::step`](crate::session::Session::step).
     pub async fn step(&mut self, engine: &mut Engine) -> Result<Vec<(SequenceId, Event)>, Error> {
         loop {

@@ -1,11 +1,11 @@
-//! Caches that outlive the session.
+//! Caches that outlive the session, and sequences that fork.
 
 use sha2::{Digest, Sha256};
 
 use super::Session;
 use crate::device::{Buffer, Readback};
 use crate::error::Error;
-use crate::generate::SavedCache;
+use crate::generate::{GenerateOptions, SavedCache, SequenceId};
 use crate::source::Source;
 
 /// Of a weight's buffer, so many pieces of so many bytes are looked at.
@@ -30,6 +30,16 @@ impl Session {
     pub async fn restore_cache(&mut self, source: &Source, file: &str) -> Result<usize, Error> {
         let model = self.fingerprint().await?;
         self.engine.restore(source, file, &model).await
+    }
+
+    /// A text that goes on from where `id` is, with settings of its own (another seed, say), beside it: as if it had been asked for the
+    /// same, and given out the same tokens. Both share what is cached; nothing is computed again but the last token.
+    ///
+    /// # Errors
+    /// [`GenerateError::Setting`](crate::error::GenerateError::Setting) where `id` has ended: [`add`](Self::add) its tokens then, which the
+    /// cache still has. Else as [`add`](Self::add).
+    pub fn fork(&mut self, id: SequenceId, options: GenerateOptions) -> Result<SequenceId, Error> {
+        self.texts.fork(&mut self.engine, self.tokenizer.as_ref(), id, options)
     }
 
     /// SHA-256 over what keys and values follow from: `config.json`, the types, and samples of each weight as it lies on the GPU. Other

@@ -3,6 +3,7 @@
 mod batch;
 mod cache;
 mod config;
+mod fork;
 mod processors;
 mod saved;
 mod text;

@@ -216,6 +216,12 @@ impl Engine {
         self.sequences.get(&id).map(|sequence| sequence.timing).unwrap_or_default()
     }
 
+    /// The physical block of each logical block of a sequence, in each of the cache's pools: for whoever wants to see where it lies.
+    pub fn page_tables(&self, id: SequenceId) -> impl Iterator<Item = &[u32]> {
+        let place = self.sequences.get(&id).and_then(|sequence| sequence.place);
+        place.into_iter().flat_map(move |place| self.pools().map(move |pool| self.blocks.table(place, pool)))
+    }
+
     /// Whether nothing more of a sequence is to come.
     pub(super) fn is_over(&self, id: SequenceId) -> bool {
         self.sequences.get(&id).is_none_or(Sequence::is_over)

@@ -95,6 +95,61 @@ async fn every_type_is_rolled_back() {
     }
 }
 
+/// Where blocks lie makes no difference: scattered by sequences that came and went, they give the ids and the log-probabilities
+/// that those of a fresh cache give.
+#[cfg_attr(target_arch = "wasm32", wasm_bindgen_test)]
+#[cfg_attr(not(target_arch = "wasm32"), pollster::test)]
+async fn scattered_blocks_give_the_same() {
+    let source = model().source();
+    let long = prompt(230);
+    for dtype in [CacheDtype::F32, CacheDtype::Q8, CacheDtype::Q4] {
+        let load = load(dtype, 40, CachePolicy::Full);
+        let mut fresh = open(&source, &load).await;
+        let want = generate(&mut fresh, &long, options(40)).await;
+        let want_logprobs = logprobs(&mut fresh, &long).await;
+
+        let mut session = open(&source, &load).await;
+        // they grow by turns, and leave one after another
+        let others: Vec<Vec<u32>> = (1..5).map(|i| prompt(60 + 7 * i).into_iter().rev().collect()).collect();
+        let others: Vec<&[u32]> = others.iter().map(Vec::as_slice).collect();
+        together(&mut session, &others, 90).await;
+        session.engine_mut().reset();
+        let beside = session.add(others[0], options(200)).unwrap();
+        let id = session.add(long.as_slice(), options(40)).unwrap();
+        let (mut got, mut table) = (Vec::new(), Vec::new());
+        loop {
+            let events = session.step().await.unwrap();
+            if events.is_empty() {
+                break;
+            }
+            table = session.engine().page_tables(id).next().map_or(table, <[u32]>::to_vec);
+            for (who, event) in events {
+                match event {
+                    Event::Piece(piece) if who == id => got.push(piece.id),
+                    Event::Piece(_) | Event::Finished { .. } => {}
+                    Event::Failed(error) => panic!("{error}"),
+                }
+            }
+        }
+        let neighbours = table.windows(2).filter(|pair| pair[1] == pair[0] + 1).count();
+        assert!(table.len() >= 7 && !table.is_sorted(), "{dtype:?}: {beside:?} {table:?}");
+        assert!(neighbours < table.len() / 2, "{dtype:?}: {table:?}");
+        assert_eq!(got, want, "{dtype:?}");
+        assert_eq!(logprobs(&mut session, &long).await, want_logprobs, "{dtype:?}, among blocks that lie so");
+    }
+}
+
+/// The log-probabilities of all tokens after a prompt, some steps long.
+async fn logprobs(session: &mut Session, prompt: &[u32]) -> Vec<Vec<(u32, f32)>> {
+    let every = GenerateOptions { logprobs: Some(300), ..options(3) };
+    let mut generation = session.generate(prompt, every).await.unwrap();
+    let mut all = Vec::new();
+    while generation.next().await.unwrap().is_some() {
+        all.push(generation.logprobs().unwrap().top.clone());
+    }
+    all
+}
+
 /// A window of the cache: as long as nothing is dropped, keys that are rotated as they are read give what rotated ones do; after that
 /// it runs on for ever, alone as in a batch, in chunks of any size.
 #[cfg_attr(target_arch = "wasm32", wasm_bindgen_test)]

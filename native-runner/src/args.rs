@@ -11,6 +11,7 @@ use webweft::managers::Dtype;
 use crate::batch::BatchArgs;
 use crate::cache::CacheArgs;
 use crate::lists::TokenIds;
+use crate::prompt_cache::PromptCacheArgs;
 use crate::sizes;
 use crate::tune::Tune;
 use crate::validate::Validate;
@@ -46,6 +47,7 @@ Examples:
   native-runner generate \"2 + 2 =\" --model MODEL --max-new-tokens 1 --json --logprobs=5
   native-runner generate --model MODEL --prompt-ids 1,403,407 --max-new-tokens 32 --ignore-eos
   native-runner generate --model MODEL --file prompts.txt --batch 16 --json
+  native-runner generate --model MODEL --prompt-cache story.cache < long-story.txt
 
 Exit codes: 0 done, 1 failed, 2 wrong command line, 130 cancelled";
 
@@ -219,6 +221,9 @@ pub struct Generate {
     /// Prompts of a file.
     #[command(flatten)]
     pub batch: BatchArgs,
+    /// What is kept from run to run.
+    #[command(flatten)]
+    pub prompt_cache: PromptCacheArgs,
     /// How tokens are chosen, and when to stop.
     #[command(flatten)]
     pub sampling: Sampling,
@@ -401,6 +406,9 @@ pub struct Chat {
     /// A variable of the chat template, in JSON or as it is: enable_thinking=false
     #[arg(long = "template-var", value_name = "NAME=VALUE", value_parser = variable)]
     pub template_vars: Vec<(String, serde_json::Value)>,
+    /// What is kept from run to run.
+    #[command(flatten)]
+    pub prompt_cache: PromptCacheArgs,
     /// How tokens are chosen, and when to stop.
     #[command(flatten)]
     pub sampling: Sampling,

@@ -30,7 +30,7 @@ use crate::{sampling, tune};
 #[command(next_help_heading = "Many prompts")]
 pub struct BatchArgs {
     /// A file with a prompt in each line, `-` for standard input; empty lines are left out. Results come in the order of the lines
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["prompt", "prompt_ids", "logprobs"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["prompt", "prompt_ids", "logprobs", "prompt_cache"])]
     pub file: Option<PathBuf>,
     /// The lines are JSON objects: `prompt`, a text or token ids, and settings by the names of the flags (`max_new_tokens`)
     #[arg(long, requires = "file", conflicts_with_all = ["prompt", "prompt_ids"])]

@@ -40,6 +40,7 @@ async fn generate(args: &Generate, shared: &Shared, prompt: Prompt) -> Result<Ex
     options.logprobs = args.logprobs;
     let seed = (options.temperature > 0.0).then_some(options.seed);
     let interrupt = Interrupt::catch()?;
+    let cache = args.prompt_cache.open(&mut opened.session).await?;
 
     let outcome = Box::pin(stream(&mut opened, &prompt, &shown, options, args.json, &interrupt)).await;
     let (output, outcome) = outcome?;
@@ -48,6 +49,9 @@ async fn generate(args: &Generate, shared: &Shared, prompt: Prompt) -> Result<Ex
     output.done(&Done { ids, text, tail, finish_reason, stats: &stats })?;
     if shared.stats {
         stats.show();
+    }
+    if let Some(cache) = cache {
+        cache.save(&mut opened.session).await?;
     }
     let cancelled = *finish_reason == "cancelled";
     Ok(if cancelled { ExitCode::from(CANCELLED) } else { ExitCode::SUCCESS })

@@ -19,6 +19,7 @@ mod open;
 mod output;
 mod progress;
 mod prompt;
+mod prompt_cache;
 mod prompts;
 mod quantize;
 mod sampling;

@@ -78,7 +78,7 @@ pub fn run(args: &Chat, shared: &Shared) -> Result<ExitCode, CliError> {
 }
 
 async fn chat(args: &Chat, shared: &Shared) -> Result<ExitCode, CliError> {
-    let opened = open(args.model.as_deref(), shared, args.context, args.prefill_chunk).await?;
+    let mut opened = open(args.model.as_deref(), shared, args.context, args.prefill_chunk).await?;
     // what cannot chat says so before anybody types
     opened.session.chat_template().check().map_err(Error::from)?;
     opened.session.tokenizer()?;
@@ -93,6 +93,7 @@ async fn chat(args: &Chat, shared: &Shared) -> Result<ExitCode, CliError> {
     let mut input = Input::open(args.json)?;
     let terminal = input.is_terminal();
     let interrupt = Interrupt::catch()?;
+    let cache = args.prompt_cache.open(&mut opened.session).await?;
     let conversation = Conversation::new(args.system.clone());
     let mut session =
         Session { opened, conversation, options, chat, interrupt, args, shared, terminal, turn: 0, last: None };
@@ -100,6 +101,9 @@ async fn chat(args: &Chat, shared: &Shared) -> Result<ExitCode, CliError> {
         session.greet();
     }
     let next = session.turns(&mut input).await?;
+    if let Some(cache) = cache {
+        cache.save(&mut session.opened.session).await?;
+    }
     Ok(if next == Next::Cancelled { ExitCode::from(CANCELLED) } else { ExitCode::SUCCESS })
 }
 

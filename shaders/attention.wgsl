@@ -9,9 +9,7 @@
 // that each cache read serves them all) and one split of the cache, in tiles of 32 keys.
 @if(x_f32) import package::shared::elem_f32::{Elem4 as X4, unpack4 as unpack_x, pack4 as pack_x};
 @if(x_f16) import package::shared::elem_f16::{Elem4 as X4, unpack4 as unpack_x, pack4 as pack_x};
-@if(c_f32) import package::shared::elem_f32::{Elem4 as C4, unpack4 as unpack_c};
-@if(c_f16) import package::shared::elem_f16::{Elem4 as C4, unpack4 as unpack_c};
-@if(c_blocks) import package::shared::cache::{padded4, scales_at, scale_words, block_words, key_codes_at, value_codes_at, value_scale_at, codes4};
+import package::shared::cached::{Cached, Tile, tile_of, key4, value4};
 import package::shared::step::{Step, BLOCK};
 import package::shared::group::flat_group;
 import package::shared::rope::{turn_of_sum, paired};
@@ -31,8 +29,7 @@ override RAW_KEYS: bool = false;
 override EVERY: bool = false;
 override INTERLEAVED: bool = false;
 // Of a code: 4 or 8.
-@if(c_blocks) override BITS: u32 = 4u;
-@if(c_blocks) alias C4 = u32;
+override BITS: u32 = 4u;
 @if(c_blocks) const QUANTIZED: bool = true;
 @if(!c_blocks) const QUANTIZED: bool = false;
 
@@ -60,8 +57,7 @@ struct Params {
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> step: Step;
 @group(0) @binding(2) var<storage, read> q: array<X4>;
-@group(0) @binding(3) var<storage, read> k_cache: array<C4>;
-@group(0) @binding(4) var<storage, read> v_cache: array<C4>;
+// 3 and 4: keys and values, see shared/cached
 @group(0) @binding(5) var<storage, read_write> y: array<X4>;
 // SPLIT only; otherwise a stand-in that is not touched
 @group(0) @binding(6) var<storage, read_write> parts: array<vec4<f32>>;
@@ -77,79 +73,13 @@ var<workgroup> row_sum: array<f32, QUERIES>;
 var<workgroup> row_max: array<f32, QUERIES>;
 var<workgroup> rescale: array<f32, QUERIES>;
 
-// A block of the cache, as rows see it.
-struct Tile {
-    // where it begins
-    at: u32,
-    hot: bool,
-}
-
-@if(!c_blocks)
-fn tile_of(page: u32, hot: bool) -> Tile {
-    return Tile(page * BLOCK * params.kv_heads * HEAD4, hot);
-}
-
-@if(!c_blocks)
-fn key4(tile: Tile, kv_head: u32, key: u32, e: u32) -> vec4<f32> {
-    return unpack_c(k_cache[tile.at + (key * params.kv_heads + kv_head) * HEAD4 + e]);
-}
-
-@if(!c_blocks)
-fn value4(tile: Tile, kv_head: u32, key: u32, e: u32) -> vec4<f32> {
-    return unpack_c(v_cache[tile.at + (key * params.kv_heads + kv_head) * HEAD4 + e]);
-}
-
-@if(c_blocks)
-fn tile_of(page: u32, hot: bool) -> Tile {
-    if hot {
-        return Tile(page * BLOCK * params.kv_heads * HEAD4 * 2u, true);
-    }
-    return Tile(params.cold + page * block_words(params.kv_heads * padded4(HEAD4), BITS), false);
-}
-
-@if(c_blocks)
-fn unpack4(low: u32, high: u32) -> vec4<f32> {
-    return vec4<f32>(unpack2x16float(low), unpack2x16float(high));
-}
-
-@if(c_blocks)
-fn key4(tile: Tile, kv_head: u32, key: u32, e: u32) -> vec4<f32> {
-    if tile.hot {
-        let at = tile.at + ((key * params.kv_heads + kv_head) * HEAD4 + e) * 2u;
-        return unpack4(k_cache[at], k_cache[at + 1u]);
-    }
-    let row4 = params.kv_heads * padded4(HEAD4);
-    let i4 = kv_head * padded4(HEAD4) + e;
-    let codes = codes4(k_cache[tile.at + key_codes_at(i4, key, BITS)], i4, BITS);
-    let at = tile.at + scales_at(row4, BITS) + i4 * 2u;
-    let scaled = codes * unpack4(k_cache[at], k_cache[at + 1u]);
-    if BITS == 8u {
-        return scaled;
-    }
-    let minimum = at + scale_words(row4);
-    return scaled + unpack4(k_cache[minimum], k_cache[minimum + 1u]);
-}
-
-@if(c_blocks)
-fn value4(tile: Tile, kv_head: u32, key: u32, e: u32) -> vec4<f32> {
-    if tile.hot {
-        let at = tile.at + ((key * params.kv_heads + kv_head) * HEAD4 + e) * 2u;
-        return unpack4(v_cache[at], v_cache[at + 1u]);
-    }
-    let row4 = params.kv_heads * padded4(HEAD4);
-    let i4 = kv_head * padded4(HEAD4) + e;
-    let codes = codes4(v_cache[tile.at + value_codes_at(row4, i4, key, BITS)], i4, BITS);
-    let at = tile.at + scales_at(row4, BITS) + value_scale_at(i4, key);
-    let scaled = codes * unpack2x16float(v_cache[at])[key % 2u];
-    if BITS == 8u {
-        return scaled;
-    }
-    return scaled + unpack2x16float(v_cache[at + scale_words(row4)])[key % 2u];
+fn cache() -> Cached {
+    return Cached(params.kv_heads, HEAD4, BITS, params.cold);
 }
 
 // vec4 e of a key, rotated for position p.
 fn rotated4(tile: Tile, kv_head: u32, key: u32, e: u32, p: u32) -> vec4<f32> {
-    let own = key4(tile, kv_head, key, e);
+    let own = key4(cache(), tile, kv_head, key, e);
     var v = own;
     // the vec4 that has the others of the pairs: mostly one for all four
     var others = own;
@@ -159,7 +89,7 @@ fn rotated4(tile: Tile, kv_head: u32, key: u32, e: u32, p: u32) -> vec4<f32> {
         let at = paired(e * 4u + j, half, INTERLEAVED);
         if at.other / 4u != others_at {
             others_at = at.other / 4u;
-            others = key4(tile, kv_head, key, others_at);
+            others = key4(cache(), tile, kv_head, key, others_at);
         }
         var turn: vec2<f32>;
         if EVERY {
@@ -234,7 +164,7 @@ fn main(
         let key0 = select(next, own_block, is_again);
         let is_hot = QUANTIZED && key0 >= own_block && !is_again;
         let page = step.pages[select(pages, hot_pages, is_hot) + key0 / BLOCK];
-        let tile = tile_of(page, is_hot);
+        let tile = tile_of(cache(), page, is_hot);
 
         // scores: a lane takes one key for four of the rows, so that a key is read by two lanes only
         let key = lane % BLOCK;
@@ -246,7 +176,7 @@ fn main(
                 if RAW_KEYS {
                     kv = rotated4(tile, kv_head, key, e, key0 + key);
                 } else {
-                    kv = key4(tile, kv_head, key, e);
+                    kv = key4(cache(), tile, kv_head, key, e);
                 }
                 s += vec4<f32>(
                     dot(kv, queries[row_half * HEAD4 + e]),
@@ -314,7 +244,7 @@ fn main(
             if e < HEAD4 {
                 var sum4 = acc[j] * rescale[row];
                 for (var i = 0u; i < keys; i++) {
-                    sum4 += scores[row * BLOCK + i] * value4(tile, kv_head, i, e);
+                    sum4 += scores[row * BLOCK + i] * value4(cache(), tile, kv_head, i, e);
                 }
                 acc[j] = sum4;
             }

@@ -96,13 +96,14 @@ impl Step {
             shaders::Slot { first, ..*slot }
         });
         let placed: Vec<_> = placed.collect();
-        self.set_header(device, rows, slots.len() as u32);
+        self.set_header(device, rows, slots.len() as u32, 0);
         device.write(&self.state, HEADER, bytemuck::cast_slice(&placed));
     }
 
-    /// Sets how many rows and slots the next step has.
-    pub fn set_header(&self, device: &Device, rows: u32, slots: u32) {
-        let header = shaders::Step { rows, slots, pages_each: self.pages, unused: 0 };
+    /// Sets how many rows and slots the next step has, and of which slot it is [observed](crate::ops::observe) what its prompt ends with,
+    /// where the program does that.
+    pub fn set_header(&self, device: &Device, rows: u32, slots: u32, observed: u32) {
+        let header = shaders::Step { rows, slots, pages_each: self.pages, observed };
         device.write(&self.state, 0, bytemuck::bytes_of(&header));
     }
 

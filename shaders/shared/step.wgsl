@@ -26,7 +26,8 @@ struct Step {
     slots: u32,
     // blocks that a slot's page table has room for
     pages_each: u32,
-    unused: u32,
+    // the slot whose prompt ends with this step, where keys are selected then (see `observe`)
+    observed: u32,
     slot: array<Slot, 64>,
     // page tables, each of one u32 for every slot and block: the physical block of each block of 32 cache positions
     pages: array<u32>,

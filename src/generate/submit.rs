@@ -233,7 +233,7 @@ impl Engine {
         step.set_rows(&self.device, base, &rows);
         let all = base + rows.len() as u32;
         if self.batch.told != (all, slots) {
-            step.set_header(&self.device, all, slots);
+            step.set_header(&self.device, all, slots, 0);
             self.batch.told = (all, slots);
         }
         (all, slots)

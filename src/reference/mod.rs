@@ -19,6 +19,9 @@ pub mod embed;
 /// Chains of multiply-adds.
 #[cfg(feature = "reference")]
 pub mod fma;
+/// What is kept of a prompt.
+#[cfg(feature = "reference")]
+pub mod gather_cache;
 /// Query and key heads, each by itself.
 #[cfg(feature = "reference")]
 pub mod head_norm;
@@ -30,6 +33,9 @@ pub mod no_repeat_ngram;
 /// Root mean square normalization, and layer normalization.
 #[cfg(feature = "reference")]
 pub mod norm;
+/// Weights of a prompt's last rows.
+#[cfg(feature = "reference")]
+pub mod observe;
 /// Bias, penalties, forbidden tokens.
 pub mod penalize;
 /// Blocks of the cache in few bits.
@@ -51,6 +57,9 @@ pub mod repack_scales;
 #[cfg(feature = "reference")]
 pub mod rope_append;
 pub mod sample;
+/// The greatest of them.
+#[cfg(feature = "reference")]
+pub mod select_keys;
 /// A bound on logits.
 #[cfg(feature = "reference")]
 pub mod softcap;
@@ -64,10 +73,13 @@ pub use {
     attention::attention,
     embed::{embed, embed_positions},
     fma::fma,
+    gather_cache::gather_cache,
     head_norm::head_norm,
     matmul::matmul,
     norm::{Norm, norm},
+    observe::observe,
     quantize_rows::quantize_rows,
     rope_append::{Rotated, cache_row, rope_append},
+    select_keys::select_keys,
     softcap::softcap,
 };

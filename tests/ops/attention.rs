@@ -10,7 +10,7 @@ use webweft::step::{BLOCK, Step};
 use webweft::tensor::{CacheDtype, Elem};
 
 use super::rope_append::every_position;
-use super::{Bench, COLD, ELEMS, POISON, TABLE, cold_pages_of, pack, padded_to, pages_of, plain_kv, stored, tolerance};
+use super::{Bench, ELEMS, POISON, cached_kv, cold_pages_of, pack, padded_to, pages_of, stored, tolerance};
 use crate::common::{assert_close, device, random};
 
 /// The types of caches whose kernels differ by more than how an element is stored.
@@ -44,29 +44,37 @@ fn setup(heads: [u32; 3], [bucket, rows, position]: [u32; 3], window: u32, live:
 }
 
 /// A slot's keys, or values, `[S, K E]`: as they came, and as the cache has them once their blocks are full.
-struct Cached {
+pub struct Cached {
     own: Vec<f32>,
     full: Vec<f32>,
 }
 
+impl Cached {
+    /// As the cache has the first `tokens` positions once they are all that there are, of `row` elements each.
+    pub fn at_end(&self, tokens: usize, row: usize) -> Vec<f32> {
+        let full = tokens / BLOCK as usize * BLOCK as usize * row;
+        [&self.full[..full], &self.own[full..tokens * row]].concat()
+    }
+}
+
 /// What a cache holds of the blocks that rows read: the rows' own ones, hot where there is a difference, and those before them; all
 /// else is poison.
-struct Filled<'a> {
+pub struct Filled<'a> {
     step: &'a Step,
     heads: Heads,
     dtype: CacheDtype,
-    words: Vec<u32>,
+    pub words: Vec<u32>,
 }
 
 impl<'a> Filled<'a> {
-    fn new(step: &'a Step, heads: Heads, dtype: CacheDtype) -> Self {
+    pub fn new(step: &'a Step, heads: Heads, dtype: CacheDtype) -> Self {
         let blocks = u64::from(step.slots * step.pages);
         let hot = if dtype.bits().is_some() { hot_block_bytes(&heads, dtype) } else { 0 };
         let words = vec![POISON; (blocks * (hot + block_bytes(&heads, dtype)) / 4) as usize];
         Self { step, heads, dtype, words }
     }
 
-    fn put(&mut self, kind: Kind, slot: u32, (rows, position): (u32, u32), own: Vec<f32>) -> Cached {
+    pub fn put(&mut self, kind: Kind, slot: u32, (rows, position): (u32, u32), own: Vec<f32>) -> Cached {
         let [k, e] = [self.heads.kv_heads, self.heads.head_dim].map(|v| v as usize);
         let own = stored(&own, self.dtype.elem());
         let mut full = own.clone();
@@ -139,11 +147,7 @@ fn record(bench: &mut Bench, setup: &Setup, x_elem: Elem, dtype: CacheDtype) {
         q.extend(own);
     }
     let [k_words, v_words] = caches.map(|cache| cache.words);
-    let mut kv = plain_kv(bench.buffer(&k_words), bench.buffer(&v_words), Elem::F32);
-    kv.dtype = dtype;
-    if dtype.bits().is_some() {
-        (kv.table, kv.hot_table, kv.hot_blocks) = (COLD, TABLE, step.slots * step.pages);
-    }
+    let mut kv = cached_kv(bench.buffer(&k_words), bench.buffer(&v_words), dtype, &step);
     kv.raw_keys = rope.is_some();
     let table = rope.map(|Turns { scale, layout, .. }| {
         let positions = step.pages * BLOCK;

@@ -5,11 +5,13 @@ mod attention;
 mod convert;
 mod embed;
 mod fma;
+mod gather_cache;
 mod head_norm;
 mod matmul;
 mod matmul_blocks;
 mod no_repeat_ngram;
 mod norm;
+mod observe;
 pub mod penalize;
 mod quantize_cache;
 mod quantize_rows;
@@ -18,6 +20,7 @@ mod repack_ggml;
 mod repack_scales;
 mod rope_append;
 mod sample;
+mod select_keys;
 mod softcap;
 
 use half::f16;
@@ -28,7 +31,7 @@ use webweft::quant::{self, Blocks};
 use webweft::reference::convert as reference;
 use webweft::shaders;
 use webweft::step::{BLOCK, Step, StepSize};
-use webweft::tensor::{Elem, Part, Storage, Tensor, Weight};
+use webweft::tensor::{CacheDtype, Elem, Part, Storage, Tensor, Weight};
 
 use crate::common::{device, portable_device};
 
@@ -230,6 +233,16 @@ pub fn cold_pages_of(step: &Step, slot: u32) -> Vec<u32> {
 /// A layer's cache, not quantized.
 pub fn plain_kv(k: Buffer, v: Buffer, elem: Elem) -> LayerKv {
     LayerKv { k, v, dtype: elem.into(), raw_keys: false, table: TABLE, hot_table: COLD, hot_blocks: 0 }
+}
+
+/// A layer's cache of any type, filled by [`attention::Filled`].
+pub fn cached_kv(k: Buffer, v: Buffer, dtype: CacheDtype, step: &Step) -> LayerKv {
+    let mut kv = plain_kv(k, v, Elem::F32);
+    kv.dtype = dtype;
+    if dtype.bits().is_some() {
+        (kv.table, kv.hot_table, kv.hot_blocks) = (COLD, TABLE, step.slots * step.pages);
+    }
+    kv
 }
 
 /// A shuffled order of `0 .. n`.

@@ -456,6 +456,9 @@ pub enum DtypeName {
     /// Every dtype: of `validate` alone, which takes it apart
     #[value(skip)]
     All,
+    /// What `validate` measures where nobody says
+    #[value(skip)]
+    Usual,
 }
 
 impl DtypeName {
@@ -474,7 +477,7 @@ impl From<DtypeName> for Dtype {
             DtypeName::Q4a => Self::Q4a,
             DtypeName::Q4 => Self::Q4,
             DtypeName::Nf4 => Self::Nf4,
-            DtypeName::Auto | DtypeName::All => Self::Auto,
+            DtypeName::Auto | DtypeName::All | DtypeName::Usual => Self::Auto,
         }
     }
 }

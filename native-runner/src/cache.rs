@@ -25,11 +25,13 @@ impl CacheArgs {
     }
 }
 
-fn dtype(name: &str) -> Result<CacheDtype, String> {
+/// The type of that name.
+pub fn dtype(name: &str) -> Result<CacheDtype, String> {
     CacheDtype::from_name(name).ok_or_else(|| "it is none of f32, f16, q8, q4".into())
 }
 
-fn policy(name: &str) -> Result<CachePolicy, String> {
+/// The policy of that name.
+pub fn policy(name: &str) -> Result<CachePolicy, String> {
     let least = CachePolicy::LEAST;
     CachePolicy::from_name(name)
         .ok_or_else(|| format!("it is neither full nor a window of at least {least} positions, as window:512"))

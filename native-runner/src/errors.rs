@@ -150,10 +150,14 @@ pub enum CliError {
         tokens: usize,
     },
     /// Windows that leave tokens out.
-    #[error("--stride {stride} is not less than a window of {context} positions: give a smaller one")]
+    #[error(
+        "--stride {stride} is more than the {most} that a window of {context} positions predicts: give a smaller one"
+    )]
     Stride {
         /// From one window to the next.
         stride: usize,
+        /// What it may be.
+        most: usize,
         /// Positions of a window.
         context: usize,
     },

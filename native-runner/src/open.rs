@@ -40,6 +40,22 @@ pub async fn open(
     context: Option<u32>,
     prefill_chunk: Option<u32>,
 ) -> Result<Opened, CliError> {
+    let opened = open_again(model, shared, context, prefill_chunk).await?;
+    if !shared.quiet
+        && let Some(warning) = describe_extra(opened.session.extra_tensors())
+    {
+        let _ = writeln!(io::stderr(), "warning: {warning}");
+    }
+    Ok(opened)
+}
+
+/// As [`open`], of a model whose tensors were looked at before.
+pub async fn open_again(
+    model: Option<&str>,
+    shared: &Shared,
+    context: Option<u32>,
+    prefill_chunk: Option<u32>,
+) -> Result<Opened, CliError> {
     // a wrong path is told at once, before a driver is asked anything
     let spec = ModelSpec::parse(model, shared.revision.as_deref())?;
     let local = spec.local(shared.gguf_file.as_deref())?;
@@ -83,11 +99,6 @@ pub async fn open(
         if !shared.quiet && told.budget.is_some() {
             let _ = writeln!(io::stderr(), "dtype {}", told.reason);
         }
-    }
-    if !shared.quiet
-        && let Some(warning) = describe_extra(session.extra_tensors())
-    {
-        let _ = writeln!(io::stderr(), "warning: {warning}");
     }
     Ok(Opened { session, device, load_ms })
 }

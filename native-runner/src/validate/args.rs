@@ -4,8 +4,11 @@ use std::path::PathBuf;
 
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, ValueEnum};
+use webweft::managers::blocks::CachePolicy;
+use webweft::tensor::CacheDtype;
 
 use crate::args::DtypeName;
+use crate::cache;
 use crate::sizes;
 
 const EXAMPLES: &str = "\
@@ -16,6 +19,7 @@ Examples:
   native-runner validate
   native-runner validate MODEL --dtype q4 --against f32 --text FILE
   native-runner validate MODEL --dtype q8,q4 --text FILE --html page.html --max-perplexity-ratio 1.05 --min-top1 0.9
+  native-runner validate MODEL --cache-dtype q8,q4 --cache-policy full,window:256 --text FILE
   native-runner validate GPTQ-MODEL --dtype auto --against-model ORIGINAL --text FILE --json
 
 Exit codes: 0 done, and all thresholds held; 1 failed; 2 wrong command line; 3 a threshold did not hold, or logits were not finite;
@@ -30,9 +34,24 @@ pub struct Validate {
     #[arg(value_name = "MODEL", value_parser = NonEmptyStringValueParser::new())]
     pub model: Option<String>,
     // of the same name as the flag of all commands, which takes one
-    /// What to measure: one dtype or several, or all but the baseline's
-    #[arg(long, value_delimiter = ',', value_parser = dtype_or_all, default_value = "all", value_name = "DTYPE,...|all")]
+    /// What to measure: one dtype or several, or all but the baseline's [default: all, and the cache types with the baseline's weights;
+    /// where cache types or policies are named, those with the baseline's weights]
+    #[arg(
+        long,
+        value_delimiter = ',',
+        value_parser = dtype_or_all,
+        default_value = "usual",
+        hide_default_value = true,
+        value_name = "DTYPE,...|all"
+    )]
     pub dtype: Vec<DtypeName>,
+    /// With which caches: each dtype with each of these; the baseline's is as its activations are [default: as activations are]
+    #[arg(long, value_delimiter = ',', value_parser = cache::dtype, value_name = "f32|f16|q8|q4,...")]
+    pub cache_dtype: Vec<CacheDtype>,
+    /// And with which policies: the second half of every window is predicted then, and the first is its prompt; the baseline forgets
+    /// nothing [default: full]
+    #[arg(long, value_delimiter = ',', value_parser = cache::policy, value_name = "full|window:N,...")]
+    pub cache_policy: Vec<CachePolicy>,
     /// The baseline's dtype
     #[arg(long, value_enum, default_value = "f32", hide_possible_values = true, value_name = "DTYPE")]
     pub against: DtypeName,
@@ -49,7 +68,7 @@ pub struct Validate {
     /// Positions of a window [default: 512, or what the model has]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..))]
     pub context: Option<u32>,
-    /// How far the next window is from the last one: fewer tokens see more before them [default: a whole window]
+    /// How far the next window is from the last one: fewer tokens see more before them [default: a whole window, or its second half]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub stride: Option<u32>,
     /// The most tokens to predict
@@ -76,6 +95,13 @@ pub struct Validate {
     pub thresholds: Thresholds,
 }
 
+impl Validate {
+    /// Whether there is a cache that drops something: what that costs shows behind a prompt.
+    pub fn drops(&self) -> bool {
+        self.cache_policy.iter().any(|policy| *policy != CachePolicy::Full)
+    }
+}
+
 /// What must hold, each only where it is given.
 #[derive(Clone, Copy, Debug, Default, Args)]
 #[command(next_help_heading = "Thresholds")]
@@ -100,6 +126,7 @@ pub struct Thresholds {
 fn dtype_or_all(text: &str) -> Result<DtypeName, String> {
     match text {
         "all" => Ok(DtypeName::All),
+        "usual" => Ok(DtypeName::Usual), // what clap takes where nothing is given
         other => DtypeName::from_str(other, false).map_err(|_| {
             let names: Vec<_> = DtypeName::value_variants()
                 .iter()
@@ -142,8 +169,9 @@ mod tests {
     #[test]
     fn one_dtype_or_several() {
         Cli::command().debug_assert();
-        use DtypeName::{All, F16, Q4, Q8};
-        assert!(matches!(parsed(&["validate"]).expect("all")[..], [All]));
+        use DtypeName::{All, F16, Q4, Q8, Usual};
+        assert!(matches!(parsed(&["validate"]).expect("what is usual")[..], [Usual]));
+        assert!(matches!(parsed(&["validate", "--dtype", "all"]).expect("all")[..], [All]));
         assert!(matches!(parsed(&["validate", "--dtype", "q4"]).expect("one")[..], [Q4]));
         assert!(matches!(
             parsed(&["validate", "--dtype", "q8,q4", "--dtype", "f16"]).expect("three")[..],

@@ -35,6 +35,9 @@ pub struct Entry {
     pub context: usize,
     /// From one window to the next.
     pub stride: usize,
+    /// Positions of a window that are given.
+    #[serde(default)]
+    pub prompt: usize,
     /// Tokens that were predicted.
     pub predictions: usize,
     /// What was found.
@@ -46,6 +49,12 @@ pub struct Entry {
 pub struct Past {
     /// What it is called.
     pub name: String,
+    /// How it keeps keys and values; of runs that were before this was told, nothing.
+    #[serde(default)]
+    pub cache: String,
+    /// And how many of them.
+    #[serde(default)]
+    pub policy: String,
     /// Perplexity.
     pub perplexity: Option<f64>,
     /// Over the baseline's.
@@ -83,6 +92,7 @@ impl Entry {
             adapter: report.adapter.clone(),
             context: text.context,
             stride: text.stride,
+            prompt: text.prompt,
             predictions: text.predictions,
             formats: report.formats.iter().map(Past::of).collect(),
         }
@@ -90,7 +100,7 @@ impl Entry {
 
     /// Whether two runs can be compared: the same model by name, baseline, text, windows and adapter.
     pub fn same(&self, other: &Self) -> bool {
-        let key = |e: &Self| (e.context, e.stride, e.predictions);
+        let key = |e: &Self| (e.context, e.stride, e.prompt, e.predictions);
         let names = |e: &Self| [&e.model, &e.against, &e.text, &e.adapter].map(String::clone);
         key(self) == key(other) && names(self) == names(other)
     }
@@ -106,6 +116,8 @@ impl Past {
         let finite = |value: f64| Some(value).filter(|v| v.is_finite());
         Self {
             name: f.name.clone(),
+            cache: f.cache.to_owned(),
+            policy: f.policy.clone(),
             perplexity: f.quality.and_then(|q| finite(q.perplexity.value)),
             perplexity_ratio: f.quality.and_then(|q| finite(q.perplexity_ratio.value)),
             kl: f.quality.and_then(|q| finite(q.kl.mean)),
@@ -261,6 +273,7 @@ mod tests {
             adapter: "a".to_owned(),
             context: 512,
             stride: 511,
+            prompt: 0,
             predictions: 3,
             formats: vec![past],
         }
@@ -314,6 +327,7 @@ mod tests {
             Entry { adapter: "x".to_owned(), ..now.clone() },
             Entry { against: "f16".to_owned(), ..now.clone() },
             Entry { context: 64, ..now.clone() },
+            Entry { prompt: 256, ..now.clone() },
         ] {
             assert!(!now.same(&other));
         }

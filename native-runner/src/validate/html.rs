@@ -2,7 +2,7 @@
 
 use super::plots;
 use super::report::{Check, Format, Memory, Report, Speed};
-use super::table::{baseline_name, changed, estimate, not_finite, or_none, percent, ratio, small};
+use super::table::{baseline_name, changed, estimate, given, not_finite, or_none, percent, ratio, small};
 use crate::sizes;
 use crate::svg::{STYLE as DRAWINGS, escape};
 use crate::table::number;
@@ -11,7 +11,7 @@ const STYLE: &str = include_str!("page.css");
 /// How much more perplexity than the baseline's the smallest format may have that is pointed out.
 const CLOSE: f64 = 1.02;
 
-const READ: [(&str, &str); 8] = [
+const READ: [(&str, &str); 9] = [
     (
         "Perplexity",
         "exp of the mean surprise at the text's own tokens. Lower is better; ± is its standard error, large on a short text.",
@@ -39,6 +39,11 @@ const READ: [(&str, &str); 8] = [
         "The most memory of the GPU at once while the model is loaded and generates, by the engine's own ledger of buffers.",
     ),
     (
+        "Cache",
+        "How keys and values are stored, and their bytes where a text is as long as a window. A name says so, too, where it was chosen: a \
+      q8 cache, or window:256, which keeps the first 32 and the last 224 positions.",
+    ),
+    (
         "Bits",
         "Bits of GPU memory for each weight on average; embedding and output head keep 16 where layers have fewer.",
     ),
@@ -47,13 +52,14 @@ const READ: [(&str, &str); 8] = [
 /// The whole page.
 pub fn page(report: &Report) -> String {
     let (model, text) = (escape(&report.model.name), &report.text);
-    let title = format!("What few bits cost: {model}");
+    let title = format!("What fewer bits cost: {model}");
     let facts = format!(
-        "Against {}. {} tokens of {}, in windows of {}. {}, {}. webweft {}, {}.",
+        "Against {}. {} tokens of {}, in windows of {}{}. {}, {}. webweft {}, {}.",
         escape(&baseline_name(report)),
         number(text.predictions as u64),
         escape(&text.names.join(", ")),
         text.context,
+        given(report),
         escape(&report.adapter),
         escape(&report.driver),
         escape(report.version),
@@ -100,13 +106,13 @@ fn cards(report: &Report) -> String {
     }
     match report.smallest_within(CLOSE) {
         Some(f) => {
-            let share = f.memory.weights as f64 / report.baseline.memory.weights.max(1) as f64;
+            let share = f.memory.lasting() as f64 / report.baseline.memory.lasting().max(1) as f64;
             let ratio = f.quality.map_or(0.0, |q| q.perplexity_ratio.value);
             let said = format!(
-                "The fewest bytes of all that pass and are within {:.0} % of the baseline's perplexity: {} of weights, {share:.2} × the \
-                 baseline's, at {ratio:.4} × its perplexity.",
+                "The fewest bytes of all that pass and are within {:.0} % of the baseline's perplexity: {} of weights and cache, {share:.2} × \
+                 the baseline's, at {ratio:.4} × its perplexity.",
                 (CLOSE - 1.0) * 100.0,
-                sizes::format(f.memory.weights)
+                sizes::format(f.memory.lasting())
             );
             all.push(card("Best trade-off", &escape(&f.name), &said));
         }
@@ -176,11 +182,12 @@ fn quality(report: &Report) -> String {
 
 /// What a format takes, and how fast it is.
 fn resources(report: &Report) -> String {
-    let head = ["weights", "bits a weight", "at most", "load, s", "prefill, tokens/s", "decode, tokens/s"];
-    let cells = |m: &Memory, s: &Speed| {
+    let head = ["weights", "bits a weight", "cache", "at most", "load, s", "prefill, tokens/s", "decode, tokens/s"];
+    let cells = |cache: &str, m: &Memory, s: &Speed| {
         vec![
             sizes::format(m.weights),
             format!("{:.2}", m.bits_per_weight),
+            format!("<span class=\"quiet\">{cache}</span> {}", sizes::format(m.cache)),
             sizes::format(m.peak),
             format!("{:.2}", s.load_ms / 1e3),
             or_none(s.prefill_tps),
@@ -188,8 +195,8 @@ fn resources(report: &Report) -> String {
         ]
     };
     let base = &report.baseline;
-    let mut rows = vec![(base.name.as_str(), cells(&base.memory, &base.speed))];
-    rows.extend(report.formats.iter().map(|f| (f.name.as_str(), cells(&f.memory, &f.speed))));
+    let mut rows = vec![(base.name.as_str(), cells(base.cache, &base.memory, &base.speed))];
+    rows.extend(report.formats.iter().map(|f| (f.name.as_str(), cells(f.cache, &f.memory, &f.speed))));
     table(&head.map(str::to_owned), rows)
 }
 
@@ -246,9 +253,10 @@ mod tests {
                 predictions: 3,
                 context: 8,
                 stride: 7,
+                prompt: 0,
                 max_tokens: 9,
             },
-            baseline: Baseline { name: "f32".to_owned(), perplexity: Estimate::default(), memory, speed },
+            baseline: Baseline { name: "f32".to_owned(), cache: "f32", perplexity: Estimate::default(), memory, speed },
             states: ["embedding", "layer 0", "final norm"].map(str::to_owned).to_vec(),
             formats,
             thresholds: Limits::default(),

@@ -150,7 +150,14 @@ pub async fn candidate(
 }
 
 /// Loading and generating: memory of the weights and at most, and the medians of speeds.
-pub async fn speed(opened: &mut Opened, runs: u32, interrupt: &Interrupt) -> Result<(Memory, Speed), CliError> {
+///
+/// `live`: the positions that the cache holds where a text is as long as a window.
+pub async fn speed(
+    opened: &mut Opened,
+    runs: u32,
+    live: usize,
+    interrupt: &Interrupt,
+) -> Result<(Memory, Speed), CliError> {
     let weights = opened.device.ledger().snapshot().of(Category::Weights);
     let context = opened.session.engine().context();
     let prompt = bench::prompt(SPEED_RUN[0].min(context / 2).max(1), opened.session.engine().vocab_size());
@@ -174,6 +181,7 @@ pub async fn speed(opened: &mut Opened, runs: u32, interrupt: &Interrupt) -> Res
     let median = |speeds: &[f64]| (!speeds.is_empty()).then(|| bench::median(speeds));
     let memory = Memory {
         weights,
+        cache: opened.session.traffic().cache(live as u64),
         bits_per_weight: weights as f64 * 8.0 / opened.session.parameters().max(1) as f64,
         peak: opened.device.ledger().snapshot().peak_total,
     };

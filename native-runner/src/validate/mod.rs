@@ -1,4 +1,5 @@
-//! `validate`: what it costs to run a model in fewer bits, in quality, memory and speed, against the same model in more.
+//! `validate`: what it costs to run a model in fewer bits, or with a cache of fewer bits or positions, in quality, memory and speed, against
+//! the same model in more.
 
 mod args;
 mod history;
@@ -14,15 +15,18 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 pub use args::Validate;
+use webweft::managers::blocks::CachePolicy;
 use webweft::managers::{Dtype, Quality};
+use webweft::tensor::CacheDtype;
 
 use crate::args::{DtypeName, Shared};
 use crate::built_in;
+use crate::cache::CacheArgs;
 use crate::errors::CliError;
 use crate::fingerprint;
 use crate::interrupt::Interrupt;
 use crate::model::ModelSpec;
-use crate::open::{Opened, open};
+use crate::open::{Opened, open, open_again};
 use crate::output::OutputFile;
 use crate::progress::Bar;
 use history::{Entry, History};
@@ -33,6 +37,8 @@ use text::{Corpus, Cut, Tokens, Window};
 
 /// A bar of tokens.
 const TOKENS: &str = "{msg} {wide_bar} {human_pos}/{human_len} tokens, {per_sec}, {eta} left";
+/// Caches that are measured where nobody says what is to be.
+const CACHES: [CacheDtype; 3] = [CacheDtype::F16, CacheDtype::Q8, CacheDtype::Q4];
 /// Exit code where a threshold does not hold.
 const FAILED: u8 = 3;
 
@@ -48,9 +54,23 @@ struct Run<'a> {
     interrupt: Interrupt,
 }
 
+/// A way to run a model.
+#[derive(Clone, Copy, Debug)]
+struct Variant {
+    /// How weights are stored.
+    dtype: DtypeName,
+    /// How keys and values are; `None`: as activations.
+    cache: Option<CacheDtype>,
+    /// And how many of them.
+    policy: CachePolicy,
+    /// Whether somebody named it: what cannot be is left out otherwise.
+    asked_for: bool,
+}
+
 /// What the baseline leaves behind.
 struct Reference {
     baseline: Baseline,
+    cache: CacheDtype,
     model: Model,
     adapter: [String; 2],
     texts: Vec<Tokens>,
@@ -81,15 +101,18 @@ async fn validate(args: &Validate, shared: &Shared) -> Result<ExitCode, CliError
     let mut refused = None;
     // layers that another tool quantized keep their bits: `all` is then what can be around them
     let mut keeps_bits = args.against_model.is_none() && reference.model.quantization.is_some();
-    for (dtype, asked_for) in run.dtypes() {
-        if keeps_bits && !asked_for && Dtype::from(dtype).blocks().is_some() {
+    for variant in run.variants(reference.cache) {
+        if keeps_bits && !variant.asked_for && Dtype::from(variant.dtype).blocks().is_some() {
             continue;
         }
-        let (format, of) = match Box::pin(run.candidate(dtype, &corpus, &mut reference)).await {
+        // the baseline told what there is to tell of its own model
+        let is_new = model.is_none() && args.against_model.is_some();
+        let (format, of) = match Box::pin(run.candidate(variant, is_new, &corpus, &mut reference)).await {
             // of `all`, those that the model can be loaded as
-            Err(CliError::Engine(error)) if !asked_for => {
+            Err(CliError::Engine(error)) if !variant.asked_for => {
                 let error = CliError::Engine(error);
-                warn(&format!("{} is left out: {}", Dtype::from(dtype).name(), error.in_one_line()));
+                let name = variant_name(Dtype::from(variant.dtype).name(), variant.cache, variant.policy);
+                warn(&format!("{name} is left out: {}", error.in_one_line()));
                 refused = refused.or(Some(error));
                 continue;
             }
@@ -119,6 +142,7 @@ async fn validate(args: &Validate, shared: &Shared) -> Result<ExitCode, CliError
             predictions: reference.windows.iter().map(|window| window.targets().len()).sum(),
             context: reference.cut.context,
             stride: reference.cut.stride,
+            prompt: reference.cut.prompt,
             max_tokens: args.max_tokens,
         },
         baseline: reference.baseline,
@@ -158,21 +182,52 @@ fn tell(report: &Report, json: bool) -> Result<(), CliError> {
 }
 
 impl Run<'_> {
-    /// What is measured, each once, and whether it was named.
-    fn dtypes(&self) -> Vec<(DtypeName, bool)> {
-        let against = Dtype::from(self.args.against);
-        let other = |dtype: &Dtype| *dtype != against || self.args.against_model.is_some();
-        let mut all: Vec<(DtypeName, bool)> = Vec::new();
-        for &name in &self.args.dtype {
+    /// What is measured, each once, against a baseline with a cache of type `cache`.
+    fn variants(&self, cache: CacheDtype) -> Vec<Variant> {
+        let args = self.args;
+        let names_caches = !args.cache_dtype.is_empty() || !args.cache_policy.is_empty();
+        let other = |dtype: &Dtype| *dtype != Dtype::from(args.against) || args.against_model.is_some();
+        let mut dtypes: Vec<(DtypeName, bool)> = Vec::new();
+        for &name in &args.dtype {
             let names = match name {
-                DtypeName::All => Dtype::ALL.into_iter().filter(other).filter_map(DtypeName::of).collect(),
+                DtypeName::Usual if names_caches => vec![args.against],
+                DtypeName::All | DtypeName::Usual => {
+                    Dtype::ALL.into_iter().filter(other).filter_map(DtypeName::of).collect()
+                }
                 name => vec![name],
             };
+            let named = match name {
+                DtypeName::All => false,
+                DtypeName::Usual => names_caches,
+                _ => true,
+            };
             for new in names {
-                if !all.iter().any(|(old, _)| Dtype::from(*old) == Dtype::from(new)) {
-                    all.push((new, !matches!(name, DtypeName::All)));
+                if !dtypes.iter().any(|(old, _)| Dtype::from(*old) == Dtype::from(new)) {
+                    dtypes.push((new, named));
                 }
             }
+        }
+        let caches: Vec<_> = match args.cache_dtype.as_slice() {
+            [] => vec![None],
+            some => some.iter().copied().map(Some).collect(),
+        };
+        let policies = match args.cache_policy.as_slice() {
+            [] => &[CachePolicy::Full],
+            some => some,
+        };
+        let mut all = Vec::new();
+        for (dtype, asked_for) in dtypes {
+            let with = |policy: &CachePolicy| {
+                let policy = *policy;
+                caches.clone().into_iter().map(move |cache| Variant { dtype, cache, policy, asked_for })
+            };
+            all.extend(policies.iter().flat_map(with));
+        }
+        // against another model they would be differences of both
+        if matches!(args.dtype[..], [DtypeName::Usual]) && !names_caches && args.against_model.is_none() {
+            let new = CACHES.into_iter().filter(|other| *other != cache).map(Some);
+            let (dtype, policy, asked_for) = (args.against, CachePolicy::Full, false);
+            all.extend(new.map(|cache| Variant { dtype, cache, policy, asked_for }));
         }
         all
     }
@@ -183,38 +238,49 @@ impl Run<'_> {
         let name = other.or(args.model.as_deref());
         // the revision is of the model that is measured
         let revision = self.shared.revision.clone().filter(|_| other.is_none());
-        let shared = Shared { dtype: args.against, revision, ..self.shared.clone() };
+        let cache = CacheArgs { cache_dtype: None, cache_policy: None };
+        let shared = Shared { dtype: args.against, cache, revision, ..self.shared.clone() };
         let mut opened = Box::pin(open(name, &shared, args.context, None)).await?;
         let texts = corpus.tokens(&opened.session)?;
         let cut = Cut::new(args, opened.session.engine().context())?;
         let windows = cut.windows(&texts, args.max_tokens as usize)?;
         let model = model(name, &shared, &opened).await?;
-        let (memory, speed) = Box::pin(measure::speed(&mut opened, args.runs, &self.interrupt)).await?;
+        let (memory, speed) = Box::pin(measure::speed(&mut opened, args.runs, cut.context, &self.interrupt)).await?;
         let mut spool = Spool::new()?;
         let baseline = called(&opened);
         let bar = Bar::new(&shared, TOKENS, &baseline, predictions(&windows));
         let (widths, perplexity) =
             Box::pin(measure::baseline(&mut opened, &windows, &mut spool, &bar, &self.interrupt)).await?;
-        let baseline = Baseline { name: baseline, perplexity, memory, speed };
+        let cache = opened.session.precision().cache;
+        let baseline = Baseline { name: baseline, cache: cache.name(), perplexity, memory, speed };
         let info = opened.device.info();
         let adapter = [info.to_string(), info.driver.clone()];
-        Ok(Reference { baseline, model, adapter, texts, cut, windows, widths, spool })
+        Ok(Reference { baseline, cache, model, adapter, texts, cut, windows, widths, spool })
     }
 
     /// A candidate over the same windows, on a device of its own, whose ledger knows this one only.
     async fn candidate(
         &self,
-        dtype: DtypeName,
+        variant: Variant,
+        is_new: bool,
         corpus: &Corpus,
         reference: &mut Reference,
     ) -> Result<(Format, Model), CliError> {
         let args = self.args;
-        let shared = Shared { dtype, ..self.shared.clone() };
-        let mut opened = Box::pin(open(args.model.as_deref(), &shared, args.context, None)).await?;
+        let Variant { dtype, cache: cache_dtype, policy, .. } = variant;
+        let cache = CacheArgs { cache_dtype, cache_policy: Some(policy) };
+        let shared = Shared { dtype, cache, ..self.shared.clone() };
+        let model_name = args.model.as_deref();
+        let mut opened = match is_new {
+            true => Box::pin(open(model_name, &shared, args.context, None)).await?,
+            false => Box::pin(open_again(model_name, &shared, args.context, None)).await?,
+        };
         self.same_vocabulary(&opened, corpus, reference)?;
         let model = model(args.model.as_deref(), &shared, &opened).await?;
-        let (memory, speed) = Box::pin(measure::speed(&mut opened, args.runs, &self.interrupt)).await?;
-        let name = called(&opened);
+        let live = policy.most().map_or(usize::MAX, |most| most as usize).min(reference.cut.context);
+        let (memory, speed) = Box::pin(measure::speed(&mut opened, args.runs, live, &self.interrupt)).await?;
+        let precision = opened.session.precision();
+        let name = variant_name(&called(&opened), cache_dtype, policy);
         let bar = Bar::new(&shared, TOKENS, &name, predictions(&reference.windows));
         let said = reference.spool.reader()?;
         let (windows, widths) = (&reference.windows, &reference.widths);
@@ -222,7 +288,9 @@ impl Run<'_> {
         let quality = found.non_finite.is_none().then(|| Quality::of(&found.predictions)).flatten();
         let format = Format {
             name,
-            dtype: opened.session.precision().dtype.name(),
+            dtype: precision.dtype.name(),
+            cache: precision.cache.name(),
+            policy: policy.name(),
             memory,
             speed,
             quality,
@@ -262,6 +330,14 @@ fn called(opened: &Opened) -> String {
         Some(method) => format!("{method} ({dtype})"),
         None => dtype.to_owned(),
     }
+}
+
+/// The same, with the cache as far as it was chosen.
+fn variant_name(weights: &str, cache: Option<CacheDtype>, policy: CachePolicy) -> String {
+    let cache = cache.map(|cache| format!("{} cache", cache.name()));
+    let policy = Some(policy).filter(|policy| *policy != CachePolicy::Full).map(CachePolicy::name);
+    let parts: Vec<_> = [Some(weights.to_owned()), cache, policy].into_iter().flatten().collect();
+    parts.join(", ")
 }
 
 async fn model(name: Option<&str>, shared: &Shared, opened: &Opened) -> Result<Model, CliError> {

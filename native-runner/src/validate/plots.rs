@@ -65,15 +65,15 @@ fn scatter(report: &Report) -> Option<String> {
     if points.is_empty() {
         return None;
     }
-    let baseline = mebibytes(report.baseline.memory.weights);
+    let baseline = mebibytes(report.baseline.memory.lasting());
     let (top, bottom) = (20.0, 204.0);
-    let x = Axis::from_zero(points.iter().map(|p| mebibytes(p.1.memory.weights)).chain([baseline]), [LEFT, RIGHT]);
+    let x = Axis::from_zero(points.iter().map(|p| mebibytes(p.1.memory.lasting())).chain([baseline]), [LEFT, RIGHT]);
     let y = Axis::decades(points.iter().map(|p| p.2), LEAST_KL, [bottom, top]);
     let mut d = Drawing::new(240.0);
     d.vertical(&y, [LEFT, RIGHT], &y.ticks(6));
     d.horizontal(&x, [top, bottom], &x.ticks(6));
     d.word([LEFT - 40.0, 10.0], Anchor::Start, "", "nats, mean");
-    d.word([RIGHT, bottom + 30.0], Anchor::End, "", "weights, MiB");
+    d.word([RIGHT, bottom + 30.0], Anchor::End, "", "weights and cache, MiB");
     let at = x.at(baseline);
     d.line(&[[at, top], [at, bottom]], "guide");
     d.word([at - 4.0, top + 12.0], Anchor::End, "", &report.baseline.name);
@@ -82,18 +82,18 @@ fn scatter(report: &Report) -> Option<String> {
     let mut sorted = points.clone();
     sorted.sort_by(|a, b| b.2.total_cmp(&a.2));
     for (series, f, kl) in sorted {
-        let point = [x.at(mebibytes(f.memory.weights)), y.at(kl)];
+        let point = [x.at(mebibytes(f.memory.lasting())), y.at(kl)];
         let lowest = placed.iter().filter(|p| (p[0] - point[0]).abs() < 70.0).map(|p| p[1] + 12.0);
         let word = [point[0], lowest.fold(point[1] + 4.0, f64::max)];
-        let title = format!("{}: {}, KL {}", f.name, sizes::format(f.memory.weights), small(kl));
+        let title = format!("{}: {}, KL {}", f.name, sizes::format(f.memory.lasting()), small(kl));
         d.point(point, series, &title);
         let left = point[0] > WIDTH - 90.0;
         let (dx, anchor) = if left { (-8.0, Anchor::End) } else { (8.0, Anchor::Start) };
         d.word([word[0] + dx, word[1]], anchor, &format!("own s{}", series % 8), &f.name);
         placed.push(word);
     }
-    let said = "Mean KL divergence from the baseline, against the bytes of the weights. Low and left is good.";
-    Some(figure("Quality against bytes", said, &d.finish("Mean KL divergence against bytes of weights, by format")))
+    let said = "Mean KL divergence from the baseline, against the bytes of weights and a window's cache. Low and left is good.";
+    Some(figure("Quality against bytes", said, &d.finish("Mean KL divergence against bytes, by format")))
 }
 
 /// Perplexity over the baseline's, with 95 % of its distribution.
@@ -109,7 +109,7 @@ fn ratios(report: &Report) -> Option<String> {
     };
     let limit = report.formats.iter().flat_map(|f| &f.checks).find(|check| check.threshold == "max-perplexity-ratio");
     let bounds = rows.iter().flat_map(|row| reach(&row.2)).chain([1.0]).chain(limit.map(|check| check.limit));
-    let left = 16.0 + 6.2 * rows.iter().map(|row| row.1.name.chars().count()).max().unwrap_or(0).clamp(4, 16) as f64;
+    let left = 16.0 + 6.2 * rows.iter().map(|row| row.1.name.chars().count()).max().unwrap_or(0).clamp(4, 24) as f64;
     let axis = Axis::linear(bounds, [left, WIDTH - 96.0]);
     let height = row_height(rows.len());
     let bottom = 8.0 + height * rows.len() as f64;
@@ -273,7 +273,7 @@ struct Rows<'a> {
 impl<'a> Rows<'a> {
     fn new(report: &'a Report, values: impl Iterator<Item = f64>) -> Self {
         let names = report.formats.iter().map(|f| f.name.chars().count()).chain([report.baseline.name.chars().count()]);
-        let left = 16.0 + 6.2 * names.max().unwrap_or(0).clamp(4, 16) as f64;
+        let left = 16.0 + 6.2 * names.max().unwrap_or(0).clamp(4, 24) as f64;
         let height = row_height(report.formats.len() + 1);
         let bottom = 4.0 + height * (report.formats.len() + 1) as f64;
         let axis = Axis::from_zero(values, [left, WIDTH - 82.0]);

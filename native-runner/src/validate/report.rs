@@ -66,6 +66,8 @@ pub struct Text {
     pub context: usize,
     /// From one window to the next.
     pub stride: usize,
+    /// Positions at a window's beginning that are not predicted: the prompt, behind which caches drop something.
+    pub prompt: usize,
     /// The most predictions.
     pub max_tokens: u32,
 }
@@ -75,6 +77,8 @@ pub struct Text {
 pub struct Baseline {
     /// What it is called.
     pub name: String,
+    /// How it keeps keys and values.
+    pub cache: &'static str,
     /// Of the text.
     pub perplexity: Estimate,
     /// Bytes.
@@ -83,13 +87,17 @@ pub struct Baseline {
     pub speed: Speed,
 }
 
-/// One format.
+/// One format: of the weights, and of the cache.
 #[derive(Debug, Serialize)]
 pub struct Format {
     /// What it is called.
     pub name: String,
     /// How it was loaded.
     pub dtype: &'static str,
+    /// How keys and values are kept.
+    pub cache: &'static str,
+    /// And how many of them.
+    pub policy: String,
     /// Bytes.
     pub memory: Memory,
     /// Speeds.
@@ -116,6 +124,8 @@ pub struct Format {
 pub struct Memory {
     /// Of the weights.
     pub weights: u64,
+    /// Of keys and values, where a text is as long as a window; without the tail that a quantized cache keeps in 16 bits.
+    pub cache: u64,
     /// Of each weight on average.
     pub bits_per_weight: f64,
     /// The most at once while loading and generating.
@@ -233,6 +243,13 @@ impl Format {
     }
 }
 
+impl Memory {
+    /// Of weights and cache.
+    pub fn lasting(&self) -> u64 {
+        self.weights.saturating_add(self.cache)
+    }
+}
+
 impl Check {
     /// A value of it, in its unit.
     pub fn show(&self, value: f64) -> String {
@@ -245,12 +262,13 @@ impl Check {
 }
 
 impl Report {
-    /// What has the fewest bytes of all that pass, and is within `ratio` of the baseline's perplexity; of equal ones the one that
+    /// What has the fewest bytes, of weights and a window's cache, of all that pass, and is within `ratio` of the baseline's perplexity; of equal ones the one that
     /// diverges least.
     pub fn smallest_within(&self, ratio: f64) -> Option<&Format> {
         let fits = |f: &&Format| f.pass && f.quality.is_some_and(|q| q.perplexity_ratio.value <= ratio);
         let kl = |f: &Format| f.kl().map_or(f64::INFINITY, |kl| kl.mean);
-        let order = |a: &&Format, b: &&Format| a.memory.weights.cmp(&b.memory.weights).then(kl(a).total_cmp(&kl(b)));
+        let order =
+            |a: &&Format, b: &&Format| a.memory.lasting().cmp(&b.memory.lasting()).then(kl(a).total_cmp(&kl(b)));
         self.formats.iter().filter(fits).min_by(order)
     }
 }
@@ -276,7 +294,9 @@ pub mod tests {
         Format {
             name: name.to_owned(),
             dtype: "q4",
-            memory: Memory { weights, bits_per_weight: 4.5, peak: weights * 2 },
+            cache: "f16",
+            policy: "full".to_owned(),
+            memory: Memory { weights, cache: 100, bits_per_weight: 4.5, peak: weights * 2 },
             speed: Speed { load_ms: 10.0, prefill_tps: Some(100.0), decode_tps: Some(10.0) },
             quality: Quality::of(&predictions),
             layer_errors: Some(vec![0.0, cost, cost / 2.0]),

@@ -10,12 +10,13 @@ use crate::table::{columns, number};
 pub fn table(report: &Report) -> String {
     let text = &report.text;
     let mut out = format!(
-        "{} against {}\n{} tokens of {}, windows of {}\n{}\n\n",
+        "{} against {}\n{} tokens of {}, windows of {}{}\n{}\n\n",
         report.model.name,
         baseline_name(report),
         number(text.predictions as u64),
         text.names.join(", "),
         text.context,
+        given(report),
         report.adapter,
     );
     out += &quality(report);
@@ -52,12 +53,14 @@ fn quality(report: &Report) -> String {
 }
 
 fn resources(report: &Report) -> String {
-    let head = ["", "weights", "bits", "at most", "load", "prefill", "decode"];
-    let row = |name: &str, memory: &Memory, speed: &Speed| {
+    let head = ["", "weights", "bits", "cache", "", "at most", "load", "prefill", "decode"];
+    let row = |name: &str, cache: &str, memory: &Memory, speed: &Speed| {
         vec![
             name.to_owned(),
             sizes::format(memory.weights),
             format!("{:.2}", memory.bits_per_weight),
+            cache.to_owned(),
+            sizes::format(memory.cache),
             sizes::format(memory.peak),
             format!("{:.0} ms", speed.load_ms),
             tokens_per_second(speed.prefill_tps),
@@ -65,15 +68,23 @@ fn resources(report: &Report) -> String {
         ]
     };
     let base = &report.baseline;
-    let mut rows = vec![head.map(str::to_owned).to_vec(), row(&base.name, &base.memory, &base.speed)];
-    rows.extend(report.formats.iter().map(|f| row(&f.name, &f.memory, &f.speed)));
-    columns(&rows, &[1, 2, 3, 4, 5, 6])
+    let mut rows = vec![head.map(str::to_owned).to_vec(), row(&base.name, base.cache, &base.memory, &base.speed)];
+    rows.extend(report.formats.iter().map(|f| row(&f.name, f.cache, &f.memory, &f.speed)));
+    columns(&rows, &[1, 2, 4, 5, 6, 7, 8])
 }
 
 /// What it was measured against.
 pub fn baseline_name(report: &Report) -> String {
     let own = report.against.name == report.model.name;
     if own { report.baseline.name.clone() } else { format!("{} of {}", report.baseline.name, report.against.name) }
+}
+
+/// What of a window is given.
+pub fn given(report: &Report) -> String {
+    match report.text.prompt {
+        0 => String::new(),
+        prompt => format!(", whose first {prompt} positions are given"),
+    }
 }
 
 /// Whether it passes; nothing where nothing was asked for and all is finite.

@@ -14,6 +14,9 @@ use crate::fingerprint::hex;
 /// Stories that the built-in model was not trained on: documents of another seed of its grammar.
 const HELD_OUT: &str = include_str!("../../../assets/held-out.txt");
 
+/// What a model reads between two stories: the built-in model's end and beginning of a text.
+const BETWEEN: &str = "</s><s>";
+
 /// The positions of a window where nobody says.
 const WINDOW: usize = 512;
 
@@ -59,9 +62,11 @@ impl Corpus {
                 (names, files.iter().map(|file| read(file)).collect::<Result<_, _>>()?)
             }
         };
-        let texts = match args.paragraphs || args.text.is_empty() {
-            true => whole.iter().flat_map(|text| paragraphs(text)).collect(),
-            false => whole,
+        let texts = match (args.paragraphs, args.text.is_empty()) {
+            // one story is shorter than what a cache keeps
+            (false, true) if args.drops() => vec![paragraphs(HELD_OUT).join(BETWEEN)],
+            (false, false) => whole,
+            _ => whole.iter().flat_map(|text| paragraphs(text)).collect(),
         };
         Ok(Self { names, texts })
     }
@@ -96,15 +101,15 @@ impl Tokens {
         Self { prefix, ids }
     }
 
-    /// Cuts them into windows of `length`, each `stride` after the last one. Every token is predicted once, but for the first one where
-    /// nothing stands before it; behind a window's beginning only those that no window before has predicted.
-    fn windows(&self, length: usize, stride: usize) -> Vec<Window> {
+    /// Cuts them as `cut` says. Every token is predicted once, but for those that `cut.prompt` positions, or one, do not stand before;
+    /// behind a window's beginning only those that no window before has predicted.
+    fn windows(&self, cut: Cut) -> Vec<Window> {
         let (before, count) = (self.prefix.len(), self.ids.len());
-        let own = length.saturating_sub(before);
-        let mut predicted = usize::from(before == 0);
-        let stride = stride.min(own.saturating_sub(predicted)).max(1);
-        let (mut all, mut begin) = (Vec::new(), 0);
-        while predicted < count && own > usize::from(before == 0) {
+        let own = cut.context.saturating_sub(before);
+        let first = cut.prompt.max(1).saturating_sub(before);
+        let stride = cut.stride.min(own.saturating_sub(first)).max(1);
+        let (mut all, mut begin, mut predicted) = (Vec::new(), 0, first);
+        while predicted < count && own > first {
             let end = (begin + own).min(count);
             let ids = [&self.prefix, &self.ids[begin..end]].concat();
             all.push(Window { ids, first: before + predicted - begin - 1 });
@@ -122,24 +127,28 @@ pub struct Cut {
     pub context: usize,
     /// From one window's beginning to the next one's.
     pub stride: usize,
+    /// Positions at a window's beginning that are given, and not predicted, whatever the text before; 0: what no window before has.
+    pub prompt: usize,
 }
 
 impl Cut {
     /// By the flags, for models of `most` positions.
     pub fn new(args: &Validate, most: usize) -> Result<Self, CliError> {
         let context = args.context.map_or(WINDOW.min(most), |context| context as usize);
-        let stride = args.stride.map_or(context.saturating_sub(1).max(1), |stride| stride as usize);
-        if stride >= context {
-            return Err(CliError::Stride { stride, context });
+        let prompt = if args.drops() { context / 2 } else { 0 };
+        let most = context - prompt.clamp(1, context);
+        let stride = args.stride.map_or(most.max(1), |stride| stride as usize);
+        if stride > most.max(1) {
+            return Err(CliError::Stride { stride, most, context });
         }
-        Ok(Self { context, stride })
+        Ok(Self { context, stride, prompt })
     }
 
     /// The windows of all texts, up to `most` predictions.
     pub fn windows(self, texts: &[Tokens], most: usize) -> Result<Vec<Window>, CliError> {
         let mut left = most;
         let mut windows = Vec::new();
-        for mut window in texts.iter().flat_map(|text| text.windows(self.context, self.stride)) {
+        for mut window in texts.iter().flat_map(|text| text.windows(self)) {
             let count = window.targets().len().min(left);
             window.ids.truncate(window.first + 1 + count);
             left -= count;
@@ -187,11 +196,18 @@ mod tests {
 
     fn cut(prefix: &[u32], count: u32, length: usize, stride: usize) -> Vec<(Vec<u32>, usize)> {
         let tokens = Tokens { prefix: prefix.to_vec(), ids: (10..10 + count).collect() };
-        let windows = tokens.windows(length, stride);
+        let windows = tokens.windows(Cut { context: length, stride, prompt: 0 });
         // whatever the cut, each token is predicted once, in order
         let predicted: Vec<u32> = windows.iter().flat_map(|window| window.targets().to_vec()).collect();
         let from = if prefix.is_empty() { 11 } else { 10 };
         assert_eq!(predicted, (from..10 + count).collect::<Vec<_>>(), "{prefix:?} {count} {length} {stride}");
+        // and with a prompt all that it does not take, each after so many positions
+        let prompt = length / 2;
+        let windows_after = tokens.windows(Cut { context: length, stride: stride.min(length - prompt), prompt });
+        let predicted: Vec<u32> = windows_after.iter().flat_map(|window| window.targets().to_vec()).collect();
+        let from = from.max(10 + (prompt - prefix.len().min(prompt)) as u32);
+        assert_eq!(predicted, (from..10 + count).collect::<Vec<_>>(), "{prefix:?} {count} {length} {stride}, a prompt");
+        assert!(windows_after.iter().all(|window| window.ids.len() <= length && window.first + 1 >= prompt));
         assert!(windows.iter().all(|window| window.ids.len() <= length));
         windows.into_iter().map(|window| (window.ids, window.first)).collect()
     }
@@ -209,14 +225,15 @@ mod tests {
                 }
             }
         }
-        assert!(Tokens { prefix: vec![], ids: vec![7] }.windows(8, 7).is_empty(), "nothing stands before it");
-        assert!(Tokens { prefix: vec![1, 2], ids: vec![7] }.windows(2, 1).is_empty(), "no room");
+        let cut_of = |context| Cut { context, stride: context - 1, prompt: 0 };
+        assert!(Tokens { prefix: vec![], ids: vec![7] }.windows(cut_of(8)).is_empty(), "nothing stands before it");
+        assert!(Tokens { prefix: vec![1, 2], ids: vec![7] }.windows(cut_of(2)).is_empty(), "no room");
     }
 
     #[test]
     fn predictions_are_bounded() {
         let texts = [5, 9].map(|count| Tokens { prefix: vec![1], ids: (0..count).collect() });
-        let cut = Cut { context: 4, stride: 3 };
+        let cut = Cut { context: 4, stride: 3, prompt: 0 };
         let count = |most| {
             cut.windows(&texts, most).map(|all| all.iter().map(|w| w.targets().len()).sum::<usize>()).unwrap_or(0)
         };

@@ -214,6 +214,11 @@ fn tensors_that_nobody_uses_are_told() {
     assert!(warned.stderr.contains("strange.weight") && warned.stderr.contains("odd.bias"), "{warned:?}");
     assert_eq!(of(&["-q"]).stderr, "");
     warned.ok();
+    // once, however often the model is opened
+    let story = concat!(env!("CARGO_MANIFEST_DIR"), "/../assets/held-out.txt");
+    let flags = ["--dtype", "q8,q4", "--max-tokens", "20", "--runs", "0", "--no-history", "--text", story];
+    let measured = run(&[&["validate", text(folder.path())], &flags[..]].concat());
+    assert!(measured.stderr.starts_with(expected) && measured.stderr.lines().count() == 1, "{measured:?}");
 }
 
 #[test]

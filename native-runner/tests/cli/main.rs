@@ -21,3 +21,4 @@ mod support;
 mod terminal;
 mod tune;
 mod validate;
+mod validate_caches;

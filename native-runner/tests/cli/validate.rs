@@ -370,8 +370,8 @@ fn the_page_stands_alone_and_trusts_no_name() {
             assert!(!html.contains(word), "{word} in {html}");
         }
         assert!(html.contains("&lt;script&gt;alert(1)&lt;!--&amp;&quot;&#39;"), "{html}");
-        // every dtype but the baseline's, and every plot
-        for name in ["f16", "q8", "q4a", "q4", "nf4"] {
+        // every dtype but the baseline's, every cache, and every plot
+        for name in ["f16", "q8", "q4a", "q4", "nf4", "f32, f16 cache", "f32, q8 cache", "f32, q4 cache"] {
             assert!(html.contains(&format!("<th scope=\"row\">{name}</th>")), "{name}");
         }
         assert_eq!(html.matches("<figure>").count(), 7 + 2 * runs, "{html}");

@@ -161,6 +161,9 @@ fn file((header, data): (Map<String, Value>, Vec<u8>)) -> Vec<u8> {
     [&(header.len() as u64).to_le_bytes()[..], &header, &data].concat()
 }
 
+/// What is done to a file's header and data.
+type Change<'a> = &'a dyn Fn(&mut Map<String, Value>, &mut Vec<u8>);
+
 /// Whatever is wrong with a file is told by name, and what the cache held is still there.
 #[cfg_attr(target_arch = "wasm32", wasm_bindgen_test)]
 #[cfg_attr(not(target_arch = "wasm32"), pollster::test)]
@@ -195,7 +198,7 @@ async fn files_that_do_not_fit_are_refused() {
     let error = restore(&mut short, good.clone()).await.unwrap_err();
     assert!(matches!(error, Error::Generate(GenerateError::PromptTooLong { tokens: 75, context: 70 })), "{error}");
 
-    let change = |what: &dyn Fn(&mut Map<String, Value>, &mut Vec<u8>)| {
+    let change = |what: Change<'_>| {
         let (mut header, mut data) = parts(&good);
         what(&mut header, &mut data);
         file((header, data))

@@ -7,6 +7,7 @@ mod convert;
 mod errors;
 mod generate;
 mod load;
+mod saved;
 mod source;
 
 use std::cell::RefCell;

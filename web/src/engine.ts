@@ -18,6 +18,7 @@ import type { Notification } from "./model.js";
 import { toOpenOptions, type LoadOptions } from "./options.js";
 import { Progress, type ProgressInfo } from "./progress.js";
 import { resolveSource, type ModelSource } from "./source.js";
+import type { SavedCache } from "./saved.js";
 import { streamOf } from "./stream.js";
 import { Tokenizer } from "./tokenizer.js";
 import { requireWebGPU } from "./webgpu.js";
@@ -129,6 +130,32 @@ export class Engine {
     return this.#client.call("memory", {}, options);
   }
 
+  /**
+   * Saves what the cache holds, keys and values, of the text that ended last, or of the longest beginning of `ids` (a prompt and what
+   * followed it). With `file`, under this name in the browser's private file system (OPFS), where {@link restoreCache} finds it at the
+   * next visit; else as a `blob`.
+   *
+   * @throws {SavedCacheError} where the cache has nothing of it
+   * @throws {StorageError} where the browser's storage refuses
+   */
+  async saveCache(options: CallOptions & { ids?: readonly number[] | undefined; file?: string | undefined } = {}): Promise<SavedCache> {
+    const { ids, file, signal } = options;
+    const given = { ...(ids && { ids: [...ids] }), ...(file !== undefined && { file: fileName(file) }) };
+    return this.#client.call("saveCache", given, { signal });
+  }
+
+  /**
+   * Puts back what {@link saveCache} saved, here or at an earlier visit: a blob, its bytes, or a name. Prompts that begin with its tokens
+   * do not compute them again (`cached_tokens`). The model, its `dtype` and the options of the cache must be the same. Gives how many
+   * tokens there are.
+   *
+   * @throws {SavedCacheError} where it does not fit, is damaged, or (`code` is `"not_found"`) nothing has this name
+   */
+  async restoreCache(from: Blob | Uint8Array<ArrayBuffer> | ArrayBuffer | string, options: CallOptions = {}): Promise<number> {
+    const file = typeof from === "string" ? fileName(from) : from instanceof Blob ? from : new Blob([from]);
+    return this.#client.call("restoreCache", { from: file }, options);
+  }
+
   /** Forgets the cached conversations. Waits for the generations before it, as those after it wait for it. */
   reset(options: CallOptions = {}): Promise<void> {
     return this.#client.call("reset", {}, options);
@@ -153,6 +180,12 @@ export class Engine {
     this.#listeners.clear();
     return left;
   }
+}
+
+/** A name that may be that of a file. */
+function fileName(name: string): string {
+  if (name !== "" && !/[/\\\0]|^\.+$/.test(name)) return name;
+  throw new InvalidRequestError("file: a name without slashes is expected", { param: "file" });
 }
 
 /** Listeners by the event's name. */

@@ -106,6 +106,16 @@ export class StorageError extends WebweftError {
   }
 }
 
+/** A saved cache that is none, is damaged, or is of another model or other settings (`code` says which); or there is nothing to save. */
+export class SavedCacheError extends WebweftError {
+  static override get defaultCode(): string {
+    return "saved_cache";
+  }
+  override get userMessage(): string {
+    return "What was saved of this conversation cannot be used here. It is read from its beginning instead.";
+  }
+}
+
 /** A server could not be reached, or broke off again and again. */
 export class NetworkError extends WebweftError {
   /** HTTP status, where there was an answer. */
@@ -259,6 +269,7 @@ const classes = {
   CheckpointError,
   ChecksumError,
   StorageError,
+  SavedCacheError,
   NetworkError,
   ModelNotFoundError,
   AccessDeniedError,

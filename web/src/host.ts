@@ -2,6 +2,7 @@
 import { InvalidRequestError, WorkerError, toPlain } from "./errors.js";
 import { Model } from "./model.js";
 import { Queue } from "./queue.js";
+import { restoreCache, saveCache } from "./saved.js";
 import { RpcServer, type CallContext, type Handlers, type Port } from "./rpc.js";
 import type { Facade, FacadeModel, GenerateRequest, MemoryUse, ModelInfo, ModelSpec, OpenOptions } from "./wasm.js";
 
@@ -51,6 +52,12 @@ export class Host {
       // these two are answered at once, also while a reset waits
       memory: ofModel((model) => model.memory()),
       loseDevice: ofModel((model) => model.lose_device()),
+      saveCache: beside((given: { ids?: number[]; file?: string }, { signal }) =>
+        this.#opened.use((model) => saveCache(model, given, signal)),
+      ),
+      restoreCache: beside(({ from }: { from: Blob | string }, { signal }) =>
+        this.#opened.use((model) => restoreCache(model, from, signal)),
+      ),
       reset: alone(ofModel((model) => model.reset())),
       close: (_: never, context) => this.#close(context.signal),
       inspect: alone(({ spec, options }: { spec: ModelSpec; options: OpenOptions }, { signal }) =>

@@ -37,6 +37,7 @@ export {
   NetworkError,
   OutOfMemoryError,
   RateLimitedError,
+  SavedCacheError,
   StorageError,
   UnsupportedModelError,
   UnsupportedParameterError,
@@ -48,6 +49,7 @@ export type { ErrorDetails } from "./errors.js";
 export type { GenerationOptions } from "./generation.js";
 export type { AssetOptions, LoadOptions } from "./options.js";
 export type * from "./progress.js";
+export type { SavedCache } from "./saved.js";
 export type { FileBytes, ModelSource, SourceOptions } from "./source.js";
 export type { Tokenizer } from "./tokenizer.js";
 export { version } from "./version.js";

@@ -298,6 +298,14 @@ export interface FacadeModel {
   chat_prompt(messages: object[], options: object): string;
   /** May be called while others are under way: they share steps, and each ends by itself. */
   generate(request: GenerateRequest, on_piece: (piece: Piece) => void, signal: AbortSignal): Promise<GenerateResult>;
+  /** Of `ids`, or of the text that ended last. */
+  save_cache(
+    ids: Uint32Array | undefined,
+    on_bytes: (bytes: Uint8Array<ArrayBuffer>) => void,
+    signal: AbortSignal,
+  ): Promise<{ tokens: number; bytes: number }>;
+  /** How many tokens it holds. */
+  restore_cache(file: Blob, signal: AbortSignal): Promise<number>;
   reset(): void;
   lose_device(): void;
   close(): MemoryUse;

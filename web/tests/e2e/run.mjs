@@ -11,7 +11,7 @@ const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: { browser: { type: "string" }, long: { type: "boolean", default: false }, list: { type: "boolean", default: false } },
 });
-for (const file of ["generate", "doors", "batch", "sources", "faults", "cache", "life", "lost", "demo", "quantized", "long"]) await import(`./cases/${file}.mjs`);
+for (const file of ["generate", "doors", "batch", "saved", "sources", "faults", "cache", "life", "lost", "demo", "quantized", "long"]) await import(`./cases/${file}.mjs`);
 
 const browsers = values.browser ? [values.browser] : ["chromium", "firefox"];
 const long = values.long || process.env.WEBWEFT_LONG === "1";

@@ -10,6 +10,7 @@ import {
   type MemoryUse,
   type Message,
   type ProgressInfo,
+  type SavedCache,
   type supportedFields,
   type ChatCompletionRequest,
   type TextGenerationSingle,
@@ -80,6 +81,9 @@ export async function ofChats(engine: Engine): Promise<void> {
   // @ts-expect-error: no such event
   engine.on("lost", () => {});
   expectType<number[]>()((await engine.generate({ messages, options: { top_k: 1 } })).ids, true);
+  const { blob, tokens }: SavedCache = await engine.saveCache({ ids: [1, 2] });
+  expectType<number>()(await engine.restoreCache(blob ?? "a story"), true);
+  expectType<number>()(tokens, true);
 }
 
 export async function ofReports(): Promise<void> {

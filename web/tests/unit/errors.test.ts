@@ -8,7 +8,7 @@ type Class = new (message: string, details?: api.ErrorDetails) => api.WebweftErr
 const classes = Object.entries(api).filter(([name]) => name.endsWith("Error")) as [string, Class][];
 
 test("every class keeps its name, code, message and details across a structured clone", () => {
-  assert.equal(classes.length, 21);
+  assert.equal(classes.length, 22);
   for (const [name, Class] of classes.filter(([name]) => name !== "WebweftError")) {
     const details = { status: 503, url: "https://host/a", param: "n", retryAfter: 3, cause: new api.NetworkError("below") };
     const error = fromPlain(structuredClone(toPlain(new Class("what happened", details))));

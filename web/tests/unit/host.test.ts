@@ -1,7 +1,16 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { AbortError, DeviceLostError, DisposedError, InternalError, InvalidRequestError, type EngineEvents } from "../../dist/index.js";
+import {
+  AbortError,
+  DeviceLostError,
+  DisposedError,
+  InternalError,
+  InvalidRequestError,
+  SavedCacheError,
+  StorageError,
+  type EngineEvents,
+} from "../../dist/index.js";
 import { Script, engineOf, named } from "./scripted.js";
 
 const input = (max_new_tokens: number) => ({ prompt: "x", options: { max_new_tokens } });
@@ -45,6 +54,28 @@ test("a reset waits for the generations before it, and those behind it wait", as
   await Promise.all([long, aborted, short]);
   assert.equal(script.reset, 1);
   assert.equal(order[5], "aborted", "an abort ends the waiting at once");
+});
+
+test("what is saved comes back, in every form", async () => {
+  const { engine, script } = await engineOf();
+  const { blob, ...saved } = await engine.saveCache();
+  assert.deepEqual(saved, { tokens: 3, bytes: 3 });
+  assert.deepEqual([...new Uint8Array(await blob!.arrayBuffer())], [7, 8, 9]);
+  const given = await engine.saveCache({ ids: [1, 2, 3, 4] });
+  const bytes = await given.blob!.arrayBuffer();
+  for (const from of [given.blob!, bytes, new Uint8Array(bytes)]) {
+    script.restored = [];
+    assert.equal(await engine.restoreCache(from), 4);
+    assert.deepEqual(script.restored, [1, 2, 3, 4]);
+  }
+  await assert.rejects(engine.saveCache({ ids: [] }), (error) => error instanceof SavedCacheError && error.code === "empty");
+  for (const file of ["", "a/b", "..", "a\\b"]) {
+    await assert.rejects(engine.saveCache({ file }), InvalidRequestError);
+    await assert.rejects(engine.restoreCache(file), InvalidRequestError);
+  }
+  // there is no such storage here
+  await assert.rejects(engine.saveCache({ file: "a" }), StorageError);
+  await assert.rejects(engine.restoreCache("a"), StorageError);
 });
 
 test("a seed is drawn where none is given, and kept where one is", async () => {

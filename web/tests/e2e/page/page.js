@@ -19,6 +19,7 @@ const engines = new Map();
 const signals = new Map();
 /** What engines told, in order. */
 const events = [];
+let savedBlob;
 
 const plain = (error) => ({
   name: error?.name ?? "?",
@@ -129,6 +130,13 @@ const actions = {
     return { left, pending: await outcome, after };
   },
   reset: ({ name = "a" } = {}) => engines.get(name).reset(),
+  /** What is not given a name is kept on the page. */
+  async saveCache({ name = "a", ids, file }) {
+    const { blob, ...saved } = await engines.get(name).saveCache({ ids, file });
+    savedBlob = blob ?? savedBlob;
+    return { ...saved, size: blob?.size };
+  },
+  restoreCache: async ({ name = "a", from = savedBlob, cut }) => engines.get(name).restoreCache(cut ? from.slice(0, cut) : from),
   complete: ({ name = "a", request }) => engines.get(name).chat.completions.create(request),
   async completeStream({ name = "a", request }) {
     const chunks = [];

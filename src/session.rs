@@ -163,8 +163,8 @@ impl Session {
         let traffic = Traffic::new(&architecture, &cache, read, used);
         let context = options.context.or(chosen.map(|chosen| chosen.context));
         let context = context.unwrap_or_else(|| match policy {
-            CachePolicy::Full => cache.default_context(device.max_binding()),
-            _ => Engine::MOST_POSITIONS,
+            CachePolicy::Window { .. } => Engine::MOST_POSITIONS,
+            CachePolicy::Full | CachePolicy::SnapKv { .. } => cache.default_context(device.max_binding()),
         });
         let mut engine = Engine::new(device, model, config, precision, policy, context, chunk)?;
         let mut cold = options.warm_up;

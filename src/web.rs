@@ -72,7 +72,9 @@ impl OpenOptions {
             CacheDtype::from_name(name).ok_or_else(wrong)
         });
         let policy = self.cache_policy.as_deref().map(|name| {
-            let wrong = || invalid("cache_policy", &format!("{name:?} is neither full nor a window as window:512"));
+            let wrong = || {
+                invalid("cache_policy", &format!("{name:?} is none of full, window:N and snapkv:N, N of at least 128"))
+            };
             CachePolicy::from_name(name).ok_or_else(wrong)
         });
         Ok(CacheOptions { dtype: dtype.transpose()?, policy: policy.transpose()?.unwrap_or_default() })

@@ -12,9 +12,10 @@ pub struct CacheArgs {
     /// [default: as activations are, f32 or f16]
     #[arg(long, global = true, value_name = "f32|f16|q8|q4", value_parser = dtype)]
     pub cache_dtype: Option<CacheDtype>,
-    /// What happens to texts that outgrow the context: window:512 keeps the first 32 and the last 480 positions, for ever
-    /// [default: full, which ends them]
-    #[arg(long, global = true, value_name = "full|window:N", value_parser = policy)]
+    /// What is kept of long texts: window:512 keeps the first 32 and the last 480 positions, for ever.
+    /// snapkv:512 keeps of a longer prompt the 512 positions that its end attends to most
+    /// [default: full, which ends texts at the context]
+    #[arg(long, global = true, value_name = "full|window:N|snapkv:N", value_parser = policy)]
     pub cache_policy: Option<CachePolicy>,
 }
 
@@ -34,5 +35,5 @@ pub fn dtype(name: &str) -> Result<CacheDtype, String> {
 pub fn policy(name: &str) -> Result<CachePolicy, String> {
     let least = CachePolicy::LEAST;
     CachePolicy::from_name(name)
-        .ok_or_else(|| format!("it is neither full nor a window of at least {least} positions, as window:512"))
+        .ok_or_else(|| format!("it is none of full, window:N and snapkv:N, N at least {least} positions"))
 }

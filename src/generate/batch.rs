@@ -162,9 +162,11 @@ impl Engine {
             self.blocks.forget(place);
         }
         if let Some(place) = sequence.place {
+            // behind what was selected nothing is found, the prompt itself is
+            let is_selected = self.selects(sequence.prompt).is_some() && self.blocks.dropped(place) > 0;
             self.blocks.rollback(place, kept);
             self.blocks.end(place);
-            sequence.ids.truncate(kept);
+            sequence.ids.truncate(if is_selected { sequence.prompt } else { kept });
             self.cached = sequence.ids;
         }
     }
@@ -322,12 +324,12 @@ impl Engine {
 
     /// Gives a sequence blocks and a slot; `false` where there is no room until another leaves.
     async fn seat(&mut self, id: SequenceId) -> Result<bool, Error> {
-        let needs = |s: &Sequence| self.kept(s.prompt + s.limit).next_multiple_of(BLOCK as usize);
+        let needs = |s: &Sequence| self.needs(s.prompt, s.limit).next_multiple_of(BLOCK as usize);
         let Some(sequence) = self.sequences.get(&id) else { return Ok(true) };
         let positions = self.kept(sequence.prompt + sequence.limit);
         let others = self.sequences.values().filter(|s| s.slot.is_some()).map(needs).sum::<usize>();
         let slot = (0..MAX_SLOTS).find(|&slot| self.batch.seats[slot as usize].is_none()).unwrap_or(0);
-        let cache = others + if others == 0 { positions } else { needs(sequence) };
+        let cache = others + if others == 0 { self.needs(sequence.prompt, sequence.limit) } else { needs(sequence) };
         if !self.has_room(positions, cache, slot + 1) {
             self.drain().await?;
             match self.make_room(positions, cache, slot + 1) {
@@ -351,7 +353,8 @@ impl Engine {
         }
         let Some((place, known)) = self.begin_at(id) else { return Ok(true) };
         let Some(sequence) = self.sequences.get(&id) else { return Ok(true) };
-        if self.is_coming(&sequence.ids, known) {
+        let beginning = &sequence.ids[..self.findable(sequence)];
+        if self.is_coming(beginning, known) {
             self.blocks.forget(place);
             return Ok(false);
         }

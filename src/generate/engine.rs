@@ -12,18 +12,20 @@ use crate::error::{DeviceError, Error, GenerateError};
 use crate::graph::{Arena, Graph, Program};
 use crate::managers::batch::{Limits, Scheduler, Strategy};
 use crate::managers::blocks::{self, Blocks, BlocksConfig, CachePolicy, Pool};
-use crate::managers::{CacheShape, Precision, cache_chunk, cache_groups, cache_plan};
+use crate::managers::{CacheShape, Precision, cache_chunk, cache_groups, cache_plan, cache_rows};
 use crate::models::{Decoder, DecoderConfig, Room, Workspace};
 use crate::nn::Pass;
 use crate::ops::{self, Rows};
 use crate::step::{BLOCK, History, MAX_SLOTS};
-use crate::tensor::{Tensor, vec4s};
+use crate::tensor::Tensor;
 
 /// What a program makes besides filling the cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Phase {
     /// Nothing: a chunk of a prompt that is not its last.
     Fill,
+    /// Nothing, and it fills other blocks, with what was selected.
+    Gather,
     /// Each slot's next token, on the GPU.
     Sample,
     /// The same, of logits that processors change before.
@@ -47,6 +49,7 @@ impl Phase {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Key {
     phase: Phase,
+    selects: bool,
     rows: u32,
     slots: u32,
     live: u32,
@@ -132,9 +135,13 @@ impl Engine {
         chunk: u32,
     ) -> Result<Self, Error> {
         // where positions are dropped, the cache has none that the model was not trained for
-        let most = if policy == CachePolicy::Full { config.max_position_embeddings } else { Self::MOST_POSITIONS };
+        let most = if policy.moves() { Self::MOST_POSITIONS } else { config.max_position_embeddings };
+        if policy.selected().is_some() && config.layers.iter().any(|layer| layer.window > 0) {
+            let (name, expected) = ("cache_policy", "no selection from layers that have a sliding window of their own");
+            return Err(GenerateError::Setting { name, got: policy.name(), expected }.into());
+        }
         let has_room = policy.most().is_none_or(|kept| kept <= config.max_position_embeddings);
-        if !has_room || policy != CachePolicy::Full && config.embedding.positions.is_some() {
+        if !has_room || policy.moves() && config.embedding.positions.is_some() {
             let (name, expected) =
                 ("cache_policy", "a window of no more positions than the model has, which must not be learned ones");
             return Err(GenerateError::Setting { name, got: policy.name(), expected }.into());
@@ -295,7 +302,7 @@ impl Engine {
             cache: if cache <= one as usize { round(cache, one) } else { round(cache, self.most_blocks() * BLOCK) }
                 .max(at_least(|r| r.cache)),
             slots: slots.next_power_of_two().max(at_least(|r| r.slots)),
-            rows: self.chunk,
+            rows: cache_rows(self.chunk, self.policy),
         };
         let grown = match self.new_workspace(room) {
             // not both at once: what is cached has to be computed again
@@ -340,7 +347,7 @@ impl Engine {
         let positions = MIN_LIVE.min(self.context) as usize;
         self.make_room(positions, positions, 1)?;
         for rows in [1, WARM_PROMPT.min(self.chunk)] {
-            self.program(Phase::Sample, rows, 1, MIN_LIVE)?;
+            self.program(Phase::Sample, false, rows, 1, MIN_LIVE)?;
         }
         Ok(())
     }
@@ -349,7 +356,8 @@ impl Engine {
     pub(super) fn most_blocks(&self) -> u32 {
         let shape = CacheShape::of(&self.config, self.precision.cache, self.policy, self.chunk);
         let of_one = self.kept(self.context as usize) as u32;
-        shape.capacity(self.device.max_binding()).max(of_one).div_ceil(BLOCK)
+        let selected = self.policy.selected().unwrap_or(0).min(of_one);
+        shape.capacity(self.device.max_binding()).max(of_one).div_ceil(BLOCK) + selected.div_ceil(BLOCK)
     }
 
     /// Positions of so many that the cache holds at most.
@@ -384,7 +392,7 @@ impl Engine {
 
     /// The longest sequence that needs no other frequencies than one of `length` positions.
     pub(super) fn reach(&self, length: usize) -> usize {
-        if self.policy != CachePolicy::Full {
+        if self.policy.moves() {
             return usize::MAX >> 1;
         }
         let reach = self.config.ropes.iter().map(|rope| rope.reach(length as u32)).min();
@@ -422,10 +430,18 @@ impl Engine {
     }
 
     /// The program for `rows` rows of `slots` slots that leave at most `live` keys of each in the cache, recorded now if it never was.
-    pub(super) fn program(&mut self, phase: Phase, rows: u32, slots: u32, live: u32) -> Result<&Recorded, Error> {
+    /// `selects`: it chooses what is kept of a prompt, too.
+    pub(super) fn program(
+        &mut self,
+        phase: Phase,
+        selects: bool,
+        rows: u32,
+        slots: u32,
+        live: u32,
+    ) -> Result<&Recorded, Error> {
         let most = self.workspace().room.positions.max(MIN_LIVE);
         let live = live.next_power_of_two().clamp(MIN_LIVE, most);
-        let key = Key { phase, rows: rows.next_power_of_two(), slots: slots.next_power_of_two(), live };
+        let key = Key { phase, selects, rows: rows.next_power_of_two(), slots: slots.next_power_of_two(), live };
         if !self.programs.contains_key(&key) {
             let recorded = match self.record(key) {
                 // the buffers of programs for other rows, which are made again when they are wanted
@@ -443,13 +459,20 @@ impl Engine {
 
     fn record(&self, key: Key) -> Result<Recorded, Error> {
         let mut g = Graph::new(&self.device);
-        let Workspace { step, cache, ropes, .. } = self.workspace();
+        let Workspace { step, cache, ropes, selection, .. } = self.workspace();
+        let selection = selection.as_ref();
+        if let (Phase::Gather, Some(selection)) = (key.phase, selection) {
+            selection.gather(&mut g, cache)?;
+            let program = g.finish(&self.arena)?;
+            return Ok(Recorded { program, hidden: None, logits: None, states: Vec::new() });
+        }
         let pass = Pass {
             step,
             cache,
             rows: key.rows,
             slots: key.slots,
             live: key.live,
+            selection: selection.filter(|_| key.selects),
             wanted: if matches!(key.phase, Phase::Everything { .. }) { Rows::All } else { Rows::Last(key.slots) },
             elem: self.precision.activations,
         };
@@ -492,18 +515,6 @@ impl Engine {
         let (hidden, logits) = (kept(hidden), logits.and_then(kept));
         let states = states.into_iter().filter_map(kept).collect();
         Ok(Recorded { program, hidden, logits, states })
-    }
-
-    /// Rows that one step may have: fewer where every row's logits are wanted and one binding does not show them all, or where
-    /// that many bytes do not hold the states of all layers.
-    pub(super) fn rows_at_once(&self, phase: Phase) -> usize {
-        let Phase::Everything { states } = phase else { return self.chunk as usize };
-        let logits = u64::from(vec4s(self.config.vocab_size)) * 16;
-        let layers = self.config.layers.len() as u64 + 1;
-        let states = if states { layers * u64::from(vec4s(self.config.hidden_size)) * 16 } else { 0 };
-        let most = (self.device.max_binding() / logits.max(states)).max(1) as usize;
-        // buckets are powers of two: the largest that fits
-        (self.chunk as usize).min(1 << most.ilog2())
     }
 }
 

@@ -40,8 +40,9 @@ impl Engine {
 
     /// Where in the cache a sequence is to begin, and how many of its tokens are there: that of its fork, unless others have left more.
     pub(super) fn begin_at(&mut self, id: SequenceId) -> Option<(blocks::SequenceId, usize)> {
+        let findable = self.findable(self.sequences.get(&id)?);
         let sequence = self.sequences.get_mut(&id)?;
-        let (place, known) = self.blocks.begin(&sequence.ids);
+        let (place, known) = self.blocks.begin(&sequence.ids[..findable]);
         let Some(forked) = sequence.forked.take() else { return Some((place, known)) };
         let held = self.blocks.tokens(forked).len();
         let (better, other, known) = if held > known { (forked, place, held) } else { (place, forked, known) };

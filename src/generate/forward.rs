@@ -5,7 +5,7 @@ use crate::device::Readback;
 use crate::error::{Error, GenerateError};
 use crate::managers::blocks;
 use crate::shaders::Slot;
-use crate::tensor::{Elem, Tensor};
+use crate::tensor::{Elem, Tensor, vec4s};
 
 /// Everything that a forward pass over given tokens makes, as transformers names it.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -88,7 +88,7 @@ impl Engine {
             self.blocks.confirm(place, chunk);
             let mut encoder = self.device.encoder();
             let device = self.device.clone();
-            let recorded = self.program(phase, rows, 1, position + rows - dropped)?;
+            let recorded = self.program(phase, false, rows, 1, position + rows - dropped)?;
             recorded.program.encode(&mut encoder);
             let mut parts = Vec::new();
             let mut total = 0;
@@ -117,6 +117,18 @@ impl Engine {
             })?;
         }
         Ok(out)
+    }
+
+    /// Rows that one step may have: fewer where every row's logits are wanted and one binding does not show them all, or where
+    /// that many bytes do not hold the states of all layers.
+    fn rows_at_once(&self, phase: Phase) -> usize {
+        let Phase::Everything { states } = phase else { return self.chunk as usize };
+        let logits = u64::from(vec4s(self.config.vocab_size)) * 16;
+        let layers = self.config.layers.len() as u64 + 1;
+        let states = if states { layers * u64::from(vec4s(self.config.hidden_size)) * 16 } else { 0 };
+        let most = (self.device.max_binding() / logits.max(states)).max(1) as usize;
+        // buckets are powers of two: the largest that fits
+        (self.chunk as usize).min(1 << most.ilog2())
     }
 }
 

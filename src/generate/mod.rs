@@ -10,6 +10,7 @@ mod options;
 mod processors;
 mod saved;
 mod schedule;
+mod select;
 mod sequence;
 mod stop;
 mod submit;

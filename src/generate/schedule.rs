@@ -3,10 +3,22 @@
 use std::time::Duration;
 
 use super::engine::Engine;
+use super::select;
 use super::sequence::{Sequence, SequenceId};
 use crate::managers::batch::{Load, Running, Strategy, Turn, Waiting};
 use crate::managers::blocks::Pool;
 use crate::step::BLOCK;
+
+/// Tokens that the host gives to a step.
+pub(super) struct Piece {
+    pub slot: u32,
+    pub id: SequenceId,
+    pub tokens: usize,
+    /// whether none are left after these
+    pub is_last: bool,
+    /// whether they end a prompt of which a selection is kept
+    pub selects: bool,
+}
 
 impl Engine {
     /// Sets how many sequences run at once, and when those that wait begin.
@@ -37,7 +49,7 @@ impl Engine {
         let waiting = self.sequences.values().filter(waits).map(|s| Waiting {
             prompt: self.kept(s.ids.len()) as u32,
             pending: s.ids.len() as u32,
-            max_new_tokens: (self.kept(s.prompt + s.limit) - self.kept(s.ids.len())) as u32,
+            max_new_tokens: self.needs(s.prompt, s.limit).saturating_sub(self.kept(s.ids.len())) as u32,
             shared: 0,
             arrived: s.started.duration_since(self.began),
         });
@@ -50,15 +62,40 @@ impl Engine {
         self.scheduler.turn(&load)
     }
 
+    /// What the host gives next of the prompts of `order`, as the turn has it.
+    pub(super) fn pieces(&self, order: &[SequenceId], turn: &Turn) -> Vec<Piece> {
+        let mut pieces: Vec<Piece> = Vec::new();
+        for chunk in &turn.prefill {
+            let Some(&id) = order.get(chunk.sequence) else { continue };
+            let Some((slot, sequence)) = self.sequences.get(&id).and_then(|s| Some((s.slot?, s))) else { continue };
+            let Some(place) = sequence.place else { continue };
+            let at_once = self.until_drop(place, sequence.filled);
+            let mut tokens = (chunk.tokens as usize).min(sequence.ids.len() - sequence.filled).min(at_once);
+            let mut selects = self.is_to_select(sequence);
+            if selects {
+                let left = sequence.prompt - sequence.filled;
+                tokens = select::piece(left, tokens, pieces.iter().all(|piece| !piece.selects));
+                selects = tokens == left;
+            }
+            let is_last = sequence.filled + tokens == sequence.ids.len();
+            if tokens > 0 {
+                pieces.push(Piece { slot, id, tokens, is_last, selects });
+            }
+        }
+        pieces
+    }
+
     fn load_of(&self, sequence: &Sequence) -> Running {
         let length = if sequence.running { sequence.end(0) } else { sequence.filled };
         let pending = if sequence.running { 0 } else { sequence.ids.len() - sequence.filled };
         let kept = self.kept(length);
+        // what is selected takes places while the prompt has its own
+        let selected = self.selects(sequence.prompt).filter(|_| sequence.filled < sequence.prompt).unwrap_or(0);
         let blocks = sequence.place.map_or(0, |place| self.blocks.table(place, Pool::Main(0)).len());
         Running {
             length: kept as u32,
             pending: pending as u32,
-            remaining: sequence.remaining() as u32,
+            remaining: sequence.remaining().max(selected) as u32,
             blocks: (blocks as u32).max((kept as u32).div_ceil(BLOCK)),
         }
     }

@@ -5,6 +5,8 @@ use web_time::Instant;
 use super::batch::{Burst, Seats};
 use super::engine::{Engine, Output, Phase};
 use super::forward::unpack_rows;
+use super::schedule::Piece;
+use super::select::Gathering;
 use super::sequence::{Sequence, SequenceId};
 use super::{GenerateOptions, Logprobs};
 use crate::device::{READBACK_MS, Readback};
@@ -25,13 +27,12 @@ const BURSTS: usize = 2;
 /// The most steps of a burst.
 pub(super) const MAX_BURST: usize = GenerateOptions::MAX_LOOKAHEAD / BURSTS;
 
-/// Tokens that the host gives to a step.
-struct Piece {
-    slot: u32,
-    id: SequenceId,
-    tokens: usize,
-    /// whether none are left after these
-    is_last: bool,
+/// Steps to be submitted.
+struct Encoded {
+    encoder: wgpu::CommandEncoder,
+    logits: Option<Output>,
+    /// what comes after them
+    gathering: Option<Gathering>,
 }
 
 impl Engine {
@@ -90,12 +91,15 @@ impl Engine {
         if count == 0 {
             return Ok(false);
         }
-        let (encoder, _) = self.encode(&pieces, phase, count)?;
+        let Encoded { encoder, gathering, .. } = self.encode(&pieces, phase, count)?;
         if phase == Phase::Fill {
             self.device.submit(encoder);
         } else {
             let prefill = pieces.iter().map(|piece| piece.tokens as u32).sum();
             self.read_back(encoder, count, prefill)?;
+        }
+        if let Some(gathering) = gathering {
+            self.gather(gathering)?;
         }
         Ok(true)
     }
@@ -116,20 +120,6 @@ impl Engine {
         seated.filter(|(_, sequence)| sequence.running)
     }
 
-    /// What the host gives next of the prompts of `order`, as the turn has it.
-    fn pieces(&self, order: &[SequenceId], turn: &Turn) -> Vec<Piece> {
-        let mut pieces = Vec::new();
-        for chunk in &turn.prefill {
-            let Some(&id) = order.get(chunk.sequence) else { continue };
-            let Some((slot, sequence)) = self.sequences.get(&id).and_then(|s| Some((s.slot?, s))) else { continue };
-            let Some(place) = sequence.place else { continue };
-            let at_once = self.until_drop(place, sequence.filled);
-            let tokens = (chunk.tokens as usize).min(sequence.ids.len() - sequence.filled).min(at_once);
-            pieces.push(Piece { slot, id, tokens, is_last: sequence.filled + tokens == sequence.ids.len() });
-        }
-        pieces
-    }
-
     /// Positions from `at` on that a sequence may write before the cache has to drop some: what a token sees must not depend on how
     /// many come at once.
     pub(super) fn until_drop(&self, place: blocks::SequenceId, at: usize) -> usize {
@@ -148,12 +138,7 @@ impl Engine {
     }
 
     /// Encodes `count` steps of those that run, the first of them with `pieces`.
-    fn encode(
-        &mut self,
-        pieces: &[Piece],
-        phase: Phase,
-        count: usize,
-    ) -> Result<(wgpu::CommandEncoder, Option<Output>), Submit> {
+    fn encode(&mut self, pieces: &[Piece], phase: Phase, count: usize) -> Result<Encoded, Submit> {
         let mut live = 1;
         let step = self.workspace().step.clone();
         for (_, id) in self.batch.seated() {
@@ -174,13 +159,26 @@ impl Engine {
             self.blocks.reserve(place, end - dropped).map_err(Submit::Short)?;
             live = live.max((end - dropped) as u32);
         }
+        let selecting = pieces.iter().find(|piece| piece.selects).map(|piece| piece.id);
+        let gathering = match selecting {
+            Some(id) => self.plan_gathering(id).map_err(Submit::Short)?,
+            None => None,
+        };
         let (rows, slots) = self.tell_pieces(pieces);
         self.tell_pages();
         // before copies are taken that a failure would lose
-        self.program(phase, rows, slots, live)?;
+        let selects = gathering.is_some();
+        let mut recorded = self.program(phase, selects, rows, slots, live).map(|_| ());
+        if selects {
+            recorded = recorded.and_then(|()| self.gathering_program().map(|_| ()));
+        }
+        if let Err(error) = recorded {
+            self.forget_gathering(gathering);
+            return Err(error.into());
+        }
         let mut encoder = self.device.encoder();
         self.copy_blocks(&mut encoder);
-        let recorded = self.program(phase, rows, slots, live)?;
+        let recorded = self.program(phase, selects, rows, slots, live)?;
         for _ in 0..count {
             recorded.program.encode(&mut encoder);
         }
@@ -192,7 +190,7 @@ impl Engine {
             sequence.confirm(&mut self.blocks, sequence.filled.min(sequence.prompt));
             sequence.running = piece.is_last && phase != Phase::Logits;
         }
-        Ok((encoder, logits))
+        Ok(Encoded { encoder, logits, gathering })
     }
 
     /// Encodes the copies that are due before blocks are written or read.
@@ -232,8 +230,9 @@ impl Engine {
         }
         step.set_rows(&self.device, base, &rows);
         let all = base + rows.len() as u32;
-        if self.batch.told != (all, slots) {
-            step.set_header(&self.device, all, slots, 0);
+        let selects = pieces.iter().find(|piece| piece.selects).map(|piece| piece.slot);
+        if self.batch.told != (all, slots) || selects.is_some() {
+            step.set_header(&self.device, all, slots, selects.unwrap_or(0));
             self.batch.told = (all, slots);
         }
         (all, slots)
@@ -402,7 +401,7 @@ impl Engine {
             let pieces = self.pieces(&[id], &self.plan(&[id]));
             let is_last = pieces.iter().any(|piece| piece.is_last);
             let phase = if is_last { Phase::Logits } else { Phase::Fill };
-            let (mut encoder, logits) = match self.encode(&pieces, phase, 1) {
+            let Encoded { mut encoder, logits, gathering } = match self.encode(&pieces, phase, 1) {
                 Ok(encoded) => encoded,
                 Err(Submit::Short(short)) => return Err(self.no_room(&short)),
                 Err(Submit::Failed(error)) => return Err(error),
@@ -410,6 +409,7 @@ impl Engine {
             self.batch.told = (0, 0);
             let Some(Output { tensor, buffer }) = logits else {
                 self.device.submit(encoder);
+                gathering.map_or(Ok(()), |gathering| self.gather(gathering))?;
                 continue;
             };
             let size = u64::from(vec4s(self.vocab_size())) * 16;
@@ -421,6 +421,7 @@ impl Engine {
             readback.submit(&self.device, encoder);
             self.batch.row = Some(tensor);
             self.sequences.entry(id).and_modify(|s| s.submitted = 1);
+            gathering.map_or(Ok(()), |gathering| self.gather(gathering))?;
         }
         self.batch.readbacks[0].wait(&self.device).await?;
         self.sequences.entry(id).and_modify(|s| s.submitted = 0);

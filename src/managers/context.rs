@@ -5,7 +5,7 @@ use crate::models::DecoderConfig;
 use crate::models::Room;
 use crate::models::decoder::LayerConfig;
 use crate::nn::{CacheLayout, Pool};
-use crate::ops::block_bytes;
+use crate::ops::{OBSERVED, block_bytes};
 use crate::step::BLOCK;
 use crate::tensor::CacheDtype;
 
@@ -30,7 +30,7 @@ const LOOKAHEAD: u32 = 128;
 pub fn cache_groups(config: &DecoderConfig, policy: CachePolicy) -> (Vec<u32>, Vec<u32>) {
     let mut windows = Vec::new();
     let group = |layer: &LayerConfig| {
-        let window = if policy == CachePolicy::Full { layer.window } else { 0 };
+        let window = if policy.moves() { 0 } else { layer.window };
         let known = windows.iter().position(|&known| known == window);
         known.unwrap_or_else(|| {
             windows.push(window);
@@ -50,6 +50,13 @@ pub fn cache_chunk(chunk: u32, dtype: CacheDtype, policy: CachePolicy) -> u32 {
     chunk.min(of_window).min(quantized)
 }
 
+/// Rows of prompts that one step may have where chunks have so many tokens: under a policy that selects, a prompt's last rows come
+/// together.
+#[must_use]
+pub fn cache_rows(chunk: u32, policy: CachePolicy) -> u32 {
+    chunk + policy.selected().map_or(0, |_| OBSERVED)
+}
+
 /// How the cache of a model is laid out, and how many blocks it has for so much room.
 #[must_use]
 pub fn cache_plan(
@@ -59,9 +66,17 @@ pub fn cache_plan(
     room: &Room,
 ) -> (CacheLayout, Vec<Pool>) {
     let (windows, groups) = cache_groups(config, policy);
-    let layout = CacheLayout { heads: config.heads, dtype, raw_keys: policy != CachePolicy::Full, groups };
-    let pool = |window: u32| cache_pool(window, dtype, room.cache, room.slots, room.rows);
+    let kept = selected(policy, room.positions);
+    let layout = CacheLayout { heads: config.heads, dtype, raw_keys: policy.moves(), groups, kept };
+    // what is selected is written while the prompt is still there
+    let slots = room.slots + u32::from(kept > 0);
+    let pool = |window: u32| cache_pool(window, dtype, room.cache, slots, room.rows);
     (layout, windows.into_iter().map(pool).collect())
+}
+
+/// Positions that are kept of prompts, where a sequence may have so many that it matters; 0: all.
+fn selected(policy: CachePolicy, positions: u32) -> u32 {
+    policy.selected().filter(|&kept| kept < positions).unwrap_or(0)
 }
 
 /// Blocks for `positions` positions of `slots` sequences together, in a group of that window. Prompts come in steps of `chunk` tokens.
@@ -81,7 +96,7 @@ fn cache_pool(window: u32, dtype: CacheDtype, positions: u32, slots: u32, chunk:
 pub struct CacheShape {
     /// Bytes of one position's keys, or values, in one layer: one buffer each.
     pub per_position: u64,
-    /// Bytes of each such buffer however many positions there are: hot blocks.
+    /// Bytes of each such buffer however many positions there are: hot blocks, and what is selected of a prompt while that is there.
     pub hot: u64,
     /// How many such buffers there are: two for each layer.
     pub buffers: u64,
@@ -101,14 +116,16 @@ impl CacheShape {
     pub fn of(config: &DecoderConfig, dtype: CacheDtype, policy: CachePolicy, chunk: u32) -> Self {
         let heads = &config.heads;
         let (windows, groups) = cache_groups(config, policy);
-        let chunk = cache_chunk(chunk, dtype, policy);
-        let pool = |window: u32| cache_pool(window, dtype, u32::MAX / 2, 1, chunk);
+        let rows = cache_rows(cache_chunk(chunk, dtype, policy), policy);
+        let selected = selected(policy, config.max_position_embeddings) / BLOCK;
+        let slots = 1 + u32::from(selected > 0);
+        let pool = |window: u32| cache_pool(window, dtype, u32::MAX / 2, slots, rows);
         let window = windows.iter().copied().max().unwrap_or(0);
         let windowed = groups.iter().filter(|&&group| windows[group as usize] > 0).count() as u64;
         Self {
             // whole: a block's scales come to as many bytes for each position
             per_position: block_bytes(heads, dtype) / u64::from(BLOCK),
-            hot: Pool { blocks: 0, ..pool(0) }.bytes(heads, dtype),
+            hot: Pool { blocks: selected, ..pool(0) }.bytes(heads, dtype),
             buffers: 2 * config.layers.len() as u64,
             windowed: 2 * windowed,
             window: pool(window).blocks.saturating_mul(BLOCK),

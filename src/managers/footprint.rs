@@ -208,10 +208,19 @@ fn run(
     let arena = Arena::default();
     let mut held = Vec::new();
     let live = positions.next_power_of_two().min(room.positions);
+    let selection = workspace.selection.as_ref();
     for (rows, samples) in [(rows.next_power_of_two(), false), (rows.next_power_of_two(), true), (1, true)] {
         let mut g = Graph::planned(plan);
-        let pass =
-            Pass { step: &workspace.step, cache: &workspace.cache, rows, slots: 1, live, wanted: Rows::Last(1), elem };
+        let pass = Pass {
+            step: &workspace.step,
+            cache: &workspace.cache,
+            rows,
+            slots: 1,
+            live,
+            selection: selection.filter(|_| rows > 1 && samples),
+            wanted: Rows::Last(1),
+            elem,
+        };
         let hidden = decoder.forward(&mut g, &workspace.ropes, &pass, &mut |_, _| Ok(()))?;
         if samples {
             let logits = decoder.logits(&mut g, &hidden, &pass)?;

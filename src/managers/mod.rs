@@ -13,7 +13,7 @@ mod recommend;
 mod roofline;
 pub mod tune;
 
-pub use context::{CacheOptions, CacheShape, cache_chunk, cache_groups, cache_plan};
+pub use context::{CacheOptions, CacheShape, cache_chunk, cache_groups, cache_plan, cache_rows};
 pub use files::ModelFiles;
 pub use footprint::{Footprint, Model, Needs};
 pub use inspect::{Architecture, Inspection, OnGpu, Stored, StoredFile, TokenizerFacts, inspect, inspect_weights};

@@ -4,7 +4,7 @@ use super::DecoderConfig;
 use crate::device::Buffer;
 use crate::device::Memory;
 use crate::error::DeviceError;
-use crate::nn::{CacheLayout, KvCache, Pool, Rope};
+use crate::nn::{CacheLayout, KvCache, Pool, Rope, Selection};
 use crate::step::{BLOCK, RING, Step, StepSize};
 
 /// What there is room for.
@@ -29,6 +29,8 @@ pub struct Workspace {
     pub cache: KvCache,
     /// What blocks are copied through.
     pub passage: Buffer,
+    /// Chooses what is kept of long prompts, where the layout says so.
+    pub selection: Option<Selection>,
     /// Of each of the config's ropes: cosines and sines.
     pub ropes: Vec<Rope>,
     /// What it has room for.
@@ -47,20 +49,20 @@ impl Workspace {
         regimes: &[u32],
         room: Room,
     ) -> Result<Self, DeviceError> {
+        let kept = layout.kept;
         let cache = KvCache::new(memory, layout, pools)?;
         let passage = cache.passage(memory)?;
         let Room { positions, slots, .. } = room;
         let rows = room.rows.next_power_of_two() + slots;
-        let step = Step::new(
-            memory,
-            StepSize { rows, slots, tables: cache.tables(), pages: positions.div_ceil(BLOCK), ring: RING },
-        )?;
+        let pages = positions.div_ceil(BLOCK);
+        let step = Step::new(memory, StepSize { rows, slots, tables: cache.tables(), pages, ring: RING })?;
+        let selection = (kept > 0).then(|| Selection::new(memory, &cache, kept, pages)).transpose()?;
         let ropes = c.ropes.iter().zip(regimes).map(|(rope, &regime)| match memory {
             Memory::Device(device) => Rope::new(device, &rope.table(c.heads.rotary, positions, regime), rope.layout()),
             // a plan has no use for what is in it
             Memory::Plan(_) => Rope::within(memory, rope.entries(c.heads.rotary, positions), rope.layout()),
         });
         let ropes = ropes.collect::<Result<_, _>>()?;
-        Ok(Self { step, cache, passage, ropes, room })
+        Ok(Self { step, cache, passage, selection, ropes, room })
     }
 }

@@ -113,6 +113,9 @@ impl Attention {
         let q = ops::rope_append(g, &qkv, &heads, rope, kv, pass.step)?; // [T, H E]
         ops::quantize_cache(g, &heads, kv, pass.rows, pass.slots, pass.step)?;
         let params = AttentionParams { heads, scale, softcap, window, live: pass.live, slots: pass.slots };
+        if let Some(selection) = pass.selection {
+            selection.select(g, &q, (layer, kv), &params, pass.step)?;
+        }
         let mut y = ops::attention(g, &q, kv, rope, &params, pass.step)?; // [T, H E]
         if let Some(norm) = &self.sub_norm {
             y = norm.forward(g, &y, ops::Rows::All, Out::New(self.o.input_elem(pass.elem)), pass)?; // [T, H E]

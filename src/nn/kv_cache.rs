@@ -15,6 +15,8 @@ pub struct CacheLayout {
     pub raw_keys: bool,
     /// The group of each layer. Layers of a group drop the same positions: those of full attention, or those of one sliding window.
     pub groups: Vec<u32>,
+    /// Positions that are kept of prompts which have more, see [`Selection`](super::Selection); 0: all.
+    pub kept: u32,
 }
 
 /// How many blocks each layer of a group has room for; their numbers mean the same place in all of them.
@@ -82,6 +84,12 @@ impl KvCache {
         };
         let layers = layout.groups.iter().enumerate().map(layer).collect::<Result<_, DeviceError>>()?;
         Ok(Self { layers, layout, pools: pools.to_vec() })
+    }
+
+    /// What it is made of.
+    #[must_use]
+    pub fn layout(&self) -> &CacheLayout {
+        &self.layout
     }
 
     /// Page tables that a slot needs.

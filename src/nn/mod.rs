@@ -6,6 +6,7 @@ mod linear;
 mod mlp;
 mod norm;
 mod rope;
+mod selection;
 
 pub use attention::{Attention, AttentionConfig, AttentionNames};
 pub use kv_cache::{Block, CacheLayout, KvCache, Pool};
@@ -13,6 +14,7 @@ pub use linear::{Embedding, Linear};
 pub use mlp::{Mlp, MlpConfig, MlpNames};
 pub use norm::Norm;
 pub use rope::Rope;
+pub use selection::Selection;
 
 use crate::ops::Rows;
 use crate::step::Step;
@@ -31,6 +33,8 @@ pub struct Pass<'a> {
     pub slots: u32,
     /// The most keys of a slot that are in the cache once this pass's own are.
     pub live: u32,
+    /// Chooses what is kept of the prompt that ends with this pass, where one does that is longer.
+    pub selection: Option<&'a Selection>,
     /// Which rows the result has.
     pub wanted: Rows,
     /// Element type of activations; the residual stream is f32 always.

@@ -6,6 +6,7 @@ mod config;
 mod fork;
 mod processors;
 mod saved;
+mod snapkv;
 mod text;
 
 #[cfg(target_arch = "wasm32")]

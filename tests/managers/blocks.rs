@@ -480,3 +480,50 @@ fn all_prefixes_can_be_forgotten() {
     blocks.end(a);
     assert_eq!((blocks.used(MAIN), blocks.used(HOT)), (0, 0), "and leaves nothing");
 }
+
+/// What is selected of a prompt has blocks of its own, takes hot ones turn by turn, and is nobody else's; the prompt is a prefix still.
+#[cfg_attr(target_arch = "wasm32", wasm_bindgen_test)]
+#[cfg_attr(not(target_arch = "wasm32"), test)]
+fn selections_have_blocks_of_their_own() {
+    for hot in [false, true] {
+        let mut blocks = cache(&[0], hot, CachePolicy::SnapKv { blocks: 4 }, 16);
+        let prompt = text(1, 300);
+        let a = run(&mut blocks, &prompt);
+        let b = blocks.select(&prompt, 128);
+        assert_eq!((blocks.tokens(b).len(), blocks.dropped(b)), (172, 172));
+        for turn in prompt[172..].chunks(64) {
+            compute(&mut blocks, b, turn);
+        }
+        assert_eq!((blocks.tokens(b), blocks.dropped(b)), (&prompt[..], 172));
+        assert_eq!(blocks.table(b, MAIN).len(), 4);
+        assert!(blocks.table(b, MAIN).iter().all(|block| !blocks.table(a, MAIN).contains(block)));
+        assert_eq!(blocks.used(MAIN), 4 + if hot { 9 } else { 10 });
+        assert_eq!(blocks.used(HOT), u32::from(hot), "those of what is full came back");
+        blocks.end(a);
+        assert_eq!(blocks.idle(MAIN), if hot { 9 } else { 10 }, "the prompt's can be taken");
+        compute(&mut blocks, b, &text(2, 40));
+        let all = [&prompt[..], &text(2, 40)].concat();
+        assert_eq!(known(&mut blocks, &all), 300, "what was computed behind it is not found");
+
+        assert_eq!(blocks.rollback(b, 332), 332);
+        assert_eq!(blocks.rollback(b, 300), 300, "all of the selection");
+        let c = blocks.fork(b);
+        assert_eq!((blocks.rollback(c, 299), blocks.dropped(c)), (0, 0), "a part of it is of no use");
+        blocks.end(c);
+        blocks.end(b);
+        assert_eq!(known(&mut blocks, &all), 300);
+        blocks.clear();
+        assert_eq!((blocks.used(MAIN), blocks.used(HOT)), (0, 0));
+
+        let mut small = cache(&[0], hot, CachePolicy::SnapKv { blocks: 4 }, 12);
+        let a = run(&mut small, &prompt);
+        let b = small.select(&prompt, 128);
+        assert!((1..=4).any(|turn| small.reserve(b, turn * 32).is_err() || {
+            small.confirm(b, &prompt[140 + turn * 32..][..32]);
+            false
+        }));
+        small.forget(b);
+        assert_eq!(small.used(MAIN), if hot { 9 } else { 10 }, "what did not fit leaves nothing");
+        small.end(a);
+    }
+}

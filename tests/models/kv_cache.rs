@@ -13,7 +13,7 @@ use crate::common::device;
 /// Layers 0 and 2 are of group 0, layer 1 of group 1.
 fn cache(memory: Memory<'_>, dtype: CacheDtype, more: u32) -> KvCache {
     let heads = Heads { heads: 4, kv_heads: 2, head_dim: 20, rotary: 20 };
-    let layout = CacheLayout { heads, dtype, raw_keys: false, groups: vec![0, 1, 0] };
+    let layout = CacheLayout { heads, dtype, raw_keys: false, groups: vec![0, 1, 0], kept: 0 };
     let hot = if dtype.bits().is_some() { 2 + more } else { 0 };
     let pools = [Pool { blocks: 3 + more, hot_blocks: hot }, Pool { blocks: 5 + 2 * more, hot_blocks: hot }];
     KvCache::new(memory, layout, &pools).expect("a small cache")

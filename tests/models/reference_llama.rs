@@ -124,6 +124,18 @@ impl Synthetic {
 
     /// Last hidden state `[T, D]` and logits `[T, V]` of `ids`.
     pub fn forward(&self, ids: &[u32]) -> (Vec<f32>, Vec<f32>) {
+        self.forward_with(ids, |q, k, v, heads, scale| {
+            reference::attention::attention(q, k, v, heads, 0, [scale, 0.0], 0)
+        })
+    }
+
+    /// As [`forward`](Self::forward), with another attention: of rotated queries, keys and values, `[T, H, E]` and `[T, K, E]`, H, K and
+    /// E, and the factor of scores.
+    pub fn forward_with(
+        &self,
+        ids: &[u32],
+        attention: impl Fn(&[f32], &[f32], &[f32], [usize; 3], f32) -> Vec<f64>,
+    ) -> (Vec<f32>, Vec<f32>) {
         let c = self.config();
         let heads = [c.heads.heads, c.heads.kv_heads, c.heads.head_dim].map(|n| n as usize);
         let dim = c.hidden_size as usize;
@@ -156,7 +168,7 @@ impl Synthetic {
             );
             let (q, k, v) = (narrow(&rotated.q), narrow(&rotated.k), narrow(&rotated.v));
             let scale = (heads[2] as f32).powf(-0.5);
-            let y = reference::attention::attention(&q, &k, &v, heads, 0, [scale, 0.0], 0);
+            let y = attention(&q, &k, &v, heads, scale);
             add(&mut x, &self.linear(&layer("self_attn.o_proj"), &narrow(&y)));
             let h = norm(&x, &layer("post_attention_layernorm.weight"));
             let (gate, up) = (self.linear(&layer("mlp.gate_proj"), &h), self.linear(&layer("mlp.up_proj"), &h));

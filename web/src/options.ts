@@ -26,8 +26,8 @@ export interface LoadOptions extends SourceOptions, AssetOptions {
    */
   cache_dtype?: CacheDtype | undefined;
   /**
-   * What becomes of a sequence that outgrows its cache, in tokens: `"full"` (the default) keeps all up to `context`, `"window:512"` its
-   * first tokens and the last ones, and goes on for ever.
+   * What is kept of a long sequence, in tokens: `"full"` (the default) keeps all up to `context`; `"window:512"` its first tokens and
+   * the last ones, and goes on for ever; `"snapkv:512"` of a longer prompt those that its end attends to most.
    */
   cache_policy?: string | undefined;
   /**
@@ -143,7 +143,7 @@ export function toOpenOptions(options: LoadOptions): OpenOptions {
     open[param] = value;
   };
   text("gguf_file", "the name of a file, or the type in it");
-  text("cache_policy", '"full" or "window:TOKENS"');
+  text("cache_policy", '"full", "window:TOKENS" or "snapkv:TOKENS"');
   text("batch_strategy", '"fixed:N", "timeout:N:MSms", "memory-aware" or "latency-aware:MSms"');
   return open;
 }

@@ -91,7 +91,7 @@ export interface ModelInfo {
   activations: string;
   /** How keys and values are stored: `cache_dtype`, or what follows from `activations`. */
   cache_dtype: string;
-  /** What becomes of a sequence that outgrows its cache: `"full"`, `"window:512"`, ... */
+  /** What is kept of a long sequence: `"full"`, `"window:512"`, `"snapkv:512"`, ... */
   cache_policy: string;
   /** Tokens that fit, prompt and answer together. */
   context: number;

@@ -60,21 +60,33 @@ pub enum CachePolicy {
         /// Blocks of a sequence at most, those included.
         blocks: u32,
     },
+    /// Of a prompt that is longer, so many blocks are kept once all of it is computed: of every layer and key head those positions that the
+    /// last ones attend to most, and the last ones (Li et al. 2024, "SnapKV"). What is generated comes behind them.
+    SnapKv {
+        /// Blocks that are kept.
+        blocks: u32,
+    },
 }
 
 impl CachePolicy {
-    /// Positions that a window has at least: the block that is kept, the one that is written, and as much between them.
+    /// Positions that are kept at least: the block at the beginning of a window, the one that is written, and as much between them.
     pub const LEAST: u32 = 4 * crate::step::BLOCK;
 
-    /// That of the name: `full`, or `window:512` for so many positions, rounded up to whole blocks, the first of which is kept.
+    /// That of the name: `full`; `window:512` for so many positions, rounded up to whole blocks, the first of which is kept; or
+    /// `snapkv:512` for so many positions of a prompt, rounded up as well.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         if name == "full" {
             return Some(Self::Full);
         }
-        let positions: u32 = name.strip_prefix("window:")?.parse().ok()?;
+        let (kind, positions) = name.split_once(':')?;
+        let positions: u32 = positions.parse().ok().filter(|&positions| positions >= Self::LEAST)?;
         let blocks = positions.div_ceil(crate::step::BLOCK);
-        (positions >= Self::LEAST).then_some(Self::Window { sinks: 1, blocks })
+        match kind {
+            "window" => Some(Self::Window { sinks: 1, blocks }),
+            "snapkv" => Some(Self::SnapKv { blocks }),
+            _ => None,
+        }
     }
 
     /// Its name, as [`from_name`](Self::from_name) takes it.
@@ -82,7 +94,8 @@ impl CachePolicy {
     pub fn name(self) -> String {
         match self {
             Self::Full => "full".into(),
-            Self::Window { blocks, .. } => format!("window:{}", blocks * crate::step::BLOCK),
+            Self::Window { blocks, .. } => format!("window:{}", u64::from(blocks) * BLOCK as u64),
+            Self::SnapKv { blocks } => format!("snapkv:{}", u64::from(blocks) * BLOCK as u64),
         }
     }
 
@@ -90,9 +103,24 @@ impl CachePolicy {
     #[must_use]
     pub fn most(self) -> Option<u32> {
         match self {
-            Self::Full => None,
+            Self::Full | Self::SnapKv { .. } => None,
             Self::Window { blocks, .. } => Some(blocks.saturating_mul(crate::step::BLOCK)),
         }
+    }
+
+    /// Positions that are kept of a prompt which has more, where that is so.
+    #[must_use]
+    pub fn selected(self) -> Option<u32> {
+        match self {
+            Self::SnapKv { blocks } => Some(blocks.saturating_mul(crate::step::BLOCK)),
+            Self::Full | Self::Window { .. } => None,
+        }
+    }
+
+    /// Whether what comes behind positions that are dropped moves up: then keys are rotated by where they are in the cache.
+    #[must_use]
+    pub fn moves(self) -> bool {
+        matches!(self, Self::Window { .. })
     }
 }
 
@@ -151,7 +179,7 @@ impl Blocks {
     #[must_use]
     pub fn new(config: BlocksConfig) -> Self {
         let windows = config.windows.into_iter().map(|window| match config.policy {
-            CachePolicy::Full => window as usize,
+            CachePolicy::Full | CachePolicy::SnapKv { .. } => window as usize,
             CachePolicy::Window { .. } => 0,
         });
         let windows: Vec<_> = windows.collect();

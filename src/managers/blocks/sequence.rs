@@ -12,6 +12,8 @@ pub(super) struct Sequence {
     pub tokens: Vec<u32>,
     /// Positions that the cache does not hold any more.
     pub dropped: usize,
+    /// Leading positions in the cache that were selected: what they hold is not that of the tokens before the next one.
+    selected: usize,
     /// End of the cache positions that have places.
     reserved: usize,
     /// One for each stock.
@@ -68,6 +70,7 @@ impl Blocks {
         let sequence = Sequence {
             tokens: tokens[..known].to_vec(),
             dropped: 0,
+            selected: 0,
             reserved: known,
             tables: tables.collect(),
             published: (path.last().copied().unwrap_or(ROOT), path.len()),
@@ -84,8 +87,15 @@ impl Blocks {
     pub fn begin_filled(&mut self, length: usize) -> Result<SequenceId, Shortage> {
         let tables = (0..self.stocks.len()).map(|at| Table::new(self.first_used(at, length), [])).collect();
         let published = (ROOT, 0);
-        let id =
-            self.enter(Sequence { tokens: Vec::new(), dropped: 0, reserved: 0, tables, published, findable: true });
+        let id = self.enter(Sequence {
+            tokens: Vec::new(),
+            dropped: 0,
+            selected: 0,
+            reserved: 0,
+            tables,
+            published,
+            findable: true,
+        });
         self.reserve(id, length).inspect_err(|_| self.forget(id))?;
         Ok(id)
     }
@@ -94,6 +104,21 @@ impl Blocks {
     #[must_use]
     pub fn held(&self, pool: Pool, length: usize) -> Range<usize> {
         self.index(pool).map_or(0..0, |at| self.first_used(at, length)..self.places(at, length))
+    }
+
+    /// A sequence that is to go on from `tokens`, of which the cache holds `kept` selected positions, in blocks that nobody shares: those
+    /// are reserved and confirmed as any others, the tokens being the last ones. It is never findable.
+    pub fn select(&mut self, tokens: &[u32], kept: usize) -> SequenceId {
+        let dropped = tokens.len().saturating_sub(kept);
+        self.enter(Sequence {
+            tokens: tokens[..dropped].to_vec(),
+            dropped,
+            selected: tokens.len() - dropped,
+            reserved: 0,
+            tables: vec![Table::default(); self.stocks.len()],
+            published: (ROOT, 0),
+            findable: false,
+        })
     }
 
     /// Another sequence that goes on from what a sequence holds: it shares all blocks.
@@ -136,8 +161,8 @@ impl Blocks {
     }
 
     /// Goes back to the first `length` tokens, and gives back places beyond them. Where what these need is not there any more (hot
-    /// blocks of earlier blocks, what lay outside of a group's window, or was dropped), to as many as are whole. Returns how many
-    /// tokens there are now.
+    /// blocks of earlier blocks, what lay outside of a group's window, or was dropped), to as many as are whole; none where it would
+    /// need a part of what was selected. Returns how many tokens there are now.
     pub fn rollback(&mut self, id: SequenceId, length: usize) -> usize {
         self.with(id, |blocks, sequence| blocks.rollback_of(sequence, length)).unwrap_or(0)
     }
@@ -254,12 +279,12 @@ impl Blocks {
     fn rollback_of(&mut self, sequence: &mut Sequence, length: usize) -> usize {
         // tokens `gap..gap + dropped` are not there
         let gap = match self.policy {
-            CachePolicy::Full => 0,
+            CachePolicy::Full | CachePolicy::SnapKv { .. } => 0,
             CachePolicy::Window { sinks, .. } => (sinks as usize).saturating_mul(BLOCK),
         };
         let length = length.min(sequence.tokens.len());
         let (dropped, cached) = match length.checked_sub(sequence.dropped) {
-            Some(cached) if cached >= gap => (sequence.dropped, cached),
+            Some(cached) if cached >= gap.max(sequence.selected) => (sequence.dropped, cached),
             _ => (0, length.min(gap)),
         };
         // prefixes may still have what this sequence has not
@@ -275,6 +300,7 @@ impl Blocks {
         while let Some(block) = self.lacking(kept, has) {
             kept = block * BLOCK;
         }
+        let (dropped, kept) = if kept < sequence.selected { (0, 0) } else { (dropped, kept) };
 
         for at in 0..self.stocks.len() {
             let (first, places) = (self.first_used(at, kept), self.places(at, kept));
@@ -294,6 +320,7 @@ impl Blocks {
         self.unpublish(&path, whole, &sequence.tables);
         sequence.tokens.truncate(dropped + kept);
         (sequence.dropped, sequence.reserved) = (dropped, kept);
+        sequence.selected = if dropped > 0 { sequence.selected } else { 0 };
         sequence.tokens.len()
     }
 

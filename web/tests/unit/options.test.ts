@@ -8,6 +8,7 @@ test("options are given to the wasm under its names", () => {
   const cached = { cache_dtype: "q8", cache_policy: "window:512", batch_strategy: "latency-aware:40ms" } as const;
   const given: LoadOptions = { dtype: "fp16", context: 8, prefillChunk: 4, cache: true, gguf_file: "Q8_0", ...cached };
   assert.deepEqual(toOpenOptions(given), { dtype: "f16", context: 8, prefill_chunk: 4, cache: "stored", gguf_file: "Q8_0", ...cached });
+  assert.deepEqual(toOpenOptions({ cache_policy: "snapkv:512" }), { cache_policy: "snapkv:512" });
   for (const cache_dtype of ["f32", "f16", "q8", "q4"] as const) assert.deepEqual(toOpenOptions({ cache_dtype }), { cache_dtype });
 });
 

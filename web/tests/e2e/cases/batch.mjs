@@ -186,7 +186,7 @@ test("batch: the cache's type and policy, and the strategy", { seconds: 400 }, a
   const windowed = await page.act("open", { model, options: { ...F32, cache_policy: "window:128" } });
   assert.equal(windowed.cache_policy, "window:128");
   await page.act("dispose");
-  for (const wrong of [{ cache_policy: "window" }, { batch_strategy: "fixed" }]) {
+  for (const wrong of [{ cache_policy: "window" }, { cache_policy: "snapkv:5" }, { batch_strategy: "fixed" }]) {
     await page.fails("open", { model, options: { ...F32, ...wrong } }, "InvalidRequestError");
   }
 });

@@ -9,6 +9,8 @@ mod hostile_quantized;
 mod inspect;
 mod kv_cache;
 mod large;
+#[cfg(not(target_arch = "wasm32"))]
+mod long;
 mod packed;
 mod quantized;
 mod recommend;

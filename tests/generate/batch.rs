@@ -240,9 +240,9 @@ async fn each_has_its_own_fate() {
 async fn a_forward_pass_may_come_between() {
     let mut session = open(&model().source(), &F32).await;
     let mut want = Vec::new();
-    for i in 0..3 {
+    for (i, &length) in LENGTHS.iter().enumerate().take(3) {
         session.engine_mut().reset();
-        want.push(generate(&mut session, &prompt(LENGTHS[i], i as u32), settings(i)).await);
+        want.push(generate(&mut session, &prompt(length, i as u32), settings(i)).await);
     }
     let passed = session.forward(&prompt(70, 9)).await.unwrap();
     session.engine_mut().reset();

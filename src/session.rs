@@ -487,4 +487,12 @@ impl Session {
     pub async fn forward_with_hidden_states(&mut self, ids: &[u32]) -> Result<Hidden, Error> {
         self.engine.forward_with_hidden_states(ids).await
     }
+
+    /// As [`forward_with_hidden_states`](Self::forward_with_hidden_states), of a text whose first `prompt` tokens are a prompt.
+    ///
+    /// # Errors
+    /// As [`Engine::forward_after_prompt`].
+    pub async fn forward_after_prompt(&mut self, ids: &[u32], prompt: usize) -> Result<Hidden, Error> {
+        self.engine.forward_after_prompt(ids, prompt).await
+    }
 }

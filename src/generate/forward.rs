@@ -1,6 +1,7 @@
 //! Whole forward passes: what every position makes, read back.
 
 use super::engine::{Engine, Output, Phase};
+use super::select;
 use crate::device::Readback;
 use crate::error::{Error, GenerateError};
 use crate::managers::blocks;
@@ -25,7 +26,7 @@ impl Engine {
     /// # Errors
     /// [`GenerateError`](crate::error::GenerateError) for ids that cannot be; those of the device.
     pub async fn forward(&mut self, ids: &[u32]) -> Result<Hidden, Error> {
-        self.everything(ids, Phase::Everything { states: false }).await
+        self.everything(ids, Phase::Everything { states: false }, 0).await
     }
 
     /// As [`forward`](Self::forward), with the residual stream around every layer.
@@ -33,15 +34,24 @@ impl Engine {
     /// # Errors
     /// As [`forward`](Self::forward).
     pub async fn forward_with_hidden_states(&mut self, ids: &[u32]) -> Result<Hidden, Error> {
-        self.everything(ids, Phase::Everything { states: true }).await
+        self.everything(ids, Phase::Everything { states: true }, 0).await
     }
 
-    async fn everything(&mut self, ids: &[u32], phase: Phase) -> Result<Hidden, Error> {
+    /// As [`forward_with_hidden_states`](Self::forward_with_hidden_states), of a text whose first `prompt` tokens are a prompt: what follows
+    /// sees of it what it would see if it were generated, where the cache's policy keeps a selection.
+    ///
+    /// # Errors
+    /// As [`forward`](Self::forward).
+    pub async fn forward_after_prompt(&mut self, ids: &[u32], prompt: usize) -> Result<Hidden, Error> {
+        self.everything(ids, Phase::Everything { states: true }, prompt.min(ids.len())).await
+    }
+
+    async fn everything(&mut self, ids: &[u32], phase: Phase, prompt: usize) -> Result<Hidden, Error> {
         self.check_ids(ids)?;
         self.drain().await?;
-        let room = self.kept(ids.len());
-        if !self.has_room(room, room, 1) {
-            self.make_room(room, room, 1)?;
+        let (positions, cache) = (self.kept(ids.len()), self.needs(prompt, ids.len() - prompt));
+        if !self.has_room(positions, cache, 1) {
+            self.make_room(positions, cache, 1)?;
         }
         let regimes = self.regimes_of(ids.len());
         if self.is_busy() && regimes != self.regimes {
@@ -55,23 +65,37 @@ impl Engine {
         }
         let (place, _) = self.blocks.begin(&[]);
         self.under_way = Some(place);
-        let made = self.everything_at(place, ids, phase).await;
-        self.under_way = None;
+        let made = self.everything_at(place, ids, phase, prompt).await;
+        // that of a selection, where one was made
+        let place = self.under_way.take().unwrap_or(place);
         match &made {
             Ok(_) => self.blocks.end(place),
             Err(_) => self.blocks.forget(place),
         }
-        self.cached = if made.is_ok() { ids.to_vec() } else { Vec::new() };
+        let cached = if self.selects(prompt).is_some() { &ids[..prompt] } else { ids };
+        self.cached = if made.is_ok() { cached.to_vec() } else { Vec::new() };
         made
     }
 
-    async fn everything_at(&mut self, place: blocks::SequenceId, ids: &[u32], phase: Phase) -> Result<Hidden, Error> {
+    async fn everything_at(
+        &mut self,
+        mut place: blocks::SequenceId,
+        ids: &[u32],
+        phase: Phase,
+        prompt: usize,
+    ) -> Result<Hidden, Error> {
         let step = self.workspace().step.clone();
         let mut out = Hidden::default();
         let size = self.rows_at_once(phase);
         let mut done = 0;
         while done < ids.len() {
-            let chunk = &ids[done..ids.len().min(done + size.min(self.until_drop(place, done)))];
+            let mut most = size.min(self.until_drop(place, done));
+            let mut selects = done < prompt && self.selects(prompt).is_some();
+            if selects {
+                most = select::piece(prompt - done, most, true);
+                selects = most == prompt - done;
+            }
+            let chunk = &ids[done..ids.len().min(done + most)];
             let (position, rows) = (done as u32, chunk.len() as u32);
             done += chunk.len();
             self.blocks.evict(place, chunk.len());
@@ -88,7 +112,10 @@ impl Engine {
             self.blocks.confirm(place, chunk);
             let mut encoder = self.device.encoder();
             let device = self.device.clone();
-            let recorded = self.program(phase, false, rows, 1, position + rows - dropped)?;
+            if selects {
+                self.gathering_program()?;
+            }
+            let recorded = self.program(phase, selects, rows, 1, position + rows - dropped)?;
             recorded.program.encode(&mut encoder);
             let mut parts = Vec::new();
             let mut total = 0;
@@ -103,7 +130,14 @@ impl Engine {
             for (_, buffer, range) in &parts {
                 readback.copy(&mut encoder, buffer, 0, range.end - range.start);
             }
+            let gathering = if selects { self.plan_gathering(place, &ids[..prompt]) } else { Ok(None) };
+            let gathering = gathering.map_err(|short| self.no_room(&short))?;
             readback.submit(&device, encoder);
+            if let Some(gathering) = gathering {
+                let prompt = std::mem::replace(&mut place, gathering.place());
+                self.under_way = Some(place);
+                self.gather_from(prompt, gathering)?;
+            }
             readback.wait(&device).await?;
             readback.take(|bytes| {
                 for (index, (tensor, _, range)) in parts.iter().enumerate() {

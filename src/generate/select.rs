@@ -11,8 +11,9 @@ use crate::ops::OBSERVED;
 /// What is to be gathered once a prompt's last step is submitted.
 #[derive(Debug)]
 pub(super) struct Gathering {
-    id: SequenceId,
     to: blocks::SequenceId,
+    /// of the prompt
+    tokens: u32,
     /// the prompt's page tables
     prompt: Vec<Vec<u32>>,
     turns: Vec<Gathered>,
@@ -24,6 +25,13 @@ struct Gathered {
     first: usize,
     rows: usize,
     tables: Vec<Vec<u32>>,
+}
+
+impl Gathering {
+    /// Where the selection is put.
+    pub(super) fn place(&self) -> blocks::SequenceId {
+        self.to
+    }
 }
 
 impl Engine {
@@ -55,12 +63,15 @@ impl Engine {
     }
 
     /// Takes places for what is kept of a prompt, all turns of it in advance: what a turn's blocks give up, the next one may have, since
-    /// programs run in order. The sequence's own places are reserved.
-    pub(super) fn plan_gathering(&mut self, id: SequenceId) -> Result<Option<Gathering>, Shortage> {
-        let Some(sequence) = self.sequences.get(&id) else { return Ok(None) };
-        let (Some(kept), Some(place)) = (self.selects(sequence.prompt), sequence.place) else { return Ok(None) };
-        let last = sequence.ids[sequence.prompt - kept..sequence.prompt].to_vec();
-        let to = self.blocks.select(&sequence.ids[..sequence.prompt], kept);
+    /// programs run in order. The prompt's own places, at `place`, are reserved.
+    pub(super) fn plan_gathering(
+        &mut self,
+        place: blocks::SequenceId,
+        prompt: &[u32],
+    ) -> Result<Option<Gathering>, Shortage> {
+        let Some(kept) = self.selects(prompt.len()) else { return Ok(None) };
+        let last = &prompt[prompt.len() - kept..];
+        let to = self.blocks.select(prompt, kept);
         let size = self.selection().rows() as usize;
         let mut turns = Vec::new();
         for first in (0..kept).step_by(size) {
@@ -72,33 +83,35 @@ impl Engine {
             turns.push(Gathered { first, rows, tables: self.tables(to) });
             self.blocks.confirm(to, &last[first..][..rows]);
         }
-        Ok(Some(Gathering { id, to, prompt: self.tables(place), turns }))
+        Ok(Some(Gathering { to, tokens: prompt.len() as u32, prompt: self.tables(place), turns }))
     }
 
     /// Gives back what [`plan_gathering`](Self::plan_gathering) took: the prompt's last step was not submitted.
-    pub(super) fn forget_gathering(&mut self, gathering: Option<Gathering>) {
-        if let Some(Gathering { to, .. }) = gathering {
-            self.blocks.forget(to);
-        }
+    pub(super) fn forget_gathering(&mut self, gathering: &Gathering) {
+        self.blocks.forget(gathering.to);
     }
 
-    /// Makes what is kept of a prompt the sequence's own, once the prompt's last step is submitted. The prompt's blocks stay as a beginning
-    /// for others until somebody needs the room.
-    pub(super) fn gather(&mut self, gathering: Gathering) -> Result<(), Error> {
-        let Gathering { id, to, prompt, turns } = gathering;
+    /// Makes what is kept of a prompt the sequence's own, once the prompt's last step is submitted.
+    pub(super) fn gather(&mut self, id: SequenceId, gathering: Gathering) -> Result<(), Error> {
         let Some(sequence) = self.sequences.get_mut(&id) else { return Ok(()) };
-        let (tokens, slot) = (sequence.prompt as u32, sequence.slot);
-        if let Some(place) = sequence.place.replace(to) {
-            self.blocks.end(place);
-        }
+        let (slot, place) = (sequence.slot, sequence.place.replace(gathering.to));
+        let dropped = self.blocks.dropped(gathering.to) as u32;
+        place.map_or(Ok(()), |place| self.gather_from(place, gathering))?;
+        let step = &self.workspace().step;
+        slot.into_iter().for_each(|slot| step.set_dropped(&self.device, slot, dropped));
+        Ok(())
+    }
+
+    /// Submits what moves a selection to its own place. The prompt's blocks stay as a beginning for others until somebody needs the room.
+    pub(super) fn gather_from(&mut self, place: blocks::SequenceId, gathering: Gathering) -> Result<(), Error> {
+        let Gathering { tokens, prompt, turns, .. } = gathering;
+        self.blocks.end(place);
         for Gathered { first, rows, tables } in turns {
             self.selection().tell(&self.device, first as u32, rows as u32, tokens, [&tables, &prompt]);
             let mut encoder = self.device.encoder();
             self.gathering_program()?.encode(&mut encoder);
             self.device.submit(encoder);
         }
-        let (step, dropped) = (&self.workspace().step, self.blocks.dropped(to) as u32);
-        slot.into_iter().for_each(|slot| step.set_dropped(&self.device, slot, dropped));
         Ok(())
     }
 

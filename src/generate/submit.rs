@@ -32,7 +32,7 @@ struct Encoded {
     encoder: wgpu::CommandEncoder,
     logits: Option<Output>,
     /// what comes after them
-    gathering: Option<Gathering>,
+    gathering: Option<(SequenceId, Gathering)>,
 }
 
 impl Engine {
@@ -98,8 +98,8 @@ impl Engine {
             let prefill = pieces.iter().map(|piece| piece.tokens as u32).sum();
             self.read_back(encoder, count, prefill)?;
         }
-        if let Some(gathering) = gathering {
-            self.gather(gathering)?;
+        if let Some((id, gathering)) = gathering {
+            self.gather(id, gathering)?;
         }
         Ok(true)
     }
@@ -160,8 +160,10 @@ impl Engine {
             live = live.max((end - dropped) as u32);
         }
         let selecting = pieces.iter().find(|piece| piece.selects).map(|piece| piece.id);
-        let gathering = match selecting {
-            Some(id) => self.plan_gathering(id).map_err(Submit::Short)?,
+        let prompt =
+            selecting.and_then(|id| self.sequences.get(&id)).and_then(|s| Some((s.place?, s.ids[..s.prompt].to_vec())));
+        let gathering = match prompt {
+            Some((place, prompt)) => self.plan_gathering(place, &prompt).map_err(Submit::Short)?,
             None => None,
         };
         let (rows, slots) = self.tell_pieces(pieces);
@@ -173,7 +175,7 @@ impl Engine {
             recorded = recorded.and_then(|()| self.gathering_program().map(|_| ()));
         }
         if let Err(error) = recorded {
-            self.forget_gathering(gathering);
+            gathering.iter().for_each(|gathering| self.forget_gathering(gathering));
             return Err(error.into());
         }
         let mut encoder = self.device.encoder();
@@ -190,7 +192,7 @@ impl Engine {
             sequence.confirm(&mut self.blocks, sequence.filled.min(sequence.prompt));
             sequence.running = piece.is_last && phase != Phase::Logits;
         }
-        Ok(Encoded { encoder, logits, gathering })
+        Ok(Encoded { encoder, logits, gathering: selecting.zip(gathering) })
     }
 
     /// Encodes the copies that are due before blocks are written or read.
@@ -409,7 +411,7 @@ impl Engine {
             self.batch.told = (0, 0);
             let Some(Output { tensor, buffer }) = logits else {
                 self.device.submit(encoder);
-                gathering.map_or(Ok(()), |gathering| self.gather(gathering))?;
+                gathering.map_or(Ok(()), |(id, gathering)| self.gather(id, gathering))?;
                 continue;
             };
             let size = u64::from(vec4s(self.vocab_size())) * 16;
@@ -421,7 +423,7 @@ impl Engine {
             readback.submit(&self.device, encoder);
             self.batch.row = Some(tensor);
             self.sequences.entry(id).and_modify(|s| s.submitted = 1);
-            gathering.map_or(Ok(()), |gathering| self.gather(gathering))?;
+            gathering.map_or(Ok(()), |(id, gathering)| self.gather(id, gathering))?;
         }
         self.batch.readbacks[0].wait(&self.device).await?;
         self.sequences.entry(id).and_modify(|s| s.submitted = 0);

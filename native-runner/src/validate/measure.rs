@@ -88,7 +88,7 @@ pub async fn baseline(
     let (mut widths, mut nll) = (Widths::default(), Vec::new());
     for window in windows {
         interrupt.check()?;
-        let hidden = opened.session.forward_with_hidden_states(&window.ids).await?;
+        let hidden = opened.session.forward_after_prompt(&window.ids, window.first + 1).await?;
         let rows = Rows::of(&hidden, window, vocab);
         if let Some(at) = (0..window.targets().len()).find_map(|row| rows.not_finite(row, vocab)) {
             return Err(CliError::BaselineNotFinite { at });
@@ -118,7 +118,7 @@ pub async fn candidate(
     let mut found = Compared::default();
     for window in windows {
         interrupt.check()?;
-        let hidden = opened.session.forward_with_hidden_states(&window.ids).await?;
+        let hidden = opened.session.forward_after_prompt(&window.ids, window.first + 1).await?;
         let rows = Rows::of(&hidden, window, vocab);
         let count = window.targets().len();
         let baseline = said.read(count * vocab)?;

@@ -9,7 +9,7 @@ use webweft::step::{History, Step, StepSize};
 use webweft::tensor::Elem;
 
 use super::{Bench, POISON};
-use crate::common::{device, random};
+use crate::common::{device, random, sample_of};
 
 /// The step's ids before a run.
 const BEFORE: u32 = 77_777;
@@ -369,17 +369,17 @@ async fn draws_follow_the_probabilities() {
     let logits: Vec<f32> = random(24, 21).iter().map(|v| v * 2.5).collect();
     let plain = random_sampling(1.0, 0, 1.0);
     let settings = [
+        Sampling { min_p: 0.05, ..random_sampling(1.3, 20, 0.9) },
+        Sampling { typical_p: 0.5, ..plain },
         plain,
         random_sampling(0.4, 0, 1.0),
         random_sampling(1.9, 0, 1.0),
         random_sampling(1.0, 9, 1.0),
         random_sampling(1.0, 0, 0.7),
         Sampling { min_p: 0.2, ..plain },
-        Sampling { typical_p: 0.5, ..plain },
         Sampling { epsilon_cutoff: 0.02, eta_cutoff: 0.05, ..plain },
-        Sampling { min_p: 0.05, ..random_sampling(1.3, 20, 0.9) },
     ];
-    for params in settings {
+    for &params in sample_of(2, &settings) {
         let row = logits.clone();
         record(&mut bench, &Setup::new(&logits, params, DRAWS), move |state, _, ring| {
             assert_eq!(state.sampled, DRAWS);

@@ -16,14 +16,14 @@ for (const model of ["stories", "stories260K"]) {
       assert.equal(info.dtype, dtype);
       const notes = [];
       for (const native of t.sampleOf(1, expected.models[model].dtypes[dtype].slice(0, PROMPTS[dtype]))) {
-        const tokens = native.ids.length;
+        const tokens = t.sampleOf(48, native.ids).length;
         const result = await page.act("generate", { input: { prompt: native.prompt, options: greedy(tokens) } });
         assert.equal(result.prompt_tokens, native.prompt_tokens);
-        const same = sameIds(result.ids, native, { loose: dtype !== "f32" });
+        const same = sameIds(result.ids, native, { loose: dtype !== "f32", tokens });
         notes.push(`${same} of ${tokens}`);
         assert.deepEqual(result.pieces.map(([id]) => id), result.ids);
         assert.equal(result.pieces.map(([, text]) => text).join(""), result.text);
-        if (same === tokens) {
+        if (same === native.ids.length) {
           assert.equal(result.text, native.text);
           assert.equal(result.finish_reason, native.finish_reason);
         }

@@ -102,7 +102,7 @@ async fn every_type_is_rolled_back() {
 async fn scattered_blocks_give_the_same() {
     let source = model().source();
     let long = prompt(230);
-    for dtype in [CacheDtype::F32, CacheDtype::Q8, CacheDtype::Q4] {
+    for &dtype in sample_of(1, &[CacheDtype::Q4, CacheDtype::F32, CacheDtype::Q8]) {
         let load = load(dtype, 40, CachePolicy::Full);
         let mut fresh = open(&source, &load).await;
         let want = generate(&mut fresh, &long, options(40)).await;
@@ -114,7 +114,7 @@ async fn scattered_blocks_give_the_same() {
         let others: Vec<&[u32]> = others.iter().map(Vec::as_slice).collect();
         together(&mut session, &others, 90).await;
         session.engine_mut().reset();
-        let beside = session.add(others[0], options(200)).unwrap();
+        let beside = session.add(others[0], options(60)).unwrap();
         let id = session.add(long.as_slice(), options(40)).unwrap();
         let (mut got, mut table) = (Vec::new(), Vec::new());
         loop {

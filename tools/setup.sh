@@ -70,7 +70,8 @@ has_vulkan_loader() {
     for dir in /sbin/ldconfig /usr/sbin/ldconfig ldconfig; do
         has "$dir" && "$dir" -p 2>/dev/null | grep 'libvulkan\.so\.1' >/dev/null && return 0
     done
-    for dir in ${LD_LIBRARY_PATH//:/ } /usr/lib64 /usr/lib /usr/lib/*-linux-gnu /run/opengl-driver/lib; do
+    local libraries=${LD_LIBRARY_PATH:-}
+    for dir in ${libraries//:/ } /usr/lib64 /usr/lib /usr/lib/*-linux-gnu /run/opengl-driver/lib; do
         [ -e "$dir/libvulkan.so.1" ] && return 0
     done
     return 1

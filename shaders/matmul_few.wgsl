@@ -1,5 +1,5 @@
 // y[t, n] = sum_k x[t, k] * w[n, k] + bias[n]      for few rows T: each weight is read once for all ROWS rows of x.
-// x: [T, K]; w: [N, K]; bias: [N]; y: [T, N]. A workgroup makes 4 columns of ROWS rows, its invocations sharing K.
+// x: [T, K]; w: [N, K]; bias: [N]; y: [T, N]. A workgroup makes ROWS rows of 4 columns, or of 4 for each invocation (`few`).
 @if(x_f32) import package::shared::elem_f32::{Elem4 as X4, unpack4 as unpack_x};
 @if(x_f16) import package::shared::elem_f16::{Elem4 as X4, unpack4 as unpack_x};
 @if(y_f32) import package::shared::elem_f32::{Elem4 as Y4, unpack4 as unpack_y, pack4 as pack_y};
@@ -12,7 +12,7 @@
 import package::shared::step::Step;
 import package::shared::matmul::MatmulParams;
 import package::shared::group::flat_group;
-import package::shared::reduce::{workgroup_sum4, LANES};
+import package::shared::few::{column4_of, first_part, first_row, sum4, LANES, STRIDE};
 
 // Rows of x that one workgroup takes: 1 to 4.
 override ROWS: u32 = 4u;
@@ -64,7 +64,7 @@ fn scale_of(n: u32, group: u32) -> vec2<f32> {
     return scale_and_zero(CODES, SCALES, group, first, other);
 }
 
-@compute @workgroup_size(64)
+@compute @workgroup_size(LANES)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
@@ -75,8 +75,9 @@ fn main(
 ) {
     let flat = flat_group(group, groups);
     let columns4 = params.n / 4u;
-    let column4 = flat % columns4;
-    let t0 = (flat / columns4) * ROWS;
+    let column4 = column4_of(flat, lane, columns4);
+    let part = first_part(lane);
+    let t0 = first_row(flat, columns4, ROWS);
     let rows = select(step.rows, step.slots, LAST_ROWS);
     if t0 >= rows {
         return;
@@ -90,10 +91,15 @@ fn main(
             fill_table(CODES, lane);
             workgroupBarrier();
         }
+        @if(alone) {
+            if column4 >= columns4 {
+                return;
+            }
+        }
         // an invocation takes 16 bytes of each column's codes at a time
         let per = vec4s_in_words(CODES);
         let units = (params.k4 + per - 1u) / per;
-        for (var u = lane; u < units; u += LANES) {
+        for (var u = part; u < units; u += STRIDE) {
             var words: array<vec4<u32>, 4>;
             var scale: array<vec2<f32>, 4>;
             for (var j = 0u; j < 4u; j++) {
@@ -124,8 +130,13 @@ fn main(
         }
     }
     @if(!w_blocks) {
+        @if(alone) {
+            if column4 >= columns4 {
+                return;
+            }
+        }
         let row = column4 * 4u * params.w_stride4;
-        for (var k = lane; k < params.k4; k += LANES) {
+        for (var k = part; k < params.k4; k += STRIDE) {
             let w0 = unpack_w(w[row + k]);
             let w1 = unpack_w(w[row + params.w_stride4 + k]);
             let w2 = unpack_w(w[row + 2u * params.w_stride4 + k]);
@@ -138,10 +149,11 @@ fn main(
     }
 
     for (var r = 0u; r < ROWS; r++) {
-        @if(sg_on) var sum = workgroup_sum4(acc[r], subgroup_lane, subgroup, subgroups);
-        @if(sg_off) var sum = workgroup_sum4(acc[r], lane);
+        @if(sg_on) var sum = sum4(acc[r], subgroup_lane, subgroup, subgroups);
+        @if(sg_off) var sum = sum4(acc[r], lane);
+        @if(alone) var sum = sum4(acc[r]);
         let t = t0 + r;
-        if lane == 0u && t < rows {
+        if part == 0u && t < rows {
             let column = params.first / 4u + column4;
             let at = t * params.y_stride4 + column;
             if BIAS {

@@ -7,7 +7,7 @@ import package::shared::dot::{dot16, ternary16};
 import package::shared::step::Step;
 import package::shared::matmul::MatmulParams;
 import package::shared::group::flat_group;
-import package::shared::reduce::{workgroup_sum4, LANES};
+import package::shared::few::{column4_of, first_part, first_row, sum4, LANES, STRIDE};
 
 // As in `matmul_few`.
 override ROWS: u32 = 4u;
@@ -39,7 +39,7 @@ fn weights16(n: u32, u: u32) -> vec4<u32> {
     return w[at];
 }
 
-@compute @workgroup_size(64)
+@compute @workgroup_size(LANES)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
@@ -50,8 +50,9 @@ fn main(
 ) {
     let flat = flat_group(group, groups);
     let columns4 = params.n / 4u;
-    let column4 = flat % columns4;
-    let t0 = (flat / columns4) * ROWS;
+    let column4 = column4_of(flat, lane, columns4);
+    let part = first_part(lane);
+    let t0 = first_row(flat, columns4, ROWS);
     let rows = select(step.rows, step.slots, LAST_ROWS);
     if t0 >= rows {
         return;
@@ -59,9 +60,14 @@ fn main(
     // Rows past the last real one repeat it: nothing out of bounds is read, and nothing of them is stored.
     let last = rows - 1u;
     var acc: array<vec4<f32>, 4>;
+    @if(alone) {
+        if column4 >= columns4 {
+            return;
+        }
+    }
     // 16 elements at a time
     let units = (params.k4 + 3u) / 4u;
-    for (var u = lane; u < units; u += LANES) {
+    for (var u = part; u < units; u += STRIDE) {
         let n = column4 * 4u;
         let group_of = u * 4u / GROUP4;
         let scale = vec4<f32>(
@@ -78,10 +84,11 @@ fn main(
     }
 
     for (var r = 0u; r < ROWS; r++) {
-        @if(sg_on) var sum = workgroup_sum4(acc[r], subgroup_lane, subgroup, subgroups);
-        @if(sg_off) var sum = workgroup_sum4(acc[r], lane);
+        @if(sg_on) var sum = sum4(acc[r], subgroup_lane, subgroup, subgroups);
+        @if(sg_off) var sum = sum4(acc[r], lane);
+        @if(alone) var sum = sum4(acc[r]);
         let t = t0 + r;
-        if lane == 0u && t < rows {
+        if part == 0u && t < rows {
             sum *= bitcast<f32>(x[(t + 1u) * params.x_stride4 - 1u].x);
             let column = params.first / 4u + column4;
             let at = t * params.y_stride4 + column;

@@ -30,6 +30,7 @@ pub fn device_options(shared: &Shared) -> DeviceOptions {
         backend: shared.backend.map(Into::into),
         portable: shared.portable,
         memory_limit: shared.max_gpu_memory,
+        ..DeviceOptions::default()
     }
 }
 

@@ -34,6 +34,9 @@ pub struct DeviceOptions {
     pub backend: Option<Backend>,
     /// WebGPU's default limits and no optional feature: what the weakest conforming adapter would give. For tests.
     pub portable: bool,
+    /// Whether to take the kernels for processors ([`Capabilities::processor`](super::Capabilities::processor)); `None`: where the adapter
+    /// is one. For tests of the others where there is no GPU.
+    pub processor: Option<bool>,
     /// Refuse buffers beyond this many bytes in all.
     pub memory_limit: Option<u64>,
 }

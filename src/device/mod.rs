@@ -38,6 +38,9 @@ pub struct Capabilities {
     pub subgroups: bool,
     /// Products of packed 8-bit integers (the WGSL extension `packed_4x8_integer_dot_product`).
     pub packed_dot: bool,
+    /// The adapter is a processor that plays a GPU (lavapipe, SwiftShader). What invocations of a workgroup do together takes it long: a
+    /// barrier as long as hundreds of multiplications.
+    pub processor: bool,
     /// Timestamps at pass boundaries.
     pub timestamps: bool,
     /// Compiled pipelines can be kept between runs.
@@ -127,6 +130,7 @@ impl Device {
             shader_f16: features.contains(wgpu::Features::SHADER_F16),
             subgroups: features.contains(wgpu::Features::SUBGROUP),
             packed_dot: !options.portable && adapter::has_packed_dot(),
+            processor: options.processor.unwrap_or(!options.portable && info.kind == "CPU"),
             timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
             pipeline_cache: features.contains(wgpu::Features::PIPELINE_CACHE),
         };
@@ -303,14 +307,23 @@ impl Device {
     /// # Errors
     /// What the device met since the last check, or [`DeviceError::Readback`].
     pub async fn read(&self, buffer: &Buffer, range: Range<u64>) -> Result<Vec<u8>, DeviceError> {
-        let mut readback = Readback::new(self, "readback", range.end - range.start)?;
+        self.read_ranges(&[(buffer, range)]).await
+    }
+
+    /// As [`read`](Self::read), of several buffers at once, one after another: a browser may take 100 ms each time, however few bytes.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub async fn read_ranges(&self, ranges: &[(&Buffer, Range<u64>)]) -> Result<Vec<u8>, DeviceError> {
+        let size = ranges.iter().map(|(_, range)| range.end - range.start).sum();
+        let mut readback = Readback::new(self, "readback", size)?;
         let mut encoder = self.encoder();
-        readback.copy(&mut encoder, buffer, range.start, range.end - range.start);
+        for (buffer, range) in ranges {
+            readback.copy(&mut encoder, buffer, range.start, range.end - range.start);
+        }
         readback.submit(self, encoder);
         readback.wait(self).await?;
-        let mut bytes = vec![0; (range.end - range.start) as usize];
-        readback.take(|mapped| bytes.copy_from_slice(mapped))?;
-        Ok(bytes)
+        readback.take(<[u8]>::to_vec)
     }
 
     /// Waits until everything submitted so far is done.

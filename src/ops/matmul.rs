@@ -1,6 +1,6 @@
 use super::quantize_rows::quantize_rows;
 use super::{Result, Rows, block_constants, expect, flag, weight_flag};
-use crate::device::Buffer;
+use crate::device::{Buffer, Capabilities};
 use crate::graph::{Graph, Operand};
 use crate::quant::{Blocks, Codes};
 use crate::shaders::{self, MatmulParams};
@@ -18,6 +18,8 @@ pub enum Out<'a> {
 
 /// Up to this many rows the matrix-vector kernel is taken: it reads each weight once for four rows, and wastes no tile.
 const FEW: u32 = 8;
+/// Invocations of its workgroups where each makes columns by itself, as `shaders/shared/few.wgsl` has it.
+const LANES_ALONE: u32 = 16;
 
 /// What 127 stands for at least where inputs are rounded to 8 bits: BitNet, whose weights are those of 2 bits, has such a bound.
 const fn least_input(storage: Storage) -> f32 {
@@ -52,11 +54,17 @@ pub fn matmul(
         let padded = u64::from(vec4s(w.rows)) * 16;
         expect("matmul.bias", bias.size() >= padded, || format!("[{}]", w.rows), &[(bias.size() / 4) as u32])?;
     }
-    let few = x.rows <= FEW;
-    let subgroups = if g.capabilities().subgroups { "sg_on" } else { "sg_off" };
+    let Capabilities { processor, subgroups, packed_dot, .. } = g.capabilities();
+    // a processor gains nothing by tiles either
+    let few = processor || x.rows <= FEW;
+    let sums = match (processor, subgroups) {
+        (true, _) => "alone",
+        (false, true) => "sg_on",
+        (false, false) => "sg_off",
+    };
     let (x_flag, y_flag) = (flag('x', x.elem), flag('y', y.elem));
     let per_group = x.rows.min(4);
-    let products = if g.capabilities().packed_dot { "dp_on" } else { "dp_off" };
+    let products = if packed_dot { "dp_on" } else { "dp_off" };
     // inputs in 8 bits, in their own order
     let mut in_order: Option<Tensor> = None;
     for part in &w.parts {
@@ -70,9 +78,9 @@ pub fn matmul(
             in_order = in_order.or(rounded);
         }
         let kernel = match (few, rounded) {
-            (true, None) => shaders::MATMUL_FEW.variant(&[x_flag, y_flag, w_flag, subgroups]),
+            (true, None) => shaders::MATMUL_FEW.variant(&[x_flag, y_flag, w_flag, sums]),
             (false, None) => shaders::MATMUL_MANY.variant(&[x_flag, y_flag, w_flag]),
-            (true, Some(_)) => shaders::MATMUL_INT8_FEW.variant(&[y_flag, subgroups, products]),
+            (true, Some(_)) => shaders::MATMUL_INT8_FEW.variant(&[y_flag, sums, products]),
             (false, Some(_)) => shaders::MATMUL_INT8_MANY.variant(&[y_flag, products]),
         };
         let mut constants = vec![
@@ -112,7 +120,8 @@ pub fn matmul(
             operands.extend(rounded.is_none().then_some(Operand::from(order)));
         }
         let groups = if few {
-            u64::from(part.rows / 4) * u64::from(x.rows.div_ceil(per_group))
+            let across = if sums == "alone" { (part.rows / 4).div_ceil(LANES_ALONE) } else { part.rows / 4 };
+            u64::from(across) * u64::from(x.rows.div_ceil(per_group))
         } else {
             u64::from(part.rows.div_ceil(64)) * u64::from(x.rows.div_ceil(64))
         };

@@ -7,36 +7,41 @@ use webweft::device::{Device, DeviceOptions};
 
 /// The device that tests share, as it comes: for tests that provoke no device errors.
 pub async fn device() -> Device {
-    shared_device(false).await
+    shared_device(0).await
 }
 
 /// The device that the weakest conforming adapter would give: default limits, no subgroups.
 pub async fn portable_device() -> Device {
-    shared_device(true).await
+    shared_device(1).await
 }
 
-async fn open(portable: bool) -> Device {
-    let options = DeviceOptions { portable, ..Default::default() };
+/// The device with the kernels that GPUs take, also where it is a processor.
+pub async fn gpu_device() -> Device {
+    shared_device(2).await
+}
+
+async fn open(kind: usize) -> Device {
+    let options =
+        DeviceOptions { portable: kind == 1, processor: (kind == 2).then_some(false), ..DeviceOptions::default() };
     Device::open(&options).await.expect("tests need a Vulkan, Metal, DX12 or WebGPU adapter")
 }
 
 #[cfg(not(target_arch = "wasm32"))]
-async fn shared_device(portable: bool) -> Device {
+async fn shared_device(kind: usize) -> Device {
     use std::sync::OnceLock;
-    static DEVICES: [OnceLock<Device>; 2] = [const { OnceLock::new() }; 2];
-    DEVICES[usize::from(portable)].get_or_init(|| pollster::block_on(open(portable))).clone()
+    static DEVICES: [OnceLock<Device>; 3] = [const { OnceLock::new() }; 3];
+    DEVICES[kind].get_or_init(|| pollster::block_on(open(kind))).clone()
 }
 
 #[cfg(target_arch = "wasm32")]
-async fn shared_device(portable: bool) -> Device {
+async fn shared_device(kind: usize) -> Device {
     use std::cell::OnceCell;
-    thread_local! { static DEVICES: [OnceCell<Device>; 2] = const { [const { OnceCell::new() }; 2] }; }
-    let i = usize::from(portable);
-    if let Some(device) = DEVICES.with(|d| d[i].get().cloned()) {
+    thread_local! { static DEVICES: [OnceCell<Device>; 3] = const { [const { OnceCell::new() }; 3] }; }
+    if let Some(device) = DEVICES.with(|d| d[kind].get().cloned()) {
         return device;
     }
-    let device = open(portable).await;
-    DEVICES.with(|d| d[i].get_or_init(|| device).clone())
+    let device = open(kind).await;
+    DEVICES.with(|d| d[kind].get_or_init(|| device).clone())
 }
 
 /// `n` numbers in -1 .. 1, the same for the same seed everywhere.

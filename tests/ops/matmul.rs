@@ -6,7 +6,7 @@ use webweft::reference;
 use webweft::tensor::{Elem, Storage};
 
 use super::{Bench, ELEMS, KINDS, STORAGES, devices, stored, tolerance};
-use crate::common::{assert_close, device, random};
+use crate::common::{assert_close, device, portable_device, random};
 
 struct Shape {
     /// rows there is room for, and rows of the step
@@ -73,7 +73,7 @@ fn record(bench: &mut Bench, shape: &Shape, x_elem: Elem, y_elem: Elem, storage:
     });
 }
 
-/// The matrix-vector kernel in all variants, with and without subgroups.
+/// The matrix-vector kernel in all variants.
 #[cfg_attr(target_arch = "wasm32", wasm_bindgen_test)]
 #[cfg_attr(not(target_arch = "wasm32"), pollster::test)]
 async fn few_rows_in_every_variant() {
@@ -127,58 +127,64 @@ async fn few_rows_at_every_size() {
     }
 }
 
-/// The tiled kernel in all variants.
+/// What a processor takes, and the tiled kernel, in all variants.
 #[cfg_attr(target_arch = "wasm32", wasm_bindgen_test)]
 #[cfg_attr(not(target_arch = "wasm32"), pollster::test)]
 async fn many_rows_in_every_variant() {
-    let mut bench = Bench::new(&device().await);
-    let shapes = [Shape::new(64, 33, 33, 31), Shape::new(16, 9, 65, 70).split(&[4])];
-    for x in ELEMS {
-        for y in ELEMS {
-            for storage in KINDS {
-                shapes.iter().for_each(|s| record(&mut bench, s, x, y, storage));
+    for device in [device().await, portable_device().await] {
+        let mut bench = Bench::new(&device);
+        let shapes = [Shape::new(64, 33, 33, 31), Shape::new(16, 9, 65, 70).split(&[4])];
+        for x in ELEMS {
+            for y in ELEMS {
+                for storage in KINDS {
+                    shapes.iter().for_each(|s| record(&mut bench, s, x, y, storage));
+                }
             }
         }
+        bench.run().await;
     }
-    bench.run().await;
 }
 
 /// Sizes around the tile, and every option.
 #[cfg_attr(target_arch = "wasm32", wasm_bindgen_test)]
 #[cfg_attr(not(target_arch = "wasm32"), pollster::test)]
 async fn many_rows_at_every_size() {
-    let mut bench = Bench::new(&device().await);
-    for rows in [1_u32, 31, 32, 33, 63, 64, 65, 128, 129] {
-        let bucket = rows.next_power_of_two().max(16);
-        record(&mut bench, &Shape::new(bucket, rows, 20, 8), Elem::F32, Elem::F32, Storage::F32);
-    }
-    record(&mut bench, &Shape::new(16, 12, 576, 172), Elem::F32, Elem::F32, Storage::Q4);
-    for outputs in [1, 31, 63, 64, 65, 129, 256, 257] {
-        record(&mut bench, &Shape::new(16, 16, 20, outputs), Elem::F32, Elem::F32, Storage::F32);
-    }
-    for storage in KINDS {
-        for inputs in [1, 3, 4, 15, 16, 17, 31, 32, 33, 64, 65, 257] {
-            record(&mut bench, &Shape::new(16, 10, inputs, 8), Elem::F32, Elem::F32, storage);
+    for device in [device().await, portable_device().await] {
+        let mut bench = Bench::new(&device);
+        for rows in [1_u32, 31, 32, 33, 63, 64, 65, 128, 129] {
+            let bucket = rows.next_power_of_two().max(16);
+            record(&mut bench, &Shape::new(bucket, rows, 20, 8), Elem::F32, Elem::F32, Storage::F32);
         }
-        let options = [
-            Shape::new(16, 15, 65, 66).bias(),
-            Shape::new(16, 15, 65, 66).accumulate(),
-            Shape::new(16, 15, 65, 136).accumulate().bias().split(&[64, 132]),
-        ];
-        options.iter().for_each(|s| record(&mut bench, s, Elem::F32, Elem::F32, storage));
+        record(&mut bench, &Shape::new(16, 12, 576, 172), Elem::F32, Elem::F32, Storage::Q4);
+        for outputs in [1, 31, 63, 64, 65, 129, 256, 257] {
+            record(&mut bench, &Shape::new(16, 16, 20, outputs), Elem::F32, Elem::F32, Storage::F32);
+        }
+        for storage in KINDS {
+            for inputs in [1, 3, 4, 15, 16, 17, 31, 32, 33, 64, 65, 257] {
+                record(&mut bench, &Shape::new(16, 10, inputs, 8), Elem::F32, Elem::F32, storage);
+            }
+            let options = [
+                Shape::new(16, 15, 65, 66).bias(),
+                Shape::new(16, 15, 65, 66).accumulate(),
+                Shape::new(16, 15, 65, 136).accumulate().bias().split(&[64, 132]),
+            ];
+            options.iter().for_each(|s| record(&mut bench, s, Elem::F32, Elem::F32, storage));
+        }
+        bench.run().await;
     }
-    bench.run().await;
 }
 
 /// What [`KINDS`] leaves out. A pipeline of this kernel is slow to compile, so: one for each format.
 #[cfg_attr(target_arch = "wasm32", wasm_bindgen_test)]
 #[cfg_attr(not(target_arch = "wasm32"), pollster::test)]
 async fn many_rows_of_every_format() {
-    let mut bench = Bench::new(&device().await);
-    for storage in STORAGES.into_iter().filter(|s| !KINDS.contains(s)) {
-        for inputs in [31, 64, 97] {
-            record(&mut bench, &Shape::new(16, 10, inputs, 70).split(&[4]), Elem::F32, Elem::F32, storage);
+    for device in [device().await, portable_device().await] {
+        let mut bench = Bench::new(&device);
+        for storage in STORAGES.into_iter().filter(|s| !KINDS.contains(s)) {
+            for inputs in [31, 64, 97] {
+                record(&mut bench, &Shape::new(16, 10, inputs, 70).split(&[4]), Elem::F32, Elem::F32, storage);
+            }
         }
+        bench.run().await;
     }
-    bench.run().await;
 }

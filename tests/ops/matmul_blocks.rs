@@ -12,7 +12,7 @@ use webweft::reference;
 use webweft::tensor::{Elem, NO_INPUT, Order, Part, Storage, Weight};
 
 use super::{Bench, devices, shuffled, stored, tolerance};
-use crate::common::{assert_close, device, portable_device, random};
+use crate::common::{assert_close, device, portable_device, random, sample_of};
 
 const CODES: [Codes; 7] = [Codes::Int4, Codes::Int8, Codes::Nf4, Codes::Fp4, Codes::E4m3, Codes::Int2, Codes::Iq4Nl];
 const SCALES: [Scales; 6] =
@@ -149,8 +149,8 @@ const ONE: Setup = Setup {
 #[cfg_attr(target_arch = "wasm32", wasm_bindgen_test)]
 #[cfg_attr(not(target_arch = "wasm32"), pollster::test)]
 async fn few_rows_of_every_format() {
-    for device in devices().await {
-        let mut bench = Bench::new(&device);
+    for device in sample_of(1, &devices().await) {
+        let mut bench = Bench::new(device);
         for codes in CODES {
             for scales in SCALES {
                 let all = scales == Scales::F16 && matches!(codes, Codes::Int4 | Codes::Int8 | Codes::Int2);
@@ -174,21 +174,23 @@ async fn few_rows_of_every_format() {
     }
 }
 
-/// The tiled kernel, likewise.
+/// More rows, likewise.
 #[cfg_attr(target_arch = "wasm32", wasm_bindgen_test)]
 #[cfg_attr(not(target_arch = "wasm32"), pollster::test)]
 async fn many_rows_of_every_format() {
-    let mut bench = Bench::new(&device().await);
-    let many = Setup { bucket: 16, rows: 13, outputs: 70, ..ONE };
-    for codes in CODES {
-        let scales = if codes == Codes::Int4 { &SCALES[..] } else { &SCALES[2..3] };
-        for &scales in scales {
-            record(&mut bench, Setup { blocks: Blocks { codes, scales, group: 32 }, ..many });
+    for device in [device().await, portable_device().await] {
+        let mut bench = Bench::new(&device);
+        let many = Setup { bucket: 16, rows: 13, outputs: 70, ..ONE };
+        for codes in CODES {
+            let scales = if codes == Codes::Int4 { &SCALES[..] } else { &SCALES[2..3] };
+            for &scales in scales {
+                record(&mut bench, Setup { blocks: Blocks { codes, scales, group: 32 }, ..many });
+            }
         }
+        let blocks = Blocks { codes: Codes::Int4, scales: Scales::F16Zero, group: 24 };
+        record(&mut bench, Setup { blocks, ordered: true, elem: Elem::F16, ..many });
+        bench.run().await;
     }
-    let blocks = Blocks { codes: Codes::Int4, scales: Scales::F16Zero, group: 24 };
-    record(&mut bench, Setup { blocks, ordered: true, elem: Elem::F16, ..many });
-    bench.run().await;
 }
 
 async fn products_of_integers(device: &Device, codes: Codes) {
@@ -213,8 +215,9 @@ async fn products_of_integers(device: &Device, codes: Codes) {
 #[cfg_attr(not(target_arch = "wasm32"), pollster::test)]
 async fn inputs_in_8_bits() {
     for codes in [Codes::Int8, Codes::Int2] {
-        products_of_integers(&device().await, codes).await;
-        products_of_integers(&portable_device().await, codes).await;
+        for device in devices().await {
+            products_of_integers(&device, codes).await;
+        }
     }
 }
 

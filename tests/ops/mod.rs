@@ -24,7 +24,7 @@ mod select_keys;
 mod softcap;
 
 use half::f16;
-use webweft::device::{Buffer, Category, Device, Memory, Readback};
+use webweft::device::{Buffer, Capabilities, Category, Device, Memory, Readback};
 use webweft::graph::{Arena, Graph, Program};
 use webweft::ops::LayerKv;
 use webweft::quant::{self, Blocks};
@@ -33,15 +33,22 @@ use webweft::shaders;
 use webweft::step::{BLOCK, Step, StepSize};
 use webweft::tensor::{CacheDtype, Elem, Part, Storage, Tensor, Weight};
 
-use crate::common::{device, portable_device};
+use crate::common::{device, gpu_device, portable_device};
 
 /// A NaN as f32 and as two f16s: what outputs hold before a run, and must still hold where nothing is to be written.
 pub const POISON: u32 = 0x7fdd_7fdd;
 
-/// The devices on which a kernel with subgroup variants shows all of them.
+/// The devices on which a kernel shows all of its variants: as it comes, as a GPU that has all, and as one that has nothing.
 pub async fn devices() -> Vec<Device> {
-    let first = device().await;
-    if first.capabilities().subgroups { vec![first, portable_device().await] } else { vec![first] }
+    let mut all = vec![device().await];
+    let Capabilities { subgroups, processor, .. } = all[0].capabilities();
+    if subgroups && processor {
+        all.push(gpu_device().await);
+    }
+    if subgroups || processor {
+        all.push(portable_device().await);
+    }
+    all
 }
 
 /// What a test function runs: all its programs in one submit, all results in one readback.

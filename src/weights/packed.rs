@@ -135,10 +135,15 @@ impl<'a> Image<'a> {
         if let Some(header) = self.header.take() {
             return Ok(Some(header));
         }
-        let (index, from) = self.at;
-        let Some((buffer, bytes)) = self.buffers.get(index) else { return Ok(None) };
-        let to = (from + PIECE).min(*bytes);
-        self.at = if to == *bytes { (index + 1, 0) } else { (index, to) };
-        self.device.read(buffer, from..to).await.map(Some)
+        let mut ranges = Vec::new();
+        let mut room = PIECE;
+        while let (1.., Some((buffer, bytes))) = (room, self.buffers.get(self.at.0)) {
+            let (index, from) = self.at;
+            let to = (from + room).min(*bytes);
+            room -= to - from;
+            self.at = if to == *bytes { (index + 1, 0) } else { (index, to) };
+            ranges.push((buffer, from..to));
+        }
+        if ranges.is_empty() { Ok(None) } else { self.device.read_ranges(&ranges).await.map(Some) }
     }
 }

@@ -32,7 +32,7 @@ const FOLDERS: [&str; 16] = [
 ];
 
 /// Browsers take most of a second for each, and show the same kernels.
-const CHUNKS: &[u32] = if cfg!(target_arch = "wasm32") { &[512, 3] } else { &[512, 1, 3, 7] };
+const CHUNKS: &[u32] = if cfg!(target_arch = "wasm32") { &[512, 16] } else { &[512, 1, 3, 7] };
 const LOOKAHEADS: &[usize] = if cfg!(target_arch = "wasm32") { &[8] } else { &[8, 1, 0] };
 
 async fn load(name: &str) -> (Session, Expected, f64) {

@@ -19,6 +19,8 @@ const CHROMIUM_ARGS = [
   "--disable-gpu-process-crash-limit",
   "--disable-domain-blocking-for-3d-apis",
 ];
+/** Milliseconds that a test waits for anything: a machine may be slow, and no test is of speed. */
+const PATIENCE = 180_000;
 const FIREFOX_PREFS = { "dom.webgpu.enabled": true, "gfx.webgpu.ignore-blocklist": true };
 
 const MARK = "WEBWEFT_E2E_RUN";
@@ -123,7 +125,7 @@ async function chromium(executablePath, profile, env) {
     close: () => context.close(),
     async newPage() {
       const page = await context.newPage();
-      page.setDefaultTimeout(30_000);
+      page.setDefaultTimeout(PATIENCE);
       return adapt(page, {
         async quota(origin, bytes) {
           const session = await context.newCDPSession(page);
@@ -152,7 +154,7 @@ async function firefox(executablePath, profile, env) {
     close: () => browser.close(),
     async newPage() {
       const page = await browser.newPage();
-      page.setDefaultTimeout(30_000);
+      page.setDefaultTimeout(PATIENCE);
       return adapt(page, {
         viewport: (width, height) => page.setViewport({ width, height }),
         scheme: (scheme) => page.emulateMediaFeatures([{ name: "prefers-color-scheme", value: scheme }]),
@@ -183,12 +185,12 @@ function adapt(page, { viewport, scheme, quota }) {
     reload: () => page.reload({ waitUntil: "load" }),
     close: () => page.close(),
     /** Asks until `code` gives something true (no element: those do not cross); gives that. */
-    async until(code, argument, timeout = 30_000) {
-      const end = Date.now() + timeout;
+    async until(code, argument) {
+      const end = Date.now() + PATIENCE;
       for (;;) {
         const value = await page.evaluate(code, argument);
         if (value) return value;
-        if (Date.now() > end) throw new Error(`not within ${timeout / 1000} s: ${String(code).slice(0, 200)}`);
+        if (Date.now() > end) throw new Error(`not within ${PATIENCE / 1000} s: ${String(code).slice(0, 200)}`);
         await new Promise((done) => setTimeout(done, 50));
       }
     },

@@ -28,7 +28,8 @@ export const tests = [];
 /**
  * @param {string} name
  * @param {{ browsers?: string[], long?: boolean, fresh?: boolean, seconds?: number }} options
- *   browsers: only these; fresh: a browser of its own, which the test may break; seconds: how long it may take
+ *   browsers: only these; fresh: a browser of its own, which the test may break; seconds: how long it may take, where that is more than
+ *   ten minutes
  * @param {(t: Context) => Promise<void>} run
  */
 export function test(name, options, run) {

@@ -63,7 +63,7 @@ async function runOn(name) {
       const context = new Context(browser, name);
       let broken = test.fresh;
       try {
-        const note = await within(test.run(context), test.seconds ?? 180);
+        const note = await within(test.run(context), test.seconds ?? 600);
         counts.passed += 1;
         say("ok", name, test.name, seconds(), note ?? "");
       } catch (error) {

@@ -37,7 +37,7 @@ function interleaved(times) {
   assert.ok(begun < ended, `the last begins at ${begun}, the first ends at ${ended}`);
 }
 
-test("batch: three prompts at once give the ids that each gives alone", { seconds: 300 }, async (t) => {
+test("batch: three prompts at once give the ids that each gives alone", {}, async (t) => {
   const page = await opened(t);
   await startAll(page, 3, 32);
   for (const at of [0, 1, 2]) await finished(page, at, 32);
@@ -47,11 +47,11 @@ test("batch: three prompts at once give the ids that each gives alone", { second
   assert.deepEqual(page.problems, []);
 });
 
-test("batch: one joins while another writes, with the same prompt", { seconds: 300 }, async (t) => {
+test("batch: one joins while another writes, with the same prompt", {}, async (t) => {
   const page = await opened(t);
   await startAll(page, 1, 48);
   // later, what is left may come at once
-  await page.until(() => globalThis.events.some(({ type }) => type === "piece"), null, 60_000);
+  await page.until(() => globalThis.events.some(({ type }) => type === "piece"));
   const joined = await page.act("generate", { call: "joined", input: { prompt: natives[0].prompt, options: greedy(12) } });
   sameIds(joined.ids, natives[0], { tokens: 12 });
   await finished(page, 0, 48);
@@ -59,7 +59,7 @@ test("batch: one joins while another writes, with the same prompt", { seconds: 3
   assert.ok(calls.indexOf("joined") < calls.lastIndexOf("call 0"), "it did not wait for the end of the other");
 });
 
-test("batch: texts are encoded and memory is told meanwhile; a reset waits", { seconds: 300 }, async (t) => {
+test("batch: texts are encoded and memory is told meanwhile; a reset waits", {}, async (t) => {
   const page = await opened(t);
   await startAll(page, 2, 40);
   assert.equal((await page.act("encode", { text: natives[0].prompt })).length, natives[0].prompt_tokens);
@@ -71,7 +71,7 @@ test("batch: texts are encoded and memory is told meanwhile; a reset waits", { s
   for (const at of [0, 1]) await finished(page, at, 40);
 });
 
-test("batch: an abort ends one of three", { seconds: 300 }, async (t) => {
+test("batch: an abort ends one of three", {}, async (t) => {
   const page = await opened(t);
   await startAll(page, 3, 32, { 1: { abortAt: 5 } });
   assert.equal((await page.finish(1)).error?.name, "AbortError");
@@ -82,17 +82,17 @@ test("batch: an abort ends one of three", { seconds: 300 }, async (t) => {
   assert.equal((await page.act("dispose")).total, 0);
 });
 
-test("batch: dispose with three under way", { seconds: 300 }, async (t) => {
+test("batch: dispose with three under way", {}, async (t) => {
   const page = await opened(t);
   await startAll(page, 3, 100);
-  await page.until(() => globalThis.events.filter(({ type }) => type === "piece").length >= 6, null, 60_000);
+  await page.until(() => globalThis.events.filter(({ type }) => type === "piece").length >= 6);
   const left = await page.act("dispose");
   assert.equal(left.total, 0);
   for (const at of [0, 1, 2]) assert.equal((await page.finish(at)).error?.name, "DisposedError");
   assert.equal(await page.act("workers"), 0);
 });
 
-test("batch: the device is lost with two under way", { seconds: 300 }, async (t) => {
+test("batch: the device is lost with two under way", {}, async (t) => {
   const page = await opened(t, { cache: true });
   await startAll(page, 2, 40, { 0: { loseAt: 10 } });
   for (const at of [0, 1]) await finished(page, at, 40);
@@ -101,7 +101,7 @@ test("batch: the device is lost with two under way", { seconds: 300 }, async (t)
   assert.equal((await page.act("dispose")).total, 0);
 });
 
-test("batch: lists of a pipeline", { seconds: 400 }, async (t) => {
+test("batch: lists of a pipeline", {}, async (t) => {
   const server = await t.server();
   const page = await t.page(server);
   const model = `${server.origin}/models/stories/`;
@@ -130,7 +130,7 @@ test("batch: lists of a pipeline", { seconds: 400 }, async (t) => {
   await page.fails("pipeline", tooLong, "ContextLengthError");
 });
 
-test("batch: two chats on one page", { seconds: 300 }, async (t) => {
+test("batch: two chats on one page", {}, async (t) => {
   const page = await opened(t);
   const other = [{ role: "user", content: "Tell me a story about a lost key." }];
   const request = (messages) => ({ request: { messages, temperature: 0, max_tokens: 32 } });
@@ -149,7 +149,7 @@ test("batch: two chats on one page", { seconds: 300 }, async (t) => {
   interleaved(answers.map((chunks) => chunks.map(({ at }) => at)));
 });
 
-test("batch: several choices are those of their seeds", { seconds: 300 }, async (t) => {
+test("batch: several choices are those of their seeds", {}, async (t) => {
   const page = await opened(t);
   const request = { messages: ASK, temperature: 1, max_tokens: 16 };
   const both = await page.act("complete", { request: { ...request, n: 2, seed: 7 } });
@@ -166,7 +166,7 @@ test("batch: several choices are those of their seeds", { seconds: 300 }, async 
   }
 });
 
-test("batch: the cache's type and policy, and the strategy", { seconds: 400 }, async (t) => {
+test("batch: the cache's type and policy, and the strategy", {}, async (t) => {
   const server = await t.server();
   const page = await t.page(server);
   const model = `${server.origin}/models/stories/`;

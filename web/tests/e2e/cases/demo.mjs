@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { FOLDERS, STORY_FILES, test } from "../harness.mjs";
 
-const state = (...names) => [(names) => names.includes(document.body.dataset.state), names, 90_000];
+const state = (...names) => [(names) => names.includes(document.body.dataset.state), names];
 const text = (selector) => [(selector) => document.querySelector(selector)?.textContent ?? "", selector];
 
 async function opened(t, query = "") {
@@ -16,12 +16,12 @@ async function opened(t, query = "") {
 const ready = (page) => page.until(...state("ready"));
 const shown = (page, selector) => page.evaluate(...text(selector));
 
-test("demo: a story at a click, with speed and memory", { seconds: 240 }, async (t) => {
+test("demo: a story at a click, with speed and memory", {}, async (t) => {
   const { page } = await opened(t);
   await ready(page);
   await page.click(".starter");
   await page.until(...state("busy"));
-  await page.until(() => document.querySelector(".message.is-assistant .message-text")?.textContent.length > 20, null, 60_000);
+  await page.until(() => document.querySelector(".message.is-assistant .message-text")?.textContent.length > 20);
   assert.match(await shown(page, ".figure-large"), /^[\d.]+$/, "tokens per second, live");
   await ready(page);
   assert.match(await shown(page, ".message.is-user"), /^Tell me a story/);
@@ -30,12 +30,12 @@ test("demo: a story at a click, with speed and memory", { seconds: 240 }, async 
   const areas = await page.evaluate(() => [...document.querySelectorAll(".chart-area")].filter((area) => area.getAttribute("d")?.length > 10).length);
   assert.equal(areas, 4);
   assert.match(await shown(page, "[aria-label=Device]"), /Backend.*subgroups/s);
-  await page.until(() => document.querySelectorAll(".kept li").length === 1, null, 15_000);
+  await page.until(() => document.querySelectorAll(".kept li").length === 1);
   assert.equal(await shown(page, ".kept-name"), "Stories");
   assert.deepEqual(page.problems, [], "nothing violates the strict policy");
 });
 
-test("demo: the second visit reads from this device; what is kept can be deleted", { seconds: 240 }, async (t) => {
+test("demo: the second visit reads from this device; what is kept can be deleted", {}, async (t) => {
   const { page, server } = await opened(t);
   await ready(page);
   server.log.length = 0;
@@ -44,19 +44,19 @@ test("demo: the second visit reads from this device; what is kept can be deleted
   // the header is asked for, to see whether the file is still the same
   assert.ok(server.requests(/model\.safetensors$/).reduce((sum, { sent }) => sum + sent, 0) < 100_000);
   assert.match(await shown(page, "[aria-label=Model]"), /from this device/);
-  await page.until(() => document.querySelectorAll(".kept li").length === 1, null, 15_000);
+  await page.until(() => document.querySelectorAll(".kept li").length === 1);
   await page.evaluate(() => document.querySelector(".kept .icon-button").click());
-  await page.until(() => document.querySelectorAll(".kept li").length === 0, null, 15_000);
+  await page.until(() => document.querySelectorAll(".kept li").length === 0);
 });
 
-test("demo: by keyboard; Escape stops", { seconds: 240 }, async (t) => {
+test("demo: by keyboard; Escape stops", {}, async (t) => {
   const { page } = await opened(t);
   await ready(page);
   await page.evaluate(() => document.querySelector("#prompt").focus());
   await page.type("#prompt", "Tell me a story about a lost key.");
   await page.press("Enter");
   await page.until(...state("busy"));
-  await page.until(() => document.querySelector(".message.is-assistant .message-text")?.textContent.length > 10, null, 60_000);
+  await page.until(() => document.querySelector(".message.is-assistant .message-text")?.textContent.length > 10);
   await page.press("Escape");
   await ready(page);
   assert.match(await shown(page, ".message-foot"), /stopped/);
@@ -80,7 +80,7 @@ test("demo: by keyboard; Escape stops", { seconds: 240 }, async (t) => {
   await page.until(() => document.querySelector(".starter")?.offsetParent !== null);
 });
 
-test("demo: a model of the Hub, looked at first", { seconds: 240 }, async (t) => {
+test("demo: a model of the Hub, looked at first", {}, async (t) => {
   const models = await t.modelServer();
   models.hub.add("org/small", { folder: FOLDERS.stories });
   models.hub.add("org/gated", { folder: FOLDERS.stories, access: "gated", token: "hf_good" });
@@ -89,7 +89,7 @@ test("demo: a model of the Hub, looked at first", { seconds: 240 }, async (t) =>
   await page.click(".model-button");
   await page.type("#model", "org/small");
   await page.press("Enter");
-  await page.until(() => document.querySelector(".verdict.is-yes") !== null, null, 30_000);
+  await page.until(() => document.querySelector(".verdict.is-yes") !== null);
   assert.match(await shown(page, ".verdict"), /runs here.*To fetch2\.4 MB.*512 tokens/s);
   assert.ok(models.requests(/^\/cdn\//).reduce((sum, { sent }) => sum + sent, 0) < 100_000);
   await page.click(".is-load");
@@ -100,14 +100,14 @@ test("demo: a model of the Hub, looked at first", { seconds: 240 }, async (t) =>
   await page.click(".model-button");
   await page.evaluate(() => (document.querySelector("#model").value = "org/gated"));
   await page.press("Enter");
-  await page.until(() => document.querySelector(".verdict.is-no") !== null, null, 30_000);
+  await page.until(() => document.querySelector(".verdict.is-no") !== null);
   assert.match(await shown(page, ".verdict"), /private|terms|token/);
   await page.type("#token", "hf_good");
   await page.evaluate(() => document.querySelector(".picker-form").requestSubmit());
-  await page.until(() => document.querySelector(".verdict.is-yes") !== null, null, 30_000);
+  await page.until(() => document.querySelector(".verdict.is-yes") !== null);
 });
 
-test("demo: a folder of files", { seconds: 240 }, async (t) => {
+test("demo: a folder of files", {}, async (t) => {
   const { page } = await opened(t);
   await ready(page);
   await page.click(".model-button");
@@ -118,14 +118,14 @@ test("demo: a folder of files", { seconds: 240 }, async (t) => {
     input.files = given.files;
     input.dispatchEvent(new Event("change"));
   }, STORY_FILES);
-  await page.until(() => document.querySelector(".verdict.is-yes") !== null, null, 30_000);
+  await page.until(() => document.querySelector(".verdict.is-yes") !== null);
   await page.click(".is-load");
   await page.until(...state("loading"));
   await ready(page);
   assert.match(await shown(page, "[aria-label=Model]"), /from files/);
 });
 
-test("demo: what goes wrong is told, with a way on", { seconds: 240 }, async (t) => {
+test("demo: what goes wrong is told, with a way on", {}, async (t) => {
   const models = await t.modelServer();
   const { page } = await opened(t, `?model=${encodeURIComponent(`${models.origin}/nothing/`)}`);
   await page.until(...state("failed"));
@@ -136,7 +136,7 @@ test("demo: what goes wrong is told, with a way on", { seconds: 240 }, async (t)
   assert.equal(await shown(page, ".model-name"), "Stories");
 });
 
-test("demo: no wider than a phone, light and dark", { seconds: 240 }, async (t) => {
+test("demo: no wider than a phone, light and dark", {}, async (t) => {
   const { page } = await opened(t);
   await page.viewport(360, 740);
   await ready(page);
@@ -154,15 +154,15 @@ test("demo: no wider than a phone, light and dark", { seconds: 240 }, async (t) 
   assert.notEqual(await ground(), light);
 });
 
-test("demo: the GPU process is killed in the middle of a story", { browsers: ["chromium"], fresh: true, seconds: 240 }, async (t) => {
+test("demo: the GPU process is killed in the middle of a story", { browsers: ["chromium"], fresh: true }, async (t) => {
   const { page } = await opened(t);
   await ready(page);
   await page.click(".starter");
-  await page.until(() => document.querySelector(".message.is-assistant .message-text")?.textContent.length > 20, null, 60_000);
+  await page.until(() => document.querySelector(".message.is-assistant .message-text")?.textContent.length > 20);
   const before = await shown(page, ".message.is-assistant .message-text");
   t.browser.killGpuProcess();
-  await page.until(() => document.querySelector(".banner.is-warn") !== null, null, 30_000);
-  await page.until(() => document.querySelector(".banner.is-good") !== null, null, 60_000);
+  await page.until(() => document.querySelector(".banner.is-warn") !== null);
+  await page.until(() => document.querySelector(".banner.is-good") !== null);
   await ready(page);
   const after = await shown(page, ".message.is-assistant .message-text");
   assert.ok(after.startsWith(before) && after.length > before.length, "the story goes on");

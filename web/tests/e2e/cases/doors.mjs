@@ -6,7 +6,7 @@ import { expected, greedy, test } from "../harness.mjs";
 const native = (dtype, number) => expected.models.stories.dtypes[dtype][number];
 const ASK = [{ role: "user", content: "Tell me a story about a cat named Tom." }];
 
-test("pipeline: text, chats, lists, streamer, iterator, progress", { seconds: 400 }, async (t) => {
+test("pipeline: text, chats, lists, streamer, iterator, progress", {}, async (t) => {
   const server = await t.server();
   const page = await t.page(server);
   const tokens = 16;
@@ -47,7 +47,7 @@ test("pipeline: text, chats, lists, streamer, iterator, progress", { seconds: 40
   assert.equal(left.total, 0);
 });
 
-test("chat completions: whole, streamed, log-probabilities, usage", { seconds: 400 }, async (t) => {
+test("chat completions: whole, streamed, log-probabilities, usage", {}, async (t) => {
   const server = await t.server();
   const page = await t.page(server);
   await page.act("open", { model: `${server.origin}/models/stories/`, options: { dtype: "f32", cache: false } });

@@ -8,7 +8,7 @@ const PROMPTS = { f32: 2, f16: 1, q4: 2 };
 
 for (const model of ["stories", "stories260K"]) {
   for (const dtype of ["f32", "f16", "q4"]) {
-    test(`${model} at ${dtype}: greedy ids as natively`, { seconds: 400 }, async (t) => {
+    test(`${model} at ${dtype}: greedy ids as natively`, {}, async (t) => {
       const server = await t.server();
       if (!server.mounts[`/models/${model}/`]) throw new Skip("the model is not here");
       const page = await t.page(server);

@@ -7,7 +7,7 @@ const native = expected.models.stories.dtypes.f32[0];
 const F32 = { dtype: "f32", cache: false };
 const input = (tokens) => ({ prompt: native.prompt, options: greedy(tokens) });
 
-test("two models at once, interleaved", { seconds: 300 }, async (t) => {
+test("two models at once, interleaved", {}, async (t) => {
   const server = await t.server();
   const page = await t.page(server);
   await page.act("open", { name: "a", model: `${server.origin}/models/stories/`, options: F32 });
@@ -28,7 +28,7 @@ test("two models at once, interleaved", { seconds: 300 }, async (t) => {
   assert.equal((await page.act("dispose", { name: "b" })).total, 0);
 });
 
-test("two tabs at once", { seconds: 300 }, async (t) => {
+test("two tabs at once", {}, async (t) => {
   const server = await t.server();
   const options = { dtype: "f32", cache: true };
   const pages = [await t.page(server), await t.page(server)];
@@ -117,7 +117,7 @@ test("dispose: the ledger is empty, the worker ends, calls are told", {}, async 
   assert.equal(await page.act("workers"), 0);
 });
 
-test("twelve rounds of load, generate, dispose", { seconds: 300 }, async (t) => {
+test("twelve rounds of load, generate, dispose", {}, async (t) => {
   const server = await t.server();
   const page = await t.page(server);
   for (let round = 0; round < 12; round++) {
@@ -128,7 +128,7 @@ test("twelve rounds of load, generate, dispose", { seconds: 300 }, async (t) => 
   assert.equal(await page.act("workers"), 0);
 });
 
-test("the weakest adapter: WebGPU's default limits, no optional feature", { seconds: 300 }, async (t) => {
+test("the weakest adapter: WebGPU's default limits, no optional feature", {}, async (t) => {
   const server = await t.server();
   const page = await t.page(server);
   const info = await page.act("open", { model: `${server.origin}/models/stories/`, options: { ...F32, portable: true } });

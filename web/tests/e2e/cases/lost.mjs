@@ -26,7 +26,7 @@ async function wentOn(page, result, { times = 1 } = {}) {
   return `back after ${recovered.map(({ ms }) => `${(ms / 1000).toFixed(1)} s`).join(", ")}`;
 }
 
-test("the device is lost while it writes", { seconds: 240 }, async (t) => {
+test("the device is lost while it writes", {}, async (t) => {
   const page = await opened(t);
   const result = await page.act("generate", { input, loseAt: 10 });
   const note = await wentOn(page, result);
@@ -36,7 +36,7 @@ test("the device is lost while it writes", { seconds: 240 }, async (t) => {
   return note;
 });
 
-test("the device is lost while it samples with a seed", { seconds: 240 }, async (t) => {
+test("the device is lost while it samples with a seed", {}, async (t) => {
   const page = await opened(t);
   const sampled = { prompt: native.prompt, options: { do_sample: true, temperature: 1, seed: 11, max_new_tokens: 24, repetition_penalty: 1.2 } };
   const undisturbed = await page.act("generate", { input: sampled });
@@ -46,7 +46,7 @@ test("the device is lost while it samples with a seed", { seconds: 240 }, async 
   assert.equal((await page.events("recovered")).length, 1);
 });
 
-test("the device is lost while nothing happens", { seconds: 240 }, async (t) => {
+test("the device is lost while nothing happens", {}, async (t) => {
   const page = await opened(t);
   await page.act("loseDevice");
   await new Promise((done) => setTimeout(done, 300));
@@ -54,10 +54,10 @@ test("the device is lost while nothing happens", { seconds: 240 }, async (t) => 
   sameIds(result.ids, native, { tokens: TOKENS });
 });
 
-test("the GPU process is killed while it writes", { browsers: ["chromium"], fresh: true, seconds: 240 }, async (t) => {
+test("the GPU process is killed while it writes", { browsers: ["chromium"], fresh: true }, async (t) => {
   const page = await opened(t);
   await page.start("run", "generate", { input });
-  await page.until(() => globalThis.events.filter((event) => event.type === "piece").length >= 8, null, 60_000);
+  await page.until(() => globalThis.events.filter((event) => event.type === "piece").length >= 8);
   t.browser.killGpuProcess();
   const { value, error } = await page.finish("run");
   assert.equal(error?.message, undefined);
@@ -66,14 +66,14 @@ test("the GPU process is killed while it writes", { browsers: ["chromium"], fres
   return note;
 });
 
-test("the GPU process is killed, and the models' server is down", { browsers: ["chromium"], fresh: true, seconds: 240 }, async (t) => {
+test("the GPU process is killed, and the models' server is down", { browsers: ["chromium"], fresh: true }, async (t) => {
   const server = await t.server();
   const models = await t.modelServer();
   const page = await t.page(server);
   await page.act("open", { model: `${models.origin}/models/stories/`, options: { dtype: "f32", cache: true, retries: 0 } });
   await models.down();
   await page.start("run", "generate", { input });
-  await page.until(() => globalThis.events.filter((event) => event.type === "piece").length >= 8, null, 60_000);
+  await page.until(() => globalThis.events.filter((event) => event.type === "piece").length >= 8);
   t.browser.killGpuProcess();
   const { value, error } = await page.finish("run");
   assert.equal(error?.message, undefined, "it comes back from the cache");

@@ -16,7 +16,7 @@ function integers(file, name) {
   return Array.from({ length: (end - begin) / 8 }, (_, i) => Number(bytes.readBigInt64LE(begin + 8 * i)));
 }
 
-test("a GGUF file runs by its address, from a Hub, and from the visitor's disk, and is kept", { seconds: 300 }, async (t) => {
+test("a GGUF file runs by its address, from a Hub, and from the visitor's disk, and is kept", {}, async (t) => {
   const folder = `${FOLDERS.fixtures}gguf_llama/`;
   if (!existsSync(`${folder}model.gguf`)) throw new Skip("the fixtures are not here");
   const want = integers(`${folder}expected.safetensors`, "greedy_ids");
@@ -46,7 +46,7 @@ test("a GGUF file runs by its address, from a Hub, and from the visitor's disk, 
   assert.deepEqual(page.problems, []);
 });
 
-test("what other tools quantized runs with no option, and is kept", { seconds: 400 }, async (t) => {
+test("what other tools quantized runs with no option, and is kept", {}, async (t) => {
   const found = FIXTURES.filter((name) => existsSync(`${FOLDERS.fixtures}${name}/expected.safetensors`));
   if (found.length === 0) throw new Skip("the fixtures are not here");
   const mounts = Object.fromEntries(found.map((name) => [`/models/${name}/`, `${FOLDERS.fixtures}${name}/`]));

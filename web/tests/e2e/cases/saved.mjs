@@ -17,7 +17,7 @@ async function reloaded(page, server) {
 const generate = (page, ids, tokens) => page.act("generate", { input: { ids, options: { ...greedy(tokens), eos_token_id: [] } } });
 
 for (const cache_dtype of ["f32", "q4"]) {
-  test(`saved: a text goes on after a reload, id for id, with a cache of ${cache_dtype}`, { seconds: 300 }, async (t) => {
+  test(`saved: a text goes on after a reload, id for id, with a cache of ${cache_dtype}`, {}, async (t) => {
     const server = await t.server();
     const page = await t.page(server);
     await opened(page, server, { cache_dtype });
@@ -43,7 +43,7 @@ for (const cache_dtype of ["f32", "q4"]) {
   });
 }
 
-test("saved: as a blob, to another engine of the page; and what does not fit", { seconds: 300 }, async (t) => {
+test("saved: as a blob, to another engine of the page; and what does not fit", {}, async (t) => {
   const server = await t.server();
   const page = await t.page(server);
   await opened(page, server);

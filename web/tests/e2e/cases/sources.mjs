@@ -51,7 +51,7 @@ test("canRun: an answer, and no request for weights", {}, async (t) => {
   assert.equal(nothing.ok, false);
   assert.equal(nothing.error.name, "ModelNotFoundError");
   assert.equal(await page.act("workers"), 1, "one worker is kept a little");
-  await page.until(async () => (await globalThis.act(["workers"])).value === 0, null, 10_000);
+  await page.until(async () => (await globalThis.act(["workers"])).value === 0);
 });
 
 test("a model that does not fit, one that is not supported", {}, async (t) => {

@@ -55,6 +55,8 @@ enum Recorded {
     },
     /// Of so many bytes, from one of the `slots` to another.
     Copy { from: usize, to: usize, bytes: u64 },
+    /// What comes behind reads the weights of a layer that does not stay on the GPU.
+    Bring(usize),
 }
 
 /// A program being recorded.
@@ -179,6 +181,12 @@ impl<'a> Graph<'a> {
         Ok(to)
     }
 
+    /// From here on the weights of layer `layer`, of those that do not stay on the GPU, are read: it has to be
+    /// [brought](crate::weights::Offloaded::bring) before.
+    pub fn bring(&mut self, layer: usize) {
+        self.recorded.push(Recorded::Bring(layer));
+    }
+
     fn slot(&mut self, operand: &Operand<'_>, at: usize) -> usize {
         match operand {
             Operand::Tensor(tensor) => {
@@ -218,6 +226,7 @@ impl<'a> Graph<'a> {
                     Recorded::Copy { from, to, bytes } => {
                         return Encoded::Copy { from: buffers[from].clone(), to: buffers[to].clone(), bytes };
                     }
+                    Recorded::Bring(layer) => return Encoded::Bring(layer),
                 };
                 let uniform = wgpu::BufferBinding {
                     buffer: params_buffer.wgpu(),
@@ -301,6 +310,7 @@ fn assign(
 enum Encoded {
     Dispatch { pipeline: Arc<Pipeline>, bind_group: wgpu::BindGroup, groups: [u32; 3] },
     Copy { from: Buffer, to: Buffer, bytes: u64 },
+    Bring(usize),
 }
 
 /// Dispatches (and copies) with everything that they need, ready to be encoded any number of times.
@@ -319,6 +329,7 @@ impl std::fmt::Debug for Program {
             match step {
                 Encoded::Dispatch { pipeline, groups, .. } => list.entry(&(pipeline.kernel.label, groups)),
                 Encoded::Copy { bytes, .. } => list.entry(&("copy", bytes)),
+                Encoded::Bring(layer) => list.entry(&("bring", layer)),
             };
         }
         list.finish()
@@ -326,21 +337,25 @@ impl std::fmt::Debug for Program {
 }
 
 impl Program {
-    /// Encodes all dispatches, in one compute pass, or in several where there are copies in between.
+    /// Encodes all dispatches, in one compute pass, or in several where there are copies in between. Of a model whose layers all stay on the
+    /// GPU; else its [parts](Self::parts) are to be encoded one by one.
     pub fn encode(&self, encoder: &mut wgpu::CommandEncoder) {
-        let mut rest = self.steps.as_slice();
-        while !rest.is_empty() {
-            let copies = rest.iter().take_while(|step| matches!(step, Encoded::Copy { .. })).count();
-            let (now, later) = rest.split_at(copies);
-            for step in now {
-                let Encoded::Copy { from, to, bytes } = step else { continue };
-                encoder.copy_buffer_to_buffer(from.wgpu(), 0, to.wgpu(), 0, *bytes);
-            }
-            let dispatches = later.iter().take_while(|step| matches!(step, Encoded::Dispatch { .. })).count();
-            let (now, later) = later.split_at(dispatches);
-            encode_pass(now, encoder);
-            rest = later;
-        }
+        encode(&self.steps, encoder);
+    }
+
+    /// The parts between which layers are brought, and before each the layer, if there is one.
+    pub fn parts(&self) -> impl Iterator<Item = Part<'_>> {
+        let mut rest = Some(self.steps.as_slice());
+        std::iter::from_fn(move || {
+            let steps = rest.take()?;
+            let (layer, steps) = match steps {
+                [Encoded::Bring(layer), steps @ ..] => (Some(*layer), steps),
+                steps => (None, steps),
+            };
+            let end = steps.iter().position(|step| matches!(step, Encoded::Bring(_)));
+            rest = end.map(|end| &steps[end..]);
+            Some(Part { layer, steps: &steps[..end.unwrap_or(steps.len())] })
+        })
     }
 
     /// The buffer of an activation that was kept while recording.
@@ -359,6 +374,35 @@ impl Program {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.steps.is_empty()
+    }
+}
+
+/// A part of a [`Program`].
+pub struct Part<'p> {
+    /// The layer that has to be [brought](crate::weights::Offloaded::bring) before it.
+    pub layer: Option<usize>,
+    steps: &'p [Encoded],
+}
+
+impl Part<'_> {
+    /// As [`Program::encode`].
+    pub fn encode(&self, encoder: &mut wgpu::CommandEncoder) {
+        encode(self.steps, encoder);
+    }
+}
+
+fn encode(mut rest: &[Encoded], encoder: &mut wgpu::CommandEncoder) {
+    while !rest.is_empty() {
+        let copies = rest.iter().take_while(|step| !matches!(step, Encoded::Dispatch { .. })).count();
+        let (now, later) = rest.split_at(copies);
+        for step in now {
+            let Encoded::Copy { from, to, bytes } = step else { continue };
+            encoder.copy_buffer_to_buffer(from.wgpu(), 0, to.wgpu(), 0, *bytes);
+        }
+        let dispatches = later.iter().take_while(|step| matches!(step, Encoded::Dispatch { .. })).count();
+        let (now, later) = later.split_at(dispatches);
+        encode_pass(now, encoder);
+        rest = later;
     }
 }
 

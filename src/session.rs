@@ -13,14 +13,14 @@ use crate::generate::{Engine, Event, GenerateOptions, Generation, Hidden, Sequen
 use crate::managers::batch::Strategy;
 use crate::managers::blocks::CachePolicy;
 use crate::managers::{
-    self, Architecture, CacheOptions, CacheShape, Dtype, Model, ModelFiles, Precision, Recommendation, Traffic, Wanted,
+    self, Architecture, CacheOptions, CacheShape, Dtype, Footprint, Model, ModelFiles, Offload, Precision,
+    Recommendation, Traffic, Wanted,
 };
 use crate::models::{Decoder, ModelConfig, gguf};
 use crate::preprocess::{ChatOptions, ChatTemplate, Message, Tokenizer};
 use crate::quant::Side;
 use crate::source::Source;
-use crate::tensor::Weight;
-use crate::weights::{Image, Progress, Weights};
+use crate::weights::{Image, Made, Progress, Weights};
 
 pub use shared::{Shared, SharedText};
 
@@ -35,6 +35,10 @@ pub struct LoadOptions {
     pub prefill_chunk: Option<u32>,
     /// How keys and values are kept.
     pub cache: CacheOptions,
+    /// Layers that stay on the GPU, the first ones; the others are kept in the host's memory (in a browser, in a file of the page's own) and
+    /// are copied there for every step. `None`: all, or as many as [`DeviceOptions::memory_limit`](crate::device::DeviceOptions::memory_limit)
+    /// holds.
+    pub gpu_layers: Option<u32>,
     /// Compile the kernels of short prompts and of decoding as soon as the GPU waits for bytes, and not with the first prompt. Where
     /// bytes come faster than they are converted, the first prompt still does.
     pub warm_up: bool,
@@ -78,11 +82,12 @@ pub struct Session {
     precision: Precision,
     quantization: Option<&'static str>,
     recommendation: Option<Recommendation>,
+    offload: Option<Offload>,
     model_type: String,
     architecture: Architecture,
     traffic: Traffic,
     extra: Vec<String>,
-    weights: Vec<(String, Weight)>,
+    weights: Vec<Made>,
     parameters: u64,
     files: Vec<String>,
     place: String,
@@ -91,8 +96,8 @@ pub struct Session {
     fingerprint: Option<String>,
 }
 
-/// What [`Dtype::Auto`] becomes on `device`, with the memory that it has left.
-fn recommend(device: &Device, model: Model<'_>, options: &LoadOptions) -> Result<Recommendation, Error> {
+/// What is wanted of a model on `device`, with the memory that it has left, and within which limits.
+fn wanted(device: &Device, options: &LoadOptions) -> (AdapterInfo, Wanted) {
     let limits = device.limits();
     let adapter = AdapterInfo {
         max_binding: limits.max_storage_buffer_binding_size,
@@ -100,9 +105,8 @@ fn recommend(device: &Device, model: Model<'_>, options: &LoadOptions) -> Result
         ..device.info().clone()
     };
     let budget = device.memory_limit().map(|limit| limit.saturating_sub(device.ledger().snapshot().total));
-    let LoadOptions { context, prefill_chunk, cache, .. } = *options;
-    let wanted = Wanted { budget, context, prefill_chunk, cache, bytes_per_second: None };
-    Ok(Recommendation::of(model, Some(&adapter), wanted)?.0)
+    let LoadOptions { context, prefill_chunk, cache, gpu_layers, .. } = *options;
+    (adapter, Wanted { budget, context, prefill_chunk, cache, gpu_layers, bytes_per_second: None })
 }
 
 impl Session {
@@ -140,17 +144,23 @@ impl Session {
         // a vocabulary of text takes tens of megabytes, and is not needed while weights come
         drop(files);
         let side = Side::read(source, &checkpoint, &quantization).await?;
+        let model = Model { config: &config, checkpoint: &checkpoint, quantization: &quantization };
+        let (adapter, wanted) = wanted(device, options);
         let recommendation = match options.dtype {
-            Dtype::Auto => {
-                let model = Model { config: &config, checkpoint: &checkpoint, quantization: &quantization };
-                Some(recommend(device, model, options)?)
-            }
+            Dtype::Auto => Some(Recommendation::of(model, Some(&adapter), wanted)?.0),
             _ => None,
         };
         let chosen = recommendation.as_ref().map(Recommendation::chosen).transpose()?;
         let dtype = chosen.and_then(|chosen| Dtype::from_name(chosen.dtype)).unwrap_or(options.dtype);
+        let offload = match chosen.and_then(|chosen| chosen.offload.clone()) {
+            None if wanted.budget.is_some() && chosen.is_none() || wanted.gpu_layers.is_some() => {
+                managers::fit(&Footprint::of(model, dtype, Some(&adapter), wanted)?.0, &wanted)?
+            }
+            found => found,
+        };
         let precision = managers::choose(dtype, &config, &checkpoint, &quantization)?.with_cache(options.cache.dtype);
-        let mut weights = Weights::new(device, &checkpoint).quantized_by(&quantization, Some(&side));
+        let layout = offload.as_ref().map(|offload| offload.layout.clone());
+        let mut weights = Weights::new(device, &checkpoint).quantized_by(&quantization, Some(&side)).offloading(layout);
         let model = Decoder::load(&mut weights, &config, precision.weights)?;
         let extra = weights.extra().into_iter().filter(|name| !gguf::is_config(name)).collect();
         let (bytes, used, made) = (weights.bytes(), weights.parameters(), weights.made());
@@ -161,7 +171,8 @@ impl Session {
         let table = precision.weights.embedding.row_bytes(config.embedding.size) * u64::from(config.vocab_size);
         let read = bytes.saturating_sub(if config.tie_word_embeddings { 0 } else { table });
         let traffic = Traffic::new(&architecture, &cache, read, used);
-        let context = options.context.or(chosen.map(|chosen| chosen.context));
+        let planned = offload.as_ref().map(|offload| offload.context).or(chosen.map(|chosen| chosen.context));
+        let context = options.context.or(planned);
         let context = context.unwrap_or_else(|| match policy {
             CachePolicy::Window { .. } => Engine::MOST_POSITIONS,
             CachePolicy::Full | CachePolicy::SnapKv { .. } => cache.default_context(device.max_binding()),
@@ -173,7 +184,8 @@ impl Session {
             None | Some(Err(Error::Device(DeviceError::OutOfMemory { .. }))) => Ok(()),
             Some(warm) => warm,
         };
-        weights.stream(source, progress, warm_up).await?;
+        let offloaded = weights.stream(source, progress, warm_up).await?;
+        engine.set_offloaded(offloaded);
         Ok(Self {
             engine,
             texts: Texts::default(),
@@ -185,6 +197,7 @@ impl Session {
             precision,
             quantization: quantization.name(),
             recommendation,
+            offload,
             model_type,
             architecture,
             traffic,
@@ -219,6 +232,12 @@ impl Session {
     #[must_use]
     pub fn recommendation(&self) -> Option<&Recommendation> {
         self.recommendation.as_ref()
+    }
+
+    /// Which layers do not stay on the GPU, where some do not.
+    #[must_use]
+    pub fn offload(&self) -> Option<&Offload> {
+        self.offload.as_ref()
     }
 
     /// How another tool quantized the checkpoint (`gptq`, `awq`, ...), if one did.
@@ -272,8 +291,8 @@ impl Session {
     /// The weights as a file that [`LoadOptions::weights_file`] takes, at the same dtype: converted already, so that q4 is a quarter
     /// of the checkpoint's bytes.
     #[must_use]
-    pub fn image(&self) -> Image<'_> {
-        Image::new(self.engine.device(), &self.weights)
+    pub fn image(&mut self) -> Image<'_> {
+        self.engine.image(&self.weights)
     }
 
     /// What `generation_config.json` says ([`GenerateOptions::with_config`]), over the first and end tokens of `config.json`;
@@ -333,7 +352,7 @@ impl Session {
 
     /// How its weights are stored: format, weights and bytes of each buffer's worth of rows.
     pub fn formats(&self) -> impl Iterator<Item = (String, usize, u64)> {
-        let parts = self.weights.iter().flat_map(|(_, weight)| &weight.parts);
+        let parts = self.weights.iter().flat_map(|made| &made.weight.parts);
         parts.map(|part| {
             let others = part.scales.iter().chain(part.order.as_ref().map(|order| &order.inputs));
             (part.storage.name(), 1, part.data.size() + others.map(Buffer::size).sum::<u64>())

@@ -184,9 +184,12 @@ pub struct Shared {
     /// WebGPU's default limits and no optional feature
     #[arg(long, global = true, hide = true)]
     pub portable: bool,
-    /// Fail rather than hold more than this on the GPU: 3.8GB, 512MiB
+    /// Hold no more than this on the GPU: 3.8GB, 512MiB; layers that do not fit are kept in memory, and copied for every step
     #[arg(long, global = true, value_name = "SIZE", value_parser = sizes::parse)]
     pub max_gpu_memory: Option<u64>,
+    /// Layers that stay on the GPU, the first ones [default: as many as --max-gpu-memory holds, or all]
+    #[arg(long, global = true, value_name = "N")]
+    pub gpu_layers: Option<u32>,
     /// Branch, tag or commit of a model on the Hub [default: main]
     #[arg(long, global = true, value_name = "REV")]
     pub revision: Option<String>,

@@ -81,6 +81,7 @@ pub async fn open_again(
         context,
         prefill_chunk,
         cache: shared.cache.options(),
+        gpu_layers: shared.gpu_layers,
         warm_up: false,
         weights_file: None,
     };

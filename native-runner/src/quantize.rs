@@ -56,7 +56,7 @@ async fn quantize(args: &Quantize, shared: &Shared) -> Result<ExitCode, CliError
     if let Some(file) = find_gguf(&seen).await.map_err(webweft::error::Error::from)? {
         return Err(CliError::QuantizeGguf { file });
     }
-    let opened = open(Some(&args.model), &shared, Some(1), None).await?;
+    let mut opened = open(Some(&args.model), &shared, Some(1), None).await?;
     let source = spec.source(shared.gguf_file.as_deref(), &mut |_| ()).await?;
 
     let mut weights = OutputFile::create(&out.path.join(WEIGHTS))?;

@@ -240,13 +240,7 @@ impl Device {
     ) -> Result<Buffer, DeviceError> {
         let size = buffer_size(label, size, self.0.limits.max_buffer_size)?;
         self.check()?;
-        if let Some(limit) = self.0.memory_limit {
-            let in_use = self.0.ledger.snapshot().total;
-            if in_use.saturating_add(size) > limit {
-                let reason = format!("{in_use} bytes of the {limit} allowed are in use");
-                return Err(DeviceError::OutOfMemory { label: label.into(), size, reason });
-            }
-        }
+        self.check_budget(label, size)?;
         let wgpu = self.0.wgpu.create_buffer(&wgpu::BufferDescriptor {
             label: Some(label),
             size,
@@ -262,6 +256,26 @@ impl Device {
         }
         let entry = self.0.ledger.enter(label, category, size);
         Ok(Buffer(Arc::new(Owned { wgpu: Some(wgpu), size, entry, ledger: Arc::clone(&self.0.ledger) })))
+    }
+
+    /// Bytes that others hold for us, entered in the ledger as a buffer would be: nothing can read or write them.
+    ///
+    /// # Errors
+    /// [`DeviceError::OutOfMemory`] beyond the budget.
+    pub(crate) fn reserve(&self, label: &str, category: Category, size: u64) -> Result<Buffer, DeviceError> {
+        self.check_budget(label, size)?;
+        let entry = self.0.ledger.enter(label, category, size);
+        Ok(Buffer(Arc::new(Owned { wgpu: None, size, entry, ledger: Arc::clone(&self.0.ledger) })))
+    }
+
+    fn check_budget(&self, label: &str, size: u64) -> Result<(), DeviceError> {
+        let Some(limit) = self.0.memory_limit else { return Ok(()) };
+        let in_use = self.0.ledger.snapshot().total;
+        if in_use.saturating_add(size) <= limit {
+            return Ok(());
+        }
+        let reason = format!("{in_use} bytes of the {limit} allowed are in use");
+        Err(DeviceError::OutOfMemory { label: label.into(), size, reason })
     }
 
     /// A storage buffer that kernels, uploads and copies may use.

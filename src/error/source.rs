@@ -274,6 +274,14 @@ pub enum SourceError {
         /// What it says.
         detail: String,
     },
+    /// The host has no memory for what does not stay on the GPU.
+    #[error(
+        "the host has no room for {size} bytes of weights that do not fit on the GPU: choose fewer bits (`--dtype q4`)"
+    )]
+    NoRoom {
+        /// Bytes.
+        size: u64,
+    },
     /// What was given as a SHA-256 is none.
     #[error("the digest of `{name}`, {digest:?}, is no SHA-256: give 64 hexadecimal digits")]
     BadDigest {

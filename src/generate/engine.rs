@@ -5,80 +5,28 @@ use std::collections::{BTreeMap, HashMap};
 use web_time::Instant;
 
 use super::batch::Batch;
+use super::programs::{Key, Phase, Recorded};
 use super::sequence::{Sequence, SequenceId};
 use super::submit::MAX_BURST;
-use crate::device::{Buffer, Device, Memory};
+use crate::device::{Device, Memory};
 use crate::error::{DeviceError, Error, GenerateError};
-use crate::graph::{Arena, Graph, Program};
+use crate::graph::Arena;
 use crate::managers::batch::{Limits, Scheduler, Strategy};
 use crate::managers::blocks::{self, Blocks, BlocksConfig, CachePolicy, Pool};
 use crate::managers::{CacheShape, Precision, cache_chunk, cache_groups, cache_plan, cache_rows};
 use crate::models::{Decoder, DecoderConfig, Room, Workspace};
-use crate::nn::Pass;
-use crate::ops::{self, Rows};
 use crate::step::{BLOCK, History, MAX_SLOTS};
-use crate::tensor::Tensor;
-
-/// What a program makes besides filling the cache.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Phase {
-    /// Nothing: a chunk of a prompt that is not its last.
-    Fill,
-    /// Nothing, and it fills other blocks, with what was selected.
-    Gather,
-    /// Each slot's next token, on the GPU.
-    Sample,
-    /// The same, of logits that processors change before.
-    Process { penalties: bool, ngrams: bool },
-    /// The logits of each slot's last row, for the host.
-    Logits,
-    /// Every row's hidden state and logits, and where `states` the residual stream around every layer.
-    Everything { states: bool },
-}
-
-impl Phase {
-    /// What does either's work: processors leave alone what asks for nothing.
-    pub fn and(self, other: Self) -> Self {
-        let Self::Process { penalties: a, ngrams: b } = self else { return other };
-        let Self::Process { penalties, ngrams } = other else { return self };
-        Self::Process { penalties: a || penalties, ngrams: b || ngrams }
-    }
-}
-
-/// Programs are recorded once for each phase and bucket. Buckets are powers of two.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Key {
-    phase: Phase,
-    selects: bool,
-    rows: u32,
-    slots: u32,
-    live: u32,
-}
-
-pub(super) struct Recorded {
-    pub program: Program,
-    pub hidden: Option<Output>,
-    pub logits: Option<Output>,
-    /// before the first layer, and after every one
-    pub states: Vec<Output>,
-}
-
-/// An activation that a program leaves behind, and where.
-#[derive(Clone, Debug)]
-pub(super) struct Output {
-    pub tensor: Tensor,
-    pub buffer: Buffer,
-}
+use crate::weights::{Image, Made, Offloaded};
 
 /// Keys below which all caches share one bucket.
-const MIN_LIVE: u32 = 128;
+pub(super) const MIN_LIVE: u32 = 128;
 /// Tokens of a prompt that [`Engine::warm_up`] thinks of: enough for the kernels of many rows.
 const WARM_PROMPT: u32 = 64;
 
 /// One model on one device, and the sequences that it runs.
 pub struct Engine {
     pub(super) device: Device,
-    model: Decoder,
+    pub(super) model: Decoder,
     pub(super) config: DecoderConfig,
     pub(super) precision: Precision,
     pub(super) policy: CachePolicy,
@@ -89,9 +37,11 @@ pub struct Engine {
     /// made when a sequence first needs it
     pub(super) workspace: Option<Workspace>,
     /// what processors read; made when one is first asked for
-    history: Option<History>,
-    arena: Arena,
-    programs: HashMap<Key, Recorded>,
+    pub(super) history: Option<History>,
+    pub(super) arena: Arena,
+    pub(super) programs: HashMap<Key, Recorded>,
+    /// layers that do not stay on the GPU
+    pub(super) offloaded: Option<Offloaded>,
     /// which block of the cache holds what
     pub(super) blocks: Blocks,
     /// of each rope: the regime that its table is in
@@ -166,6 +116,7 @@ impl Engine {
             history: None,
             arena: Arena::default(),
             programs: HashMap::new(),
+            offloaded: None,
             blocks,
             sequences: BTreeMap::new(),
             next_id: 0,
@@ -199,6 +150,27 @@ impl Engine {
     #[must_use]
     pub fn device(&self) -> &Device {
         &self.device
+    }
+
+    /// Layers that do not stay on the GPU, if there are such.
+    #[must_use]
+    pub fn offloaded(&self) -> Option<&Offloaded> {
+        self.offloaded.as_ref()
+    }
+
+    /// The same, to have one brought.
+    pub(crate) fn offloaded_mut(&mut self) -> Option<&mut Offloaded> {
+        self.offloaded.as_mut()
+    }
+
+    /// Sets them, once they are loaded and before anything runs.
+    pub(crate) fn set_offloaded(&mut self, offloaded: Option<Offloaded>) {
+        self.offloaded = offloaded;
+    }
+
+    /// The weights `made` as a file.
+    pub(crate) fn image(&mut self, made: &[Made]) -> Image<'_> {
+        Image::new(&self.device, made, self.offloaded.as_mut())
     }
 
     /// The most positions of a sequence.
@@ -347,7 +319,7 @@ impl Engine {
         let positions = MIN_LIVE.min(self.context) as usize;
         self.make_room(positions, positions, 1)?;
         for rows in [1, WARM_PROMPT.min(self.chunk)] {
-            self.program(Phase::Sample, false, rows, 1, MIN_LIVE)?;
+            self.program(self.key(Phase::Sample, false, rows, 1, MIN_LIVE))?;
         }
         Ok(())
     }
@@ -427,94 +399,6 @@ impl Engine {
             self.history = Some(History::new(&self.device, self.config.vocab_size, positions, slots)?);
         }
         Ok(self.history.as_ref().expect("it was just made"))
-    }
-
-    /// The program for `rows` rows of `slots` slots that leave at most `live` keys of each in the cache, recorded now if it never was.
-    /// `selects`: it chooses what is kept of a prompt, too.
-    pub(super) fn program(
-        &mut self,
-        phase: Phase,
-        selects: bool,
-        rows: u32,
-        slots: u32,
-        live: u32,
-    ) -> Result<&Recorded, Error> {
-        let most = self.workspace().room.positions.max(MIN_LIVE);
-        let live = live.next_power_of_two().clamp(MIN_LIVE, most);
-        let key = Key { phase, selects, rows: rows.next_power_of_two(), slots: slots.next_power_of_two(), live };
-        if !self.programs.contains_key(&key) {
-            let recorded = match self.record(key) {
-                // the buffers of programs for other rows, which are made again when they are wanted
-                Err(Error::Device(DeviceError::OutOfMemory { .. })) if !self.programs.is_empty() => {
-                    self.programs.clear();
-                    self.arena = Arena::default();
-                    self.record(key)?
-                }
-                recorded => recorded?,
-            };
-            self.programs.insert(key, recorded);
-        }
-        Ok(&self.programs[&key])
-    }
-
-    fn record(&self, key: Key) -> Result<Recorded, Error> {
-        let mut g = Graph::new(&self.device);
-        let Workspace { step, cache, ropes, selection, .. } = self.workspace();
-        let selection = selection.as_ref();
-        if let (Phase::Gather, Some(selection)) = (key.phase, selection) {
-            selection.gather(&mut g, cache)?;
-            let program = g.finish(&self.arena)?;
-            return Ok(Recorded { program, hidden: None, logits: None, states: Vec::new() });
-        }
-        let pass = Pass {
-            step,
-            cache,
-            rows: key.rows,
-            slots: key.slots,
-            live: key.live,
-            selection: selection.filter(|_| key.selects),
-            wanted: if matches!(key.phase, Phase::Everything { .. }) { Rows::All } else { Rows::Last(key.slots) },
-            elem: self.precision.activations,
-        };
-        let mut states = Vec::new();
-        let hidden = self.model.forward(&mut g, ropes, &pass, &mut |g, x| {
-            if key.phase == (Phase::Everything { states: true }) {
-                let state = g.copy(x)?; // layers add to x
-                g.keep(&state);
-                states.push(state);
-            }
-            Ok(())
-        })?; // [T, D] or [B, D]
-        let mut logits = None;
-        if key.phase != Phase::Fill {
-            let made = self.model.logits(&mut g, &hidden, &pass)?; // [T, V] or [B, V]
-            match key.phase {
-                Phase::Sample => ops::sample(&mut g, &made, step, None)?,
-                Phase::Process { penalties, ngrams } => {
-                    let history = self.history.as_ref().expect("it is made before this phase is asked for");
-                    if penalties {
-                        ops::penalize(&mut g, &made, step, history)?;
-                    }
-                    if ngrams {
-                        // what the cache has dropped is still in the history
-                        let so_far = if self.policy == CachePolicy::Full { key.live } else { history.positions };
-                        ops::no_repeat_ngram(&mut g, &made, step, history, so_far)?;
-                    }
-                    ops::sample(&mut g, &made, step, Some(history))?;
-                }
-                _ => {
-                    g.keep(&made);
-                    g.keep(&hidden);
-                    logits = Some(made);
-                }
-            }
-        }
-        let program = g.finish(&self.arena)?;
-        tracing::debug!(?key, dispatches = program.len(), "recorded");
-        let kept = |tensor: Tensor| program.kept(&tensor).cloned().map(|buffer| Output { tensor, buffer });
-        let (hidden, logits) = (kept(hidden), logits.and_then(kept));
-        let states = states.into_iter().filter_map(kept).collect();
-        Ok(Recorded { program, hidden, logits, states })
     }
 }
 

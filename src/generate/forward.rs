@@ -1,6 +1,7 @@
 //! Whole forward passes: what every position makes, read back.
 
-use super::engine::{Engine, Output, Phase};
+use super::engine::Engine;
+use super::programs::{Output, Phase};
 use super::select;
 use crate::device::Readback;
 use crate::error::{Error, GenerateError};
@@ -115,8 +116,9 @@ impl Engine {
             if selects {
                 self.gathering_program()?;
             }
-            let recorded = self.program(phase, selects, rows, 1, position + rows - dropped)?;
-            recorded.program.encode(&mut encoder);
+            let key = self.key(phase, selects, rows, 1, position + rows - dropped);
+            encoder = self.encode_runs(key, 1, encoder).await?;
+            let recorded = self.program(key)?;
             let mut parts = Vec::new();
             let mut total = 0;
             let first = [&recorded.hidden, &recorded.logits].into_iter().flatten();

@@ -8,6 +8,7 @@ mod forward;
 mod generation;
 mod options;
 mod processors;
+mod programs;
 mod saved;
 mod schedule;
 mod select;

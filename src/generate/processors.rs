@@ -1,7 +1,7 @@
 //! What logits processors know of the tokens so far.
 
 use super::GenerateOptions;
-use super::engine::Phase;
+use super::programs::Phase;
 use crate::device::Device;
 use crate::error::GenerateError;
 use crate::reference;

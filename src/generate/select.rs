@@ -1,6 +1,7 @@
 //! What is kept of a long prompt (SnapKV: Li et al. 2024): chosen in the step that computes its end, then gathered into blocks of its own.
 
-use super::engine::{Engine, Phase};
+use super::engine::Engine;
+use super::programs::Phase;
 use super::sequence::{Sequence, SequenceId};
 use crate::error::Error;
 use crate::managers::blocks::{self, Shortage};
@@ -118,7 +119,7 @@ impl Engine {
     /// What moves one turn of what is kept.
     pub(super) fn gathering_program(&mut self) -> Result<&crate::graph::Program, Error> {
         let rows = self.selection().rows();
-        Ok(&self.program(Phase::Gather, false, rows, 1, 1)?.program)
+        Ok(&self.program(self.key(Phase::Gather, false, rows, 1, 1))?.program)
     }
 
     fn selection(&self) -> &Selection {

@@ -3,8 +3,9 @@
 use web_time::Instant;
 
 use super::batch::{Burst, Seats};
-use super::engine::{Engine, Output, Phase};
+use super::engine::Engine;
 use super::forward::unpack_rows;
+use super::programs::{Output, Phase};
 use super::schedule::Piece;
 use super::select::Gathering;
 use super::sequence::{Sequence, SequenceId};
@@ -47,7 +48,7 @@ impl Engine {
             if self.batch.bursts.len() >= bursts {
                 return Ok(());
             }
-            let submitted = match self.submit(lookahead.div_ceil(bursts)) {
+            let submitted = match self.submit(lookahead.div_ceil(bursts)).await {
                 Ok(submitted) => submitted,
                 Err(Submit::Short(short)) => {
                     self.make_way(&short).await?;
@@ -63,8 +64,9 @@ impl Engine {
 
     /// Submits one step with what the host has to give, or a burst of at most so many that need nothing; `false` where there is
     /// neither.
-    fn submit(&mut self, most: usize) -> Result<bool, Submit> {
+    async fn submit(&mut self, most: usize) -> Result<bool, Submit> {
         if self.batch.is_forgotten {
+            self.drain().await?;
             self.tell_again()?;
         }
         let (mut order, mut turn) = (Vec::new(), Turn { steps: MAX_BURST as u32, ..Turn::default() });
@@ -91,7 +93,7 @@ impl Engine {
         if count == 0 {
             return Ok(false);
         }
-        let Encoded { encoder, gathering, .. } = self.encode(&pieces, phase, count)?;
+        let Encoded { encoder, gathering, .. } = self.encode(&pieces, phase, count).await?;
         if phase == Phase::Fill {
             self.device.submit(encoder);
         } else {
@@ -138,7 +140,7 @@ impl Engine {
     }
 
     /// Encodes `count` steps of those that run, the first of them with `pieces`.
-    fn encode(&mut self, pieces: &[Piece], phase: Phase, count: usize) -> Result<Encoded, Submit> {
+    async fn encode(&mut self, pieces: &[Piece], phase: Phase, count: usize) -> Result<Encoded, Submit> {
         let mut live = 1;
         let step = self.workspace().step.clone();
         for (_, id) in self.batch.seated() {
@@ -170,7 +172,8 @@ impl Engine {
         self.tell_pages();
         // before copies are taken that a failure would lose
         let selects = gathering.is_some();
-        let mut recorded = self.program(phase, selects, rows, slots, live).map(|_| ());
+        let key = self.key(phase, selects, rows, slots, live);
+        let mut recorded = self.program(key).map(|_| ());
         if selects {
             recorded = recorded.and_then(|()| self.gathering_program().map(|_| ()));
         }
@@ -180,11 +183,8 @@ impl Engine {
         }
         let mut encoder = self.device.encoder();
         self.copy_blocks(&mut encoder);
-        let recorded = self.program(phase, selects, rows, slots, live)?;
-        for _ in 0..count {
-            recorded.program.encode(&mut encoder);
-        }
-        let logits = recorded.logits.clone();
+        let encoder = self.encode_runs(key, count, encoder).await?;
+        let logits = self.program(key)?.logits.clone();
         for piece in pieces {
             let Some(sequence) = self.sequences.get_mut(&piece.id) else { continue };
             sequence.filled += piece.tokens;
@@ -403,7 +403,7 @@ impl Engine {
             let pieces = self.pieces(&[id], &self.plan(&[id]));
             let is_last = pieces.iter().any(|piece| piece.is_last);
             let phase = if is_last { Phase::Logits } else { Phase::Fill };
-            let Encoded { mut encoder, logits, gathering } = match self.encode(&pieces, phase, 1) {
+            let Encoded { mut encoder, logits, gathering } = match self.encode(&pieces, phase, 1).await {
                 Ok(encoded) => encoded,
                 Err(Submit::Short(short)) => return Err(self.no_room(&short)),
                 Err(Submit::Failed(error)) => return Err(error),

@@ -28,6 +28,8 @@ pub struct Footprint {
     pub weights: u64,
     /// The largest of their buffers.
     pub largest_buffer: u64,
+    /// Bytes of the buffers of each layer: what need not stay on the GPU.
+    pub layers: Vec<Vec<u64>>,
     /// Bytes of cosines and sines, which the ledger has among the weights.
     pub tables: u64,
     /// What the cache is made of.
@@ -122,6 +124,7 @@ impl Footprint {
             dtype: precision.dtype,
             weights: bytes.of(Category::Weights),
             largest_buffer,
+            layers: weights.layers().to_vec(),
             tables: run.tables,
             cache,
             activations: run.activations,

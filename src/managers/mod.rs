@@ -6,6 +6,7 @@ mod context;
 mod files;
 mod footprint;
 mod inspect;
+mod offload;
 mod prefill;
 mod quality;
 mod quantization;
@@ -17,6 +18,7 @@ pub use context::{CacheOptions, CacheShape, cache_chunk, cache_groups, cache_pla
 pub use files::ModelFiles;
 pub use footprint::{Footprint, Model, Needs};
 pub use inspect::{Architecture, Inspection, OnGpu, Stored, StoredFile, TokenizerFacts, inspect, inspect_weights};
+pub use offload::{Offload, fit};
 pub use prefill::prefill_chunk;
 pub use quality::{Distribution, Estimate, Prediction, Quality, RelativeError, log_softmax};
 pub use quantization::{Dtype, Precision, choose, default_of_pages, resolve};

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::offload::Offload;
 use super::{CacheOptions, Dtype, Footprint, Model, Needs, choose};
 use crate::device::AdapterInfo;
 use crate::error::{DeviceError, Error};
@@ -33,6 +34,8 @@ pub struct Wanted {
     pub prefill_chunk: Option<u32>,
     /// How keys and values are kept.
     pub cache: CacheOptions,
+    /// Layers that are to stay on the GPU, as [`LoadOptions::gpu_layers`](crate::session::LoadOptions::gpu_layers).
+    pub gpu_layers: Option<u32>,
     /// Bytes that the adapter reads per second, where it was measured ([`Roofline`](super::Roofline)) and memory bounds decoding,
     /// which on a CPU it does not.
     pub bytes_per_second: Option<f64>,
@@ -93,6 +96,8 @@ pub struct Format {
     pub fits: bool,
     /// Why it does not.
     pub why_not: Option<String>,
+    /// How it would run nevertheless: with layers that do not stay on the GPU.
+    pub offload: Option<Offload>,
     /// The longest sequence that fits; 0 where none does.
     pub longest_context: u32,
     /// What a token reads while decoding with that much live cache: weights and cache.
@@ -125,6 +130,7 @@ pub fn recommend(facts: &Facts<'_>) -> Recommendation {
             };
             let Needs { weights, cache, activations, staging, total } = f.needs(context);
             let why_not = why_not(f, &wanted);
+            let offload = why_not.as_ref().and_then(|_| offload(f, &wanted));
             Format {
                 dtype: f.dtype.name(),
                 context,
@@ -135,6 +141,7 @@ pub fn recommend(facts: &Facts<'_>) -> Recommendation {
                 total,
                 fits: why_not.is_none(),
                 why_not,
+                offload,
                 longest_context: f.longest(wanted.budget),
                 bytes_per_token: read(f),
                 relative_speed: of_f16.unwrap_or_default() as f64 / read(f).max(1) as f64,
@@ -148,10 +155,16 @@ pub fn recommend(facts: &Facts<'_>) -> Recommendation {
     let fits = |dtype: Dtype| formats.iter().any(|f| f.dtype == dtype.name() && f.fits);
     let chosen = match wanted.budget {
         None => order.first().copied(),
-        Some(_) => order.iter().copied().find(|&dtype| fits(dtype)),
+        Some(_) => order.iter().copied().find(|&dtype| fits(dtype)).or_else(|| least_moved(&formats, &order)),
     };
     let reason = match (chosen, wanted.budget) {
-        (Some(dtype), Some(budget)) => within(facts, dtype, &order, budget),
+        (Some(dtype), Some(budget)) => {
+            let format = formats.iter().find(|f| f.dtype == dtype.name());
+            match format.and_then(|f| f.offload.as_ref()) {
+                Some(offload) => passing(facts, dtype, offload, budget),
+                None => within(facts, dtype, &order, budget),
+            }
+        }
         (Some(dtype), None) => unbounded(facts, dtype),
         (None, _) => nothing_fits(facts, &order),
     };
@@ -197,7 +210,7 @@ fn default(f: &Footprint) -> u32 {
 }
 
 /// Positions that a dtype must have room for.
-fn enough(f: &Footprint, wanted: &Wanted) -> u32 {
+pub(super) fn enough(f: &Footprint, wanted: &Wanted) -> u32 {
     wanted.context.unwrap_or_else(|| default(f).min(ENOUGH_CONTEXT))
 }
 
@@ -269,6 +282,40 @@ fn within(facts: &Facts<'_>, dtype: Dtype, order: &[Dtype], budget: u64) -> Stri
     reason
 }
 
+/// How a dtype that does not fit would run nevertheless.
+fn offload(f: &Footprint, wanted: &Wanted) -> Option<Offload> {
+    let budget = wanted.budget.filter(|_| wanted.gpu_layers.is_none())?;
+    match wanted.context {
+        Some(context) => Offload::within(f, budget, context.min(f.cache.trained)),
+        None => Offload::shorter(f, budget, enough(f, wanted)),
+    }
+}
+
+/// The dtype of which the fewest bytes are copied for a token, where none fits whole.
+fn least_moved(formats: &[Format], order: &[Dtype]) -> Option<Dtype> {
+    let moved = |dtype: Dtype| {
+        let format = formats.iter().find(|f| f.dtype == dtype.name())?;
+        Some((format.offload.as_ref()?.moved, dtype))
+    };
+    order.iter().filter_map(|&dtype| moved(dtype)).min_by_key(|(moved, _)| *moved).map(|(_, dtype)| dtype)
+}
+
+/// Why `dtype`, which fits with layers that do not stay only.
+fn passing(facts: &Facts<'_>, dtype: Dtype, offload: &Offload, budget: u64) -> String {
+    let Offload { resident, layers, moved, total, context, .. } = offload;
+    let whole = find(facts, dtype).map_or(0, |f| f.needs(*context).total);
+    format!(
+        "{}: {}{resident} of {layers} layers stay on the GPU, the others pass through two slots ({} for each step); {} of {} \
+         with a context of {context}; whole it would need {}",
+        dtype.name(),
+        keeps(facts),
+        size(*moved),
+        size(*total),
+        size(budget),
+        size(whole)
+    )
+}
+
 /// Why `dtype`, where no budget is known.
 fn unbounded(facts: &Facts<'_>, dtype: Dtype) -> String {
     let weights = |of| find(facts, of).map_or(0, |f| f.weights);
@@ -323,8 +370,15 @@ fn nothing_fits(facts: &Facts<'_>, order: &[Dtype]) -> String {
         Some((f, longest)) => reason += &format!(": {} with a context of {longest} would fit", f.dtype.name()),
         None => {
             let least = LEAST_CONTEXT.min(smallest.cache.trained);
-            let least_bytes = smallest.needs(least).total;
-            reason += &format!(": {name} with a context of {least} needs {}", size(least_bytes));
+            let least_bytes = match wanted.gpu_layers {
+                None => Offload::least(smallest, least),
+                Some(_) => smallest.needs(least).total,
+            };
+            reason += &format!(
+                ": {name} with a context of {least} needs {}{}",
+                size(least_bytes),
+                if wanted.gpu_layers.is_none() { " even if no layer stays on the GPU" } else { "" }
+            );
         }
     }
     reason

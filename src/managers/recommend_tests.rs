@@ -33,6 +33,7 @@ fn footprints(f16: u64) -> Vec<Footprint> {
                 dtype,
                 weights,
                 largest_buffer,
+                layers: vec![vec![weights / 40, weights / 160]; 32],
                 tables,
                 cache,
                 activations,

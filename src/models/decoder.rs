@@ -136,6 +136,8 @@ pub struct Decoder {
     /// Into D and out of it, where the embedding has another width.
     projections: Option<[Linear; 2]>,
     layers: Vec<Layer>,
+    /// The first layer that does not stay on the GPU, if there is such.
+    first_offloaded: Option<usize>,
     norm: Option<Norm>,
     /// The output head; `None` where it is the embedding.
     head: Option<Embedding>,
@@ -179,7 +181,7 @@ impl Decoder {
             };
             let embed = Embedding::load(w, n.embed, [c.vocab_size, size], false, types.embedding)?;
             let layers = (c.layers.iter().enumerate())
-                .map(|(i, layer)| w.scoped(&format!("{}.{i}", n.layers), |w| Layer::load(w, c, layer, types)))
+                .map(|(i, layer)| w.layer(i, &format!("{}.{i}", n.layers), |w| Layer::load(w, c, layer, types)))
                 .collect::<Result<Vec<_>, Error>>()?;
             let norm = (c.block != Block::Post).then(|| Norm::load(w, n.norm, dim, c.norm)).transpose()?;
             Ok::<_, Error>(Self {
@@ -188,6 +190,7 @@ impl Decoder {
                 positions: positions.transpose()?,
                 projections,
                 layers,
+                first_offloaded: w.first_offloaded(),
                 norm,
                 head: None,
                 final_logit_softcapping: c.final_logit_softcapping,
@@ -223,6 +226,9 @@ impl Decoder {
         each(g, &x)?;
         for (i, layer) in self.layers.iter().enumerate() {
             let rows = if i + 1 == self.layers.len() { pass.wanted } else { Rows::All };
+            if let Some(offloaded) = self.first_offloaded.and_then(|first| i.checked_sub(first)) {
+                g.bring(offloaded);
+            }
             x = layer.forward(g, x, i, rows, ropes, pass)?; // [T, D]
             each(g, &x)?;
         }

@@ -1,12 +1,15 @@
 //! Caches that outlive the session, and sequences that fork.
 
+use std::ops::Range;
+
 use sha2::{Digest, Sha256};
 
 use super::Session;
-use crate::device::{Buffer, Readback};
+use crate::device::Buffer;
 use crate::error::Error;
 use crate::generate::{GenerateOptions, SavedCache, SequenceId};
 use crate::source::Source;
+use crate::weights::Made;
 
 /// Of a weight's buffer, so many pieces of so many bytes are looked at.
 const PIECES: u64 = 4;
@@ -51,36 +54,40 @@ impl Session {
         let mut hash = Sha256::new();
         hash.update(self.config);
         hash.update(self.precision.activations.name());
-        let (mut samples, mut size) = (Vec::new(), 0);
-        for (name, weight) in &self.weights {
+        let mut samples = Vec::new();
+        for Made { name, weight, offloaded } in &self.weights {
             hash.update((name.len() as u64).to_le_bytes());
             hash.update(name);
             for part in &weight.parts {
                 hash.update(part.storage.name());
-                let order = part.order.as_ref().map(|order| &order.inputs);
-                for buffer in [Some(&part.data), part.scales.as_ref(), order].into_iter().flatten() {
-                    hash.update(buffer.size().to_le_bytes());
-                    samples.extend(pieces(buffer).inspect(|(_, _, bytes)| size += bytes));
+                let row = part.storage.row_bytes(weight.dim);
+                let row_scales = 4 * u64::from(part.storage.scale_stride(weight.dim));
+                let rows = u64::from(part.rows);
+                let order = part.order.as_ref().map(|order| (&order.inputs, 4 * u64::from(order.len)));
+                let scales = part.scales.as_ref().map(|buffer| (buffer, rows * row_scales));
+                for (buffer, bytes) in [Some((&part.data, rows * row)), scales, order].into_iter().flatten() {
+                    hash.update(bytes.to_le_bytes());
+                    samples.extend(pieces(buffer, bytes).map(|piece| (*offloaded, piece)));
                 }
             }
         }
-        let device = self.engine.device();
-        let mut readback = Readback::new(device, "samples of weights", size)?;
-        let mut encoder = device.encoder();
-        for (buffer, offset, bytes) in samples {
-            readback.copy(&mut encoder, buffer, offset, bytes);
+        // of layers that do not stay on the GPU, each in its turn
+        for samples in samples.chunk_by(|(a, _), (b, _)| a == b) {
+            let layer = samples.first().and_then(|(layer, _)| *layer);
+            if let (Some(layer), Some(offloaded)) = (layer, self.engine.offloaded_mut()) {
+                offloaded.bring(layer).await?;
+            }
+            let ranges: Vec<_> = samples.iter().map(|(_, range)| range.clone()).collect();
+            hash.update(self.engine.device().read_ranges(&ranges).await?);
         }
-        readback.submit(device, encoder);
-        readback.wait(device).await?;
-        readback.take(|bytes| hash.update(bytes))?;
         let hex: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
         Ok(self.fingerprint.insert(hex).clone())
     }
 }
 
-/// Pieces of a buffer, evenly spread: first byte and bytes, in whole words.
-fn pieces(buffer: &Buffer) -> impl Iterator<Item = (&Buffer, u64, u64)> {
-    let size = PIECE.min(buffer.size());
-    let step = (buffer.size() - size) / (PIECES - 1);
-    (0..PIECES).map(move |i| (buffer, i * step / 4 * 4, size))
+/// Pieces of the first `bytes` of a buffer, evenly spread, in whole words.
+fn pieces(buffer: &Buffer, bytes: u64) -> impl Iterator<Item = (&Buffer, Range<u64>)> {
+    let size = PIECE.min(bytes);
+    let step = (bytes - size) / (PIECES - 1);
+    (0..PIECES).map(move |i| (buffer, i * step / 4 * 4..i * step / 4 * 4 + size))
 }

@@ -16,6 +16,7 @@ mod hub;
 #[cfg(target_arch = "wasm32")]
 mod js;
 mod memory;
+mod scratch;
 #[cfg(target_arch = "wasm32")]
 pub mod store;
 mod stream;
@@ -32,6 +33,7 @@ pub use http::{Http, HttpOptions, RetryPolicy};
 pub use hub::DownloadProgress;
 pub use hub::{Hub, HubOptions, RepoId, is_commit};
 pub use memory::Memory;
+pub use scratch::Scratch;
 pub use stream::Stream;
 pub use token::Token;
 

@@ -73,13 +73,13 @@ impl Loaded {
 
     /// Keeps the weights as they lie on the GPU. The model is there whether or not that succeeds: the next visit may read them as
     /// this one did.
-    async fn keep(&self, source: &Source, file: &str, tell: &dyn Fn(Value)) {
+    async fn keep(&mut self, source: &Source, file: &str, tell: &dyn Fn(Value)) {
         if let Err(error) = self.try_keep(source, file).await {
             tell(json!({ "type": "notice", "code": "cache_unavailable", "message": error.to_string() }));
         }
     }
 
-    async fn try_keep(&self, source: &Source, file: &str) -> Result<(), Error> {
+    async fn try_keep(&mut self, source: &Source, file: &str) -> Result<(), Error> {
         let Some(mut keeper) = source.keeper(file, self.session.files()).await? else { return Ok(()) };
         let mut image = self.session.image();
         while let Some(bytes) = image.next().await? {

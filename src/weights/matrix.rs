@@ -2,8 +2,8 @@
 
 use std::rc::Rc;
 
-use super::Weights;
 use super::request::{Elements, Request, RowMap, Target, What, source_flag};
+use super::{Made, Weights};
 use crate::checkpoint::TensorInfo;
 use crate::device::{Buffer, Category};
 use crate::error::{Error, WeightsError};
@@ -314,7 +314,7 @@ impl<'a> Weights<'a> {
             run;
         let label = name.rsplit_once('.').map_or(name.as_str(), |(label, _)| label);
         if !is_whole {
-            let data = self.memory.storage(label, Category::Weights, 0)?;
+            let data = self.allocate(label, 0)?;
             return Ok(Rc::new([Part {
                 first: begin,
                 rows: 0,
@@ -337,20 +337,19 @@ impl<'a> Weights<'a> {
         }
         let order = if has_order {
             inputs.resize(len as usize, NO_INPUT);
-            let inputs = self.memory.storage_with(label, Category::Weights, &inputs)?;
-            self.bytes += inputs.size();
-            Some(Order { len, inputs })
+            self.bytes += 4 * inputs.len() as u64;
+            Some(Order { len, inputs: self.allocate_with(label, inputs)? })
         } else {
             None
         };
-        let new = |bytes| self.memory.storage(label, Category::Weights, bytes);
         let mut parts = Vec::new();
         let mut first = 0;
         while first < rows {
             let count = per_part.min(rows - first);
-            let data = new(row_bytes * u64::from(count))?;
-            let scales = if scale_bytes > 0 { Some(new(scale_bytes * u64::from(count))?) } else { None };
-            self.bytes += data.size() + scales.as_ref().map_or(0, Buffer::size);
+            let [data, scales] = [row_bytes, scale_bytes].map(|bytes| bytes * u64::from(count));
+            self.bytes += data + scales;
+            let data = self.allocate(label, data)?;
+            let scales = if scales > 0 { Some(self.allocate(label, scales)?) } else { None };
             parts.push(Part {
                 first: begin + first,
                 rows: count,
@@ -363,10 +362,12 @@ impl<'a> Weights<'a> {
             first += count;
         }
         let parts: Rc<[Part]> = parts.into();
-        self.made.push((name.clone(), Weight { rows, dim: len, parts: parts.to_vec() }));
+        let offloaded = self.offloaded();
+        let weight = Weight { rows, dim: len, parts: parts.to_vec() };
+        self.made.push(Made { name: name.clone(), weight, offloaded });
         let to = Target { storage, len, parts: Rc::clone(&parts) };
-        self.requests
-            .extend(requests.into_iter().map(|(info, rows, what)| (info, Request { rows, to: to.clone(), what })));
+        let request = |(info, rows, what)| (info, Request { rows, to: to.clone(), what, offloaded });
+        self.requests.extend(requests.into_iter().map(request));
         Ok(parts)
     }
 }

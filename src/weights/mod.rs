@@ -6,6 +6,7 @@
 //! the chunks, whatever the model's size.
 
 mod matrix;
+mod offload;
 mod packed;
 mod request;
 mod upload;
@@ -19,6 +20,8 @@ use crate::quant::{Quantization, Side};
 use crate::source::{Source, Stream};
 use crate::tensor::Weight;
 pub use matrix::Rows;
+use offload::Slots;
+pub use offload::{OffloadLayout, Offloaded};
 pub use packed::Image;
 use request::{Request, What};
 pub use upload::upload_bytes;
@@ -42,6 +45,17 @@ pub struct Progress<'a> {
     pub total: u64,
 }
 
+/// A weight that was asked for.
+#[derive(Clone, Debug)]
+pub struct Made {
+    /// The name that it, or of several that were stacked the first, has in the checkpoint.
+    pub name: String,
+    /// Where it is.
+    pub weight: Weight,
+    /// The number of its layer among those that do not stay on the GPU: it is there while that [sits](Offloaded::bring).
+    pub offloaded: Option<usize>,
+}
+
 /// The weights of one model while they are asked for and loaded.
 #[derive(Debug)]
 pub struct Weights<'a> {
@@ -56,11 +70,17 @@ pub struct Weights<'a> {
     requests: Vec<(&'a TensorInfo, Request)>,
     /// bytes of memory asked for
     bytes: u64,
-    /// all that was asked for, by name
-    made: Vec<(String, Weight)>,
+    /// all that was asked for
+    made: Vec<Made>,
     missing: Vec<String>,
     misshaped: Vec<(String, Vec<u64>, Vec<u64>)>,
     dtypes: Vec<(String, String)>,
+    /// the layer that is asked for, if one is
+    layer: Option<usize>,
+    /// bytes of the buffers of each layer, in the order in which they were asked for
+    layers: Vec<Vec<u64>>,
+    /// where layers are that are not to stay on the GPU
+    slots: Option<Slots>,
 }
 
 impl<'a> Weights<'a> {
@@ -90,6 +110,9 @@ impl<'a> Weights<'a> {
             missing: Vec::new(),
             misshaped: Vec::new(),
             dtypes: Vec::new(),
+            layer: None,
+            layers: Vec::new(),
+            slots: None,
         }
     }
 
@@ -97,6 +120,33 @@ impl<'a> Weights<'a> {
     #[must_use]
     pub fn quantized_by(self, quantization: &Quantization, side: Option<&'a Side>) -> Self {
         Self { quantization: quantization.clone(), side, ..self }
+    }
+
+    /// With layers that pass through two slots: [`stream`](Self::stream) then gives them.
+    #[must_use]
+    pub fn offloading(self, layout: Option<OffloadLayout>) -> Self {
+        Self { slots: layout.map(Slots::new), ..self }
+    }
+
+    /// As [`scoped`](Self::scoped), of all that layer number `layer` is made of.
+    pub fn layer<R>(&mut self, layer: usize, name: &str, load: impl FnOnce(&mut Self) -> R) -> R {
+        self.layer = Some(layer);
+        self.layers.resize(self.layers.len().max(layer + 1), Vec::new());
+        let result = self.scoped(name, load);
+        self.layer = None;
+        result
+    }
+
+    /// Bytes of the buffers of each layer, in the order in which they were asked for.
+    #[must_use]
+    pub fn layers(&self) -> &[Vec<u64>] {
+        &self.layers
+    }
+
+    /// The first layer that does not stay on the GPU.
+    #[must_use]
+    pub fn first_offloaded(&self) -> Option<usize> {
+        self.slots.as_ref().map(|slots| slots.layout().resident)
     }
 
     /// Runs `load` with `name.` before every name; with nothing before them where `name` is empty.
@@ -122,9 +172,9 @@ impl<'a> Weights<'a> {
         scopes.iter().find(has).or(scopes.first()).copied().unwrap_or_default()
     }
 
-    /// All that was asked for, by name: what an [`Image`] is made of.
+    /// All that was asked for: what an [`Image`] is made of.
     #[must_use]
-    pub fn made(&self) -> Vec<(String, Weight)> {
+    pub fn made(&self) -> Vec<Made> {
         self.made.clone()
     }
 
@@ -166,8 +216,8 @@ impl<'a> Weights<'a> {
         Err(WeightsError::Mismatch { missing, misshaped, dtypes })
     }
 
-    /// Reads everything that was asked for, in byte order, and puts it into place. A plan's weights are left as they are. `idle` is
-    /// called when the GPU does little but wait for bytes.
+    /// Reads everything that was asked for, in byte order, and puts it into place. What does not stay on the GPU is given back. A plan's
+    /// weights are left as they are. `idle` is called when the GPU does little but wait for bytes.
     ///
     /// # Errors
     /// [`WeightsError::Mismatch`] before anything is read; [`SourceError::Corrupt`](crate::error::SourceError::Corrupt) for a
@@ -178,9 +228,13 @@ impl<'a> Weights<'a> {
         source: &Source,
         mut progress: impl FnMut(Progress<'_>),
         mut idle: impl FnMut() -> Result<(), Error>,
-    ) -> Result<(), Error> {
+    ) -> Result<Option<Offloaded>, Error> {
         self.check()?;
-        let Memory::Device(device) = self.memory else { return Ok(()) };
+        let Memory::Device(device) = self.memory else { return Ok(None) };
+        let mut offloaded = match self.slots.take() {
+            Some(slots) => Some(Offloaded::new(device, slots).await?),
+            None => None,
+        };
         self.requests.sort_by_key(|(info, _)| (info.file, info.range.start));
         let total = self.stored_bytes();
         let (mut loaded, mut waited) = (0, 0);
@@ -189,6 +243,13 @@ impl<'a> Weights<'a> {
         // One stream per file, from the first tensor that is wanted to the last: from an address, one long answer.
         let mut stream: Option<(usize, u64, Stream<'_>)> = None;
         for (number, (info, request)) in self.requests.iter().enumerate() {
+            if let (Some(offloaded), Some(layer)) = (&mut offloaded, request.offloaded)
+                && !offloaded.is_seated(layer)
+            {
+                // whoever sat there before is whole, as far as it has come
+                uploader.drain().await?;
+                offloaded.seat(layer).await?;
+            }
             let lines = request.lines(info);
             let together = request.together().min(lines);
             let needed = request.line_bytes(info, together);
@@ -241,7 +302,10 @@ impl<'a> Weights<'a> {
         if let Some((.., open)) = stream {
             open.finish().await?;
         }
-        uploader.finish().await?;
+        uploader.drain().await?;
+        if let Some(offloaded) = &mut offloaded {
+            offloaded.keep_all().await?;
+        }
         let status = device.read(&status, 0..8).await?;
         let status: [u32; 2] = bytemuck::pod_read_unaligned(&status);
         let tensor = |number: u32| self.requests.get(number as usize).map(|(info, _)| info.name.clone());
@@ -251,7 +315,7 @@ impl<'a> Weights<'a> {
         if let Some(tensor) = tensor(status[1]) {
             return Err(WeightsError::Overflow { tensor }.into());
         }
-        Ok(())
+        Ok(offloaded)
     }
 }
 

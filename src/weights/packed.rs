@@ -5,14 +5,14 @@
 //! elements `NAME.order`. No float checkpoint has such tensors, so that a reader knows them by their type. The bytes do not depend
 //! on the adapter: a weight that is split into parts for one is written as a whole.
 
-use super::Weights;
 use super::matrix::{Rows, Run};
 use super::request::{Copied, RowMap, What};
+use super::{Made, Offloaded, Weights};
 use crate::checkpoint::{Dtype, header};
 use crate::device::{Buffer, Device};
-use crate::error::DeviceError;
+use crate::error::Error;
 use crate::quant::BLOCK;
-use crate::tensor::{Storage, Weight};
+use crate::tensor::Storage;
 
 /// Bytes that [`Image::next`] gives at once.
 const PIECE: u64 = 4 << 20;
@@ -73,22 +73,32 @@ impl<'a> Weights<'a> {
 /// The weights of a loaded model as a file, piece by piece.
 #[derive(Debug)]
 pub struct Image<'a> {
-    device: &'a Device,
+    device: Device,
+    offloaded: Option<&'a mut Offloaded>,
     header: Option<Vec<u8>>,
-    buffers: Vec<(Buffer, u64)>,
+    buffers: Vec<Piece>,
     /// which buffer comes next, and from which byte on
     at: (usize, u64),
     size: u64,
 }
 
+/// Bytes of a buffer, from its beginning on.
+#[derive(Debug)]
+struct Piece {
+    buffer: Buffer,
+    bytes: u64,
+    /// the layer whose they are while it sits in its slot
+    offloaded: Option<usize>,
+}
+
 impl<'a> Image<'a> {
-    /// Of these weights, by name.
+    /// Of these weights, some of which may not stay on the GPU.
     #[must_use]
-    pub fn new(device: &'a Device, weights: &[(String, Weight)]) -> Self {
+    pub fn new(device: &Device, weights: &[Made], offloaded: Option<&'a mut Offloaded>) -> Self {
         let mut tensors = serde_json::Map::new();
         let (mut buffers, mut end) = (Vec::new(), 0_u64);
         let mut metadata = serde_json::Map::new();
-        for (name, weight) in weights {
+        for Made { name, weight, offloaded } in weights {
             let Some(part) = weight.parts.first() else { continue };
             let row = part.storage.row_bytes(weight.dim);
             let scales = u64::from(part.storage.scale_stride(weight.dim)) * 4;
@@ -99,7 +109,7 @@ impl<'a> Image<'a> {
                 let begin = end;
                 for (buffer, bytes) in buffer.into_iter().flatten() {
                     end += bytes;
-                    buffers.push((buffer, bytes));
+                    buffers.push(Piece { buffer, bytes, offloaded: *offloaded });
                 }
                 let tensor =
                     serde_json::json!({ "dtype": "U32", "shape": [rows, row / 4], "data_offsets": [begin, end] });
@@ -118,7 +128,8 @@ impl<'a> Image<'a> {
         }
         tensors.insert("__metadata__".to_owned(), metadata.into());
         let file = header(tensors);
-        Self { device, size: file.len() as u64 + end, header: Some(file), buffers, at: (0, 0) }
+        let device = device.clone();
+        Self { device, offloaded, size: file.len() as u64 + end, header: Some(file), buffers, at: (0, 0) }
     }
 
     /// Bytes of the file.
@@ -130,20 +141,26 @@ impl<'a> Image<'a> {
     /// The next bytes, some MiB at most; `None` at the end.
     ///
     /// # Errors
-    /// As [`Device::read`].
-    pub async fn next(&mut self) -> Result<Option<Vec<u8>>, DeviceError> {
+    /// As [`Device::read_ranges`] and [`Offloaded::bring`].
+    pub async fn next(&mut self) -> Result<Option<Vec<u8>>, Error> {
         if let Some(header) = self.header.take() {
             return Ok(Some(header));
         }
         let mut ranges = Vec::new();
         let mut room = PIECE;
-        while let (1.., Some((buffer, bytes))) = (room, self.buffers.get(self.at.0)) {
-            let (index, from) = self.at;
-            let to = (from + room).min(*bytes);
-            room -= to - from;
-            self.at = if to == *bytes { (index + 1, 0) } else { (index, to) };
-            ranges.push((buffer, from..to));
+        let layer = self.buffers.get(self.at.0).and_then(|piece| piece.offloaded);
+        if let (Some(layer), Some(offloaded)) = (layer, &mut self.offloaded) {
+            offloaded.bring(layer).await?;
         }
-        if ranges.is_empty() { Ok(None) } else { self.device.read_ranges(&ranges).await.map(Some) }
+        while let (1.., Some(piece)) = (room, self.buffers.get(self.at.0))
+            && piece.offloaded == layer
+        {
+            let (index, from) = self.at;
+            let to = (from + room).min(piece.bytes);
+            room -= to - from;
+            self.at = if to == piece.bytes { (index + 1, 0) } else { (index, to) };
+            ranges.push((&piece.buffer, from..to));
+        }
+        if ranges.is_empty() { Ok(None) } else { Ok(Some(self.device.read_ranges(&ranges).await?)) }
     }
 }

@@ -41,6 +41,8 @@ pub(super) struct Request {
     pub rows: RowMap,
     pub to: Target,
     pub what: What,
+    /// the number of its layer among those that do not stay on the GPU
+    pub offloaded: Option<usize>,
 }
 
 /// What a tensor is, and how it is read.

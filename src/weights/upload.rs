@@ -204,7 +204,8 @@ impl<'a> Uploader<'a> {
         Ok(())
     }
 
-    pub async fn finish(mut self) -> Result<(), DeviceError> {
+    /// Waits until all that was pushed is in its place.
+    pub async fn drain(&mut self) -> Result<(), DeviceError> {
         self.flush()?;
         for chunk in &mut self.chunks {
             chunk.wait(self.device).await?;

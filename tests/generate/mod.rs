@@ -30,6 +30,7 @@ const F32: LoadOptions = LoadOptions {
     cache: CacheOptions { dtype: None, policy: CachePolicy::Full },
     warm_up: false,
     weights_file: None,
+    gpu_layers: None,
 };
 
 fn model() -> Synthetic {

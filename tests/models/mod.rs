@@ -11,6 +11,7 @@ mod kv_cache;
 mod large;
 #[cfg(not(target_arch = "wasm32"))]
 mod long;
+mod offload;
 mod packed;
 mod quantized;
 mod recommend;

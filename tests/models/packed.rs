@@ -13,7 +13,7 @@ use crate::common::{device, portable_device, sample_of, skipped};
 
 const FILE: &str = "packed.safetensors";
 
-async fn image(session: &Session) -> Vec<u8> {
+async fn image(session: &mut Session) -> Vec<u8> {
     let mut image = session.image();
     let size = image.size();
     let mut bytes = Vec::new();
@@ -51,11 +51,11 @@ async fn what_was_written_is_read_again() {
             let load = LoadOptions { dtype, ..LoadOptions::default() };
             let mut session = Session::open(&device().await, &source, &load, |_| ()).await.unwrap();
             let want = generate(&mut session, &[1, 5, 3], options.clone()).await;
-            let written = image(&session).await;
+            let written = image(&mut session).await;
             let again = with_image(&source, written.clone()).await;
             let mut session = Session::open(&portable_device().await, &again, &packed(dtype), |_| ()).await.unwrap();
             assert_eq!(generate(&mut session, &[1, 5, 3], options.clone()).await, want, "{name}, {dtype:?}");
-            assert!(image(&session).await == written, "{name}, {dtype:?}");
+            assert!(image(&mut session).await == written, "{name}, {dtype:?}");
             assert!(session.extra_tensors().is_empty(), "{name}: {:?}", session.extra_tensors());
         }
     }
@@ -79,11 +79,11 @@ async fn what_others_quantized_is_packed_too() {
         let load = LoadOptions { dtype: Dtype::F32, ..LoadOptions::default() };
         let mut session = Session::open(&device().await, &source, &load, |_| ()).await.unwrap();
         let want = generate(&mut session, &[1, 5, 3], options.clone()).await;
-        let written = image(&session).await;
+        let written = image(&mut session).await;
         let again = with_image(&source, written.clone()).await;
         let mut session = Session::open(&device().await, &again, &packed(Dtype::F32), |_| ()).await.unwrap();
         assert_eq!(generate(&mut session, &[1, 5, 3], options.clone()).await, want, "{name}");
-        assert!(image(&session).await == written, "{name}");
+        assert!(image(&mut session).await == written, "{name}");
     }
 }
 
@@ -108,7 +108,7 @@ async fn a_config_says_what_is_packed() {
         config["quantization_config"] = method;
         let mut memory = Memory::new();
         memory.insert("config.json", config.to_string().into_bytes()).unwrap();
-        memory.insert("model.safetensors", image(&session).await).unwrap();
+        memory.insert("model.safetensors", image(&mut session).await).unwrap();
         let opened = Session::open(&device, &Source::Memory(memory), &LoadOptions::default(), |_| ()).await;
         match opened {
             Ok(mut opened) if fits => {
@@ -128,11 +128,11 @@ async fn what_is_packed_stays_and_what_is_damaged_is_refused() {
     let Some(source) = shared_source("fixtures/llama_mha").await else { return skipped("no fixtures") };
     let load = LoadOptions { dtype: Dtype::Q4, ..LoadOptions::default() };
     let device = device().await;
-    let session = Session::open(&device, &source, &load, |_| ()).await.unwrap();
-    let written = image(&session).await;
+    let mut session = Session::open(&device, &source, &load, |_| ()).await.unwrap();
+    let written = image(&mut session).await;
     let again = with_image(&source, written.clone()).await;
-    let session = Session::open(&device, &again, &packed(Dtype::F32), |_| ()).await.unwrap();
-    assert!(image(&session).await == written);
+    let mut session = Session::open(&device, &again, &packed(Dtype::F32), |_| ()).await.unwrap();
+    assert!(image(&mut session).await == written);
     let short = with_image(&source, written[..written.len() - 4].to_vec()).await;
     let error = Session::open(&device, &short, &packed(Dtype::Q4), |_| ()).await.unwrap_err();
     assert!(matches!(error, Error::Checkpoint(_)), "{error}");

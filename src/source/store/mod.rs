@@ -10,11 +10,13 @@ mod kept;
 mod opfs;
 mod record;
 mod shelf;
+mod temporary;
 
 pub use backend::Place;
 pub(super) use kept::Found;
 pub use kept::{Keeper, Kept};
 pub(super) use shelf::Keeping;
+pub use temporary::Temporary;
 
 use super::browser::{Notice, NoticeCode};
 use super::hub::{self, CONFIG, Hub, INDEX, RepoId, SINGLE};

@@ -79,6 +79,12 @@ impl Opfs {
         absent(unlocked::<JsValue>(|| folder.remove_entry(file)).await).map(|_| ())
     }
 
+    /// As [`remove`](Self::remove), without waiting for whoever has it open.
+    pub async fn remove_at_once(&self, folder: &str, file: &str) -> Result<(), JsValue> {
+        let Some(folder) = absent(folder_of(&self.root, folder, false).await)? else { return Ok(()) };
+        absent(js::wait::<JsValue>(folder.remove_entry(file)).await).map(|_| ())
+    }
+
     pub async fn remove_folder(&self, folder: &str) -> Result<bool, JsValue> {
         let options = FileSystemRemoveOptions::new();
         options.set_recursive(true);

@@ -4,6 +4,7 @@ mod cache;
 mod checkpoint;
 mod gguf;
 mod preprocess;
+mod profile;
 mod quant;
 mod source;
 
@@ -11,6 +12,7 @@ pub use cache::CacheError;
 pub use checkpoint::CheckpointError;
 pub use gguf::GgufError;
 pub use preprocess::{ChatError, TokenizerError};
+pub use profile::ProfileError;
 pub use quant::QuantError;
 pub use source::SourceError;
 
@@ -55,6 +57,9 @@ pub enum Error {
     /// A cache that cannot be saved, or a saved one that does not fit.
     #[error(transparent)]
     Cache(#[from] CacheError),
+    /// A profile with keys or values that mean nothing.
+    #[error(transparent)]
+    Profile(#[from] ProfileError),
 }
 
 /// What the GPU, its driver or the browser refuse.
@@ -367,4 +372,14 @@ pub enum GenerateError {
         /// What is wrong.
         problem: String,
     },
+}
+
+impl GenerateError {
+    /// Of a field that a request gave, and no file.
+    pub(crate) fn of_request(self) -> Self {
+        match self {
+            Self::Config { field: name, got, expected } => Self::Setting { name, got, expected },
+            other => other,
+        }
+    }
 }

@@ -1,6 +1,7 @@
 //! The API: open a model, generate, look inside.
 
 mod saved;
+mod settings;
 mod shared;
 mod turns;
 
@@ -78,6 +79,8 @@ pub struct Session {
     /// what `config.json` says, and what `generation_config.json` says over it
     base: GenerateOptions,
     generation_config: Value,
+    /// what was given over them, by the names of that file
+    settings: Map<String, Value>,
     defaults: GenerateOptions,
     precision: Precision,
     quantization: Option<&'static str>,
@@ -193,6 +196,7 @@ impl Session {
             chat_template,
             base,
             generation_config,
+            settings: Map::new(),
             defaults,
             precision,
             quantization: quantization.name(),
@@ -295,8 +299,8 @@ impl Session {
         self.engine.image(&self.weights)
     }
 
-    /// What `generation_config.json` says ([`GenerateOptions::with_config`]), over the first and end tokens of `config.json`;
-    /// greedy where it does not sample.
+    /// What `generation_config.json` says ([`GenerateOptions::with_config`]), with [`settings`](Self::settings) over it, over the first and
+    /// end tokens of `config.json`; greedy where they do not sample.
     #[must_use]
     pub fn defaults(&self) -> &GenerateOptions {
         &self.defaults
@@ -357,46 +361,6 @@ impl Session {
             let others = part.scales.iter().chain(part.order.as_ref().map(|order| &order.inputs));
             (part.storage.name(), 1, part.data.size() + others.map(Buffer::size).sum::<u64>())
         })
-    }
-
-    /// [`defaults`](Self::defaults) for answers: the tokenizer's `eos_token` ends them, too, which is what many templates write
-    /// after a turn, and many configurations forget.
-    #[must_use]
-    pub fn chat_defaults(&self) -> GenerateOptions {
-        self.ending_turns(self.defaults.clone())
-    }
-
-    fn ending_turns(&self, mut options: GenerateOptions) -> GenerateOptions {
-        let tokenizer = self.tokenizer.as_ref().zip(self.chat_template.token("eos_token"));
-        let eos = tokenizer.and_then(|(tokenizer, eos)| tokenizer.token_to_id(eos));
-        let eos = eos.filter(|eos| !options.eos_token_id.contains(eos));
-        options.eos_token_id.extend(eos);
-        options
-    }
-
-    /// The settings of a request, by the names of `generation_config.json`, over those of that file. `chat`: over
-    /// [`chat_defaults`](Self::chat_defaults).
-    ///
-    /// # Errors
-    /// [`GenerateError::Setting`] for a value of the request that cannot be.
-    pub fn options(&self, request: &Map<String, Value>, chat: bool) -> Result<GenerateOptions, Error> {
-        let mut merged = self.generation_config.as_object().cloned().unwrap_or_default();
-        if ["max_new_tokens", "max_length"].iter().any(|name| request.contains_key(*name)) {
-            merged.remove("max_new_tokens");
-            merged.remove("max_length");
-        }
-        merged.extend(request.iter().filter(|(_, v)| !v.is_null()).map(|(name, v)| (name.clone(), v.clone())));
-        let mut options = self.base.clone().with_config(&Value::Object(merged)).map_err(|error| match error {
-            GenerateError::Config { field: name, got, expected } if request.contains_key(name) => {
-                GenerateError::Setting { name, got, expected }
-            }
-            other => other,
-        })?;
-        if let (Some(most), None) = (request.get("max_length").and_then(Value::as_u64), request.get("max_new_tokens")) {
-            // in a file, transformers' default of 20 says nothing; in a request it does
-            (options.max_length, options.max_new_tokens) = (usize::try_from(most).ok(), usize::MAX);
-        }
-        Ok(if chat && !request.contains_key("eos_token_id") { self.ending_turns(options) } else { options })
     }
 
     /// Begins to generate after `prompt`. An empty one is `options.bos_token_id`.

@@ -2,7 +2,7 @@
 
 use std::ops::RangeInclusive;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::GenerateOptions;
 use crate::error::GenerateError;
@@ -73,6 +73,21 @@ impl GenerateOptions {
             }
             checked => checked.map(|()| self),
         }
+    }
+
+    /// Names the first of `settings` that makes no sense: keys of `generation_config.json` that somebody gave. What counts only with
+    /// `do_sample` is looked at without it, too.
+    ///
+    /// # Errors
+    /// [`GenerateError::Setting`]
+    pub fn check_settings(settings: &Map<String, Value>) -> Result<(), GenerateError> {
+        let as_given = Value::Object(settings.clone());
+        let mut sampling = as_given.clone();
+        sampling["do_sample"] = true.into();
+        for json in [as_given, sampling] {
+            Self::default().with_config(&json).map_err(GenerateError::of_request)?;
+        }
+        Ok(())
     }
 }
 

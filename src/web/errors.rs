@@ -131,6 +131,7 @@ fn name(error: &Error) -> &'static str {
         },
         Error::Op(_) => "InternalError",
         Error::Cache(_) => "SavedCacheError",
+        Error::Profile(_) => "InvalidRequestError",
         Error::Generate(error) => match error {
             GenerateError::PromptTooLong { .. } => "ContextLengthError",
             GenerateError::NotANumber { .. } => "InternalError",

@@ -130,6 +130,33 @@ async fn a_session_has_its_models_defaults() {
     assert!(matches!(error, Error::Generate(GenerateError::Config { field: "max_new_tokens", .. })), "{error}");
 }
 
+/// What a request says over what the session was given, over what the model's folder says.
+#[cfg_attr(target_arch = "wasm32", wasm_bindgen_test)]
+#[cfg_attr(not(target_arch = "wasm32"), pollster::test)]
+async fn settings_of_a_session_go_between_file_and_request() {
+    let map = |json: Value| json.as_object().cloned().unwrap();
+    let mut source = model().source();
+    let webweft::source::Source::Memory(memory) = &mut source else { panic!("files in memory") };
+    let file = json!({"do_sample": true, "temperature": 0.5, "top_k": 3, "max_new_tokens": 7, "seed": 1});
+    memory.insert("generation_config.json", serde_json::to_vec(&file).unwrap()).unwrap();
+    let mut session = Session::open(&device().await, &source, &F32, |_| ()).await.unwrap();
+    let settings = map(json!({"temperature": 0.25, "max_length": 20, "seed": 2, "eos_token_id": [5]}));
+    session.set_settings(settings.clone()).unwrap();
+    assert_eq!(session.settings(), &settings);
+    let defaults = session.defaults();
+    assert_eq!((defaults.temperature, defaults.top_k, defaults.seed), (0.25, 3, 2));
+    assert_eq!((defaults.max_length, defaults.max_new_tokens), (Some(20), usize::MAX), "one limit goes over the other");
+    assert_eq!(defaults.eos_token_id, [5]);
+    assert_eq!(&session.options(&map(json!({})), false).unwrap(), defaults);
+    let request = session.options(&map(json!({"max_new_tokens": 4, "seed": 3, "top_k": null})), false).unwrap();
+    assert_eq!((request.temperature, request.top_k, request.seed), (0.25, 3, 3));
+    assert_eq!((request.max_length, request.max_new_tokens), (None, 4));
+    // what cannot be changes nothing, though it would count only with `do_sample`
+    let error = session.set_settings(map(json!({"do_sample": false, "top_p": 7}))).unwrap_err();
+    assert!(matches!(error, Error::Generate(GenerateError::Setting { name: "top_p", .. })), "{error}");
+    assert_eq!(session.settings(), &settings);
+}
+
 /// Any JSON under any field: options that can be used, or an error that names one of the fields; never a panic.
 #[cfg(not(target_arch = "wasm32"))]
 #[test]

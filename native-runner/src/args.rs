@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use webweft::device::Backend;
 use webweft::managers::Dtype;
 
@@ -162,16 +163,15 @@ pub enum Command {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Device and reporting")]
 pub struct Shared {
-    /// How weights are stored on the GPU; auto goes by the model's size
-    #[arg(
-        long,
-        global = true,
-        value_enum,
-        default_value = "auto",
-        hide_possible_values = true,
-        value_name = "f32|f16|q8|q4a|q4|nf4|auto"
-    )]
-    pub dtype: DtypeName,
+    /// How weights are stored on the GPU; auto goes by the model's size [default: auto]
+    #[arg(long, global = true, value_enum, hide_possible_values = true, value_name = "f32|f16|q8|q4a|q4|nf4|auto")]
+    pub dtype: Option<DtypeName>,
+    /// Take settings from a YAML or JSON file, where the command line has none: docs/profiles.md tells its keys
+    #[arg(long, global = true, value_name = "FILE")]
+    pub profile: Option<PathBuf>,
+    /// How the profile says that texts are generated, by the names of `generation_config.json`.
+    #[arg(skip)]
+    pub generation: Map<String, Value>,
     /// How keys and values are kept.
     #[command(flatten)]
     pub cache: CacheArgs,

@@ -158,7 +158,7 @@ async fn strategy(args: &Generate, shared: &Shared, opened: &Opened) -> Result<S
 fn add(session: &mut Session, requests: Vec<Request>, answers: &mut Answers) -> HashMap<SequenceId, usize> {
     let mut ids = HashMap::new();
     for (index, Request { prompt, sampling }) in requests.into_iter().enumerate() {
-        let options = sampling::options(&sampling, session.defaults());
+        let options = sampling::of(&sampling, session, false);
         let added = match &prompt {
             Prompt::Text(text) => session.add(text.as_str(), options),
             Prompt::Ids(list) => session.add(list.as_slice(), options),

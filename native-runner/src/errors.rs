@@ -37,6 +37,22 @@ pub enum CliError {
         /// The model, as it was given.
         model: String,
     },
+    /// A profile cannot be read.
+    #[error("the profile `{}` cannot be read", .path.display())]
+    ProfileFile {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A profile that says what cannot be.
+    #[error("the profile `{}`: {problem}", .path.display())]
+    Profile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, by the key or the line.
+        problem: String,
+    },
     /// Nothing to continue.
     #[error(
         "no prompt: give one as an argument, as --prompt-ids, or through standard input (see `native-runner generate --help`)"

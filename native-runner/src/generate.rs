@@ -36,8 +36,8 @@ pub fn run(args: &Generate, shared: &Shared) -> Result<ExitCode, CliError> {
 async fn generate(args: &Generate, shared: &Shared, prompt: Prompt) -> Result<ExitCode, CliError> {
     let mut opened = open(args.model.as_deref(), shared, args.context, args.prefill_chunk).await?;
     let (prompt, shown) = prompt.resolve(&opened.session)?;
-    let mut options = sampling::options(&args.sampling, opened.session.defaults());
-    options.logprobs = args.logprobs;
+    let mut options = sampling::of(&args.sampling, &opened.session, false);
+    options.logprobs = args.logprobs.or(options.logprobs);
     let seed = (options.temperature > 0.0).then_some(options.seed);
     let interrupt = Interrupt::catch()?;
     let cache = args.prompt_cache.open(&mut opened.session).await?;

@@ -17,6 +17,7 @@ mod lists;
 mod model;
 mod open;
 mod output;
+mod profile;
 mod progress;
 mod prompt;
 mod prompt_cache;
@@ -46,9 +47,9 @@ use errors::CliError;
 
 fn main() -> ExitCode {
     quiet_mesa();
-    let cli = Cli::parse();
+    let mut cli = Cli::parse();
     trace(cli.shared.verbose);
-    let result = match &cli.command {
+    let result = profile::apply(&mut cli).and_then(|()| match &cli.command {
         Command::Generate(args) => generate::run(args, &cli.shared),
         Command::Forward(args) => forward::run(args, &cli.shared),
         Command::Inspect(args) => inspect::run(args, &cli.shared),
@@ -58,7 +59,7 @@ fn main() -> ExitCode {
         Command::Tune(args) => tune::run(args, &cli.shared),
         Command::Validate(args) => validate::run(args, &cli.shared),
         Command::Devices(args) => devices::run(args, &cli.shared),
-    };
+    });
     match result {
         Ok(code) => code,
         // whoever read our output has what they wanted

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use webweft::device::{Device, DeviceOptions};
+use webweft::managers::Dtype;
 use webweft::session::{LoadOptions, Session};
 
 use crate::args::Shared;
@@ -77,7 +78,7 @@ pub async fn open_again(
     let started = Instant::now();
     bar.stage("reading the model's files");
     let load = LoadOptions {
-        dtype: shared.dtype.into(),
+        dtype: shared.dtype.map_or(Dtype::Auto, Into::into),
         context,
         prefill_chunk,
         cache: shared.cache.options(),
@@ -92,7 +93,8 @@ pub async fn open_again(
     })
     .await;
     bar.end();
-    let session = session?;
+    let mut session = session?;
+    session.set_settings(shared.generation.clone())?;
     let load_ms = started.elapsed().as_secs_f64() * 1e3;
     tracing::info!(load_ms, dtype = session.precision().dtype.name(), "model opened");
     if let Some(told) = session.recommendation() {

@@ -49,8 +49,8 @@ pub fn run(args: &Quantize, shared: &Shared) -> Result<ExitCode, CliError> {
 async fn quantize(args: &Quantize, shared: &Shared) -> Result<ExitCode, CliError> {
     // before anything is downloaded or computed
     let out = Folder::create(&args.output, args.force)?;
-    let dtype = if matches!(shared.dtype, DtypeName::Auto) { DtypeName::Q4 } else { shared.dtype };
-    let shared = Shared { dtype, ..shared.clone() };
+    let dtype = shared.dtype.filter(|dtype| !matches!(dtype, DtypeName::Auto)).unwrap_or(DtypeName::Q4);
+    let shared = Shared { dtype: Some(dtype), ..shared.clone() };
     let spec = ModelSpec::parse(Some(&args.model), shared.revision.as_deref())?;
     let seen = spec.look(shared.gguf_file.as_deref()).await?;
     if let Some(file) = find_gguf(&seen).await.map_err(webweft::error::Error::from)? {

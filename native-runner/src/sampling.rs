@@ -3,11 +3,23 @@
 use std::hash::{BuildHasher, Hasher, RandomState};
 
 use webweft::generate::GenerateOptions;
+use webweft::session::Session;
 
 use crate::args::Sampling;
 
+/// The flags over what a profile says, over the model's defaults. `chat`: for answers.
+pub fn of(args: &Sampling, session: &Session, chat: bool) -> GenerateOptions {
+    let defaults = if chat { session.chat_defaults() } else { session.defaults().clone() };
+    let mut options = options(args, &defaults);
+    // unlike the flag, a profile's seed is no wish for variety: `do_sample` is
+    if args.seed.is_none() && session.settings().contains_key("seed") {
+        options.seed = defaults.seed;
+    }
+    options
+}
+
 /// The flags over the model's defaults.
-pub fn options(args: &Sampling, defaults: &GenerateOptions) -> GenerateOptions {
+fn options(args: &Sampling, defaults: &GenerateOptions) -> GenerateOptions {
     let cut_offs = [args.top_p, args.min_p, args.typical_p, args.epsilon_cutoff, args.eta_cutoff];
     let wants_variety = args.top_k.is_some() || args.seed.is_some() || cut_offs.iter().any(Option::is_some);
     let mut options = defaults.clone();

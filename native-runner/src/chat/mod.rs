@@ -82,8 +82,8 @@ async fn chat(args: &Chat, shared: &Shared) -> Result<ExitCode, CliError> {
     // what cannot chat says so before anybody types
     opened.session.chat_template().check().map_err(Error::from)?;
     opened.session.tokenizer()?;
-    let mut options = sampling::options(&args.sampling, &opened.session.chat_defaults());
-    if args.sampling.max_new_tokens.is_none() {
+    let mut options = sampling::of(&args.sampling, &opened.session, true);
+    if args.sampling.max_new_tokens.is_none() && !opened.session.settings().contains_key("max_new_tokens") {
         options.max_new_tokens = MAX_NEW_TOKENS;
     }
     // it would end a long conversation rather than an answer

@@ -239,7 +239,7 @@ impl Run<'_> {
         // the revision is of the model that is measured
         let revision = self.shared.revision.clone().filter(|_| other.is_none());
         let cache = CacheArgs { cache_dtype: None, cache_policy: None };
-        let shared = Shared { dtype: args.against, cache, revision, ..self.shared.clone() };
+        let shared = Shared { dtype: Some(args.against), cache, revision, ..self.shared.clone() };
         let mut opened = Box::pin(open(name, &shared, args.context, None)).await?;
         let texts = corpus.tokens(&opened.session)?;
         let cut = Cut::new(args, opened.session.engine().context())?;
@@ -269,7 +269,7 @@ impl Run<'_> {
         let args = self.args;
         let Variant { dtype, cache: cache_dtype, policy, .. } = variant;
         let cache = CacheArgs { cache_dtype, cache_policy: Some(policy) };
-        let shared = Shared { dtype, cache, ..self.shared.clone() };
+        let shared = Shared { dtype: Some(dtype), cache, ..self.shared.clone() };
         let model_name = args.model.as_deref();
         let mut opened = match is_new {
             true => Box::pin(open(model_name, &shared, args.context, None)).await?,

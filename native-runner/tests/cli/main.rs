@@ -13,6 +13,7 @@ mod generate;
 mod gguf;
 mod inspect;
 mod models;
+mod profile;
 mod prompt_cache;
 mod quantize;
 #[path = "../../../tests/hub/server.rs"]

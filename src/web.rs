@@ -7,6 +7,7 @@ mod convert;
 mod errors;
 mod generate;
 mod load;
+mod profile;
 mod saved;
 mod source;
 
@@ -48,7 +49,12 @@ struct OpenOptions {
     cache_policy: Option<String>,
     batch_strategy: Option<String>,
     memory_limit: Option<u64>,
+    gpu_layers: Option<u32>,
     portable: bool,
+    profile: Option<Value>,
+    /// of the profile, by the names of `generation_config.json`
+    #[serde(skip)]
+    generation: Map<String, Value>,
     #[serde(flatten)]
     source: source::Options,
 }
@@ -121,7 +127,7 @@ impl Model {
             let _ = on_event.call1(&JsValue::NULL, &to_js(&event));
         };
         let started = web_time::Instant::now();
-        let options: OpenOptions = from_js(options, "options")?;
+        let mut options = OpenOptions::read(options, spec)?;
         tell(json!({ "type": "stage", "stage": "config" }));
         let dtype = options.dtype()?;
         let device = Device::open(&options.device()).await?;
@@ -136,16 +142,20 @@ impl Model {
             context: options.context,
             prefill_chunk: options.prefill_chunk,
             cache: options.cache()?,
+            gpu_layers: options.gpu_layers,
             warm_up: true,
             weights_file: None,
         };
         let strategy = options.strategy()?;
         let Loaded { mut session, bytes, weights_ms, from } = Loaded::of(&device, &source, &load, keep, &tell).await?;
+        session.set_settings(std::mem::take(&mut options.generation))?;
         if let Some(strategy) = strategy {
             session.set_strategy(strategy);
         }
         tell(json!({ "type": "stage", "stage": "ready" }));
         let precision = session.precision();
+        let mut defaults = session.generation_config().as_object().cloned().unwrap_or_default();
+        defaults.extend(session.settings().clone());
         let info = json!({
             "model_type": session.model_type(),
             "architecture": session.architecture(),
@@ -159,7 +169,7 @@ impl Model {
             "has_tokenizer": session.tokenizer().is_ok(),
             "has_chat_template": session.chat_template().names().len() > 0,
             "extra_tensors": session.extra_tensors(),
-            "generation_defaults": session.generation_config(),
+            "generation_defaults": defaults,
             "adapter": report(device.info()),
             "parameters": session.parameters(),
             "load": {
@@ -286,15 +296,16 @@ impl Model {
 #[wasm_bindgen]
 pub async fn inspect(spec: JsValue, options: JsValue, signal: AbortSignal) -> Result<JsValue, JsValue> {
     let work = async {
-        let options: OpenOptions = from_js(&options, "options")?;
+        let options = OpenOptions::read(&options, &spec)?;
         let adapter = find_adapter(&options.device()).await?;
         let source = source::open(&spec, &options.source.keeping_nothing_new(), None).await?;
         let cache = options.cache()?;
-        let OpenOptions { memory_limit: budget, context, prefill_chunk, .. } = options;
-        let wanted = Wanted { budget, context, prefill_chunk, cache, bytes_per_second: None };
+        let OpenOptions { memory_limit: budget, context, prefill_chunk, gpu_layers, .. } = options;
+        let wanted = Wanted { budget, context, prefill_chunk, cache, gpu_layers, bytes_per_second: None };
         let seen = managers::inspect_weights(&source, Some(&adapter), wanted).await?;
         let mut seen = serde_json::to_value(seen).unwrap_or_default();
         seen["adapter"] = report(&adapter);
+        seen["wanted"] = json!({ "dtype": options.dtype, "context": context });
         Ok::<_, Failed>(to_js(&seen))
     };
     until_aborted(&signal, work).await.unwrap_or_else(|| Err(errors::aborted())).map_err(Failed::into)

@@ -65,7 +65,8 @@ pub async fn generate(shared: &Shared, request: &Request, on_piece: &Function, d
             _ => return Err(invalid("prompt", "one of prompt, ids and messages is needed")),
         };
         let mut options = session.options(&request.options, request.messages.is_some())?;
-        if !request.options.contains_key("seed") {
+        let said = [Some(&request.options), Some(session.settings()), session.generation_config().as_object()];
+        if !said.into_iter().flatten().any(|settings| settings.contains_key("seed")) {
             options.seed = (js_sys::Math::random() * f64::from(u32::MAX)) as u64;
         }
         done.prompt_tokens = prompt.len();

@@ -22,7 +22,10 @@ use crate::weights::Progress;
 pub struct Options {
     cache: Option<String>,
     concurrency: Option<usize>,
-    gguf_file: Option<String>,
+    pub gguf_file: Option<String>,
+    /// of a profile, for a model of the Hub whose revision nobody says
+    #[serde(skip)]
+    pub revision: Option<String>,
     retries: Option<u32>,
     backoff_ms: Option<u64>,
 }
@@ -84,7 +87,12 @@ enum Spec {
     None,
 }
 
-fn read_spec(spec: &JsValue) -> Result<browser::Spec, Failed> {
+/// The name or the address of a model, where it has one.
+pub fn name(spec: &JsValue) -> Option<String> {
+    ["repo", "url"].iter().find_map(|key| Reflect::get(spec, &(*key).into()).ok()?.as_string())
+}
+
+fn read_spec(spec: &JsValue, profiled: Option<&str>) -> Result<browser::Spec, Failed> {
     let kind = Reflect::get(spec, &"kind".into()).ok().and_then(|kind| kind.as_string());
     if kind.as_deref() == Some("files") {
         let files = Reflect::get(spec, &"files".into()).ok().and_then(|files| files.dyn_into::<Object>().ok());
@@ -108,6 +116,7 @@ fn read_spec(spec: &JsValue) -> Result<browser::Spec, Failed> {
     };
     Ok(match from_js(spec, "model")? {
         Spec::Hub { repo, revision, endpoint, token: given } => {
+            let revision = revision.or_else(|| profiled.map(str::to_owned));
             browser::Spec::Hub { repo, revision, endpoint, token: token(given)? }
         }
         Spec::Url { url, token: given, digests } => browser::Spec::Url { url, token: token(given)?, digests },
@@ -125,7 +134,7 @@ pub async fn open(spec: &JsValue, options: &Options, on_event: Option<&Function>
             let _ = on_event.call1(&JsValue::NULL, &to_js(&event));
         }
     };
-    Ok(browser::open(read_spec(spec)?, &options.read()?, on_notice).await?)
+    Ok(browser::open(read_spec(spec, options.revision.as_deref())?, &options.read()?, on_notice).await?)
 }
 
 /// Tells of each file when it begins and when it is done.

@@ -9,6 +9,7 @@ import {
   type WebweftError,
 } from "./errors.js";
 import { toOpenOptions, type LoadOptions } from "./options.js";
+import { readProfile } from "./profile.js";
 import { resolveSource, type ModelSource } from "./source.js";
 import { requireWebGPU } from "./webgpu.js";
 import type { AdapterReport, Dtype, Format, Inspection, OnGpu } from "./wasm.js";
@@ -60,10 +61,12 @@ export async function canRun(model: ModelSource, options: LoadOptions = {}): Pro
   try {
     requireWebGPU();
     const { spec } = await source;
+    if (options.profile !== undefined) open.profile = await readProfile(options.profile, options.signal);
     const inspection = await withWorker(options, (client) =>
       client.call<Inspection>("inspect", { spec, options: open }, { signal: options.signal }),
     );
-    return judge(inspection, options);
+    const { dtype, context } = inspection.wanted ?? options;
+    return judge(inspection, { dtype: dtype ?? undefined, context: context ?? undefined });
   } catch (thrown) {
     const error = toTyped(thrown);
     if (error instanceof AbortError || error instanceof InvalidRequestError) throw error;

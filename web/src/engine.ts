@@ -16,6 +16,7 @@ import { toGenerationOptions, type GenerationOptions } from "./generation.js";
 import type { Opened } from "./host.js";
 import type { Notification } from "./model.js";
 import { toOpenOptions, type LoadOptions } from "./options.js";
+import { readProfile } from "./profile.js";
 import { Progress, type ProgressInfo } from "./progress.js";
 import { resolveSource, type ModelSource } from "./source.js";
 import type { SavedCache } from "./saved.js";
@@ -109,7 +110,7 @@ export class Engine {
       if ([prompt, ids, messages].filter((one) => one !== undefined).length !== 1) {
         throw new InvalidRequestError("give exactly one of prompt, ids and messages", { param: "prompt" });
       }
-      const request: Record<string, unknown> = { options: toGenerationOptions(input.options ?? {}) };
+      const request: Record<string, unknown> = { options: toGenerationOptions(input.options ?? {}, this.info.generation_defaults) };
       if (prompt !== undefined) request["prompt"] = prompt;
       if (ids !== undefined) request["ids"] = [...ids];
       if (messages !== undefined) request["messages"] = messages;
@@ -223,6 +224,7 @@ export async function createEngine(model: ModelSource, options: LoadOptions = {}
   const open = toOpenOptions(options);
   requireWebGPU();
   const { name, spec } = await source;
+  if (options.profile !== undefined) open.profile = await readProfile(options.profile, options.signal);
   const listeners = new Listeners();
   if (options.progress_callback) listeners.add("progress", options.progress_callback);
   for (const [type, listener] of Object.entries(options.on ?? {})) {

@@ -88,10 +88,10 @@ const unsupported = new Map<string, unknown[]>([
 ]);
 
 /**
- * The settings among `options`, without those that are absent. A `seed` is drawn where none is given: what goes on after a lost
- * device must go on with the same numbers.
+ * The settings among `options`, without those that are absent. A `seed` is drawn where neither they nor the model's `defaults` have
+ * one: what goes on after a lost device must go on with the same numbers.
  */
-export function toGenerationOptions(options: object): Record<string, unknown> {
+export function toGenerationOptions(options: object, defaults: object = {}): Record<string, unknown> {
   const given: Record<string, unknown> = {};
   for (const [param, value] of Object.entries(options)) {
     if (value === undefined || value === null) continue;
@@ -103,6 +103,6 @@ export function toGenerationOptions(options: object): Record<string, unknown> {
     if (!known.has(param)) throw new InvalidRequestError(`there is no setting ${param}`, { param });
     given[param] = value;
   }
-  given["seed"] ??= crypto.getRandomValues(new Uint32Array(1))[0];
+  if (!("seed" in defaults)) given["seed"] ??= crypto.getRandomValues(new Uint32Array(1))[0];
   return given;
 }

@@ -48,6 +48,7 @@ export {
 export type { ErrorDetails } from "./errors.js";
 export type { GenerationOptions } from "./generation.js";
 export type { AssetOptions, LoadOptions } from "./options.js";
+export type { BitsAndBytesConfig, Profile, ProfileDtype } from "./profile.js";
 export type * from "./progress.js";
 export type { SavedCache } from "./saved.js";
 export type { FileBytes, ModelSource, SourceOptions } from "./source.js";

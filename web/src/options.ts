@@ -3,6 +3,7 @@ import type { EngineEvents } from "./engine.js";
 import { InvalidRequestError, UnsupportedParameterError } from "./errors.js";
 import type { CacheDtype, Dtype, OpenOptions } from "./wasm.js";
 import type { ProgressInfo } from "./progress.js";
+import type { Profile } from "./profile.js";
 import type { SourceOptions } from "./source.js";
 
 /** Where the package's own files are, if not beside its script. */
@@ -59,6 +60,11 @@ export interface LoadOptions extends SourceOptions, AssetOptions {
    * only one, or the one in Q4_K_M. An address that ends in `.gguf` says it, too.
    */
   gguf_file?: string | undefined;
+  /**
+   * Settings of the model by the names of Python's transformers, loading and generation: an object, its JSON text, or the address of that.
+   * Other options, and those of a call, go over it; it goes over the model's `generation_config.json`.
+   */
+  profile?: Profile | string | URL | undefined;
   /** WebGPU's default limits and no optional feature, as on the weakest adapter. */
   portable?: boolean | undefined;
   /** Hears of progress in the shapes of Transformers.js. */
@@ -71,7 +77,7 @@ export interface LoadOptions extends SourceOptions, AssetOptions {
 
 const known = new Set<string>([
   "revision", "remoteHost", "token", "digests", "wasmUrl", "workerUrl", "dtype", "cache_dtype", "cache_policy", "batch_strategy",
-  "device", "context", "prefillChunk", "memoryLimit", "cache", "concurrency", "retries", "backoffMs", "portable", "gguf_file", "progress_callback", "on", "signal",
+  "device", "context", "prefillChunk", "memoryLimit", "cache", "concurrency", "retries", "backoffMs", "portable", "gguf_file", "profile", "progress_callback", "on", "signal",
 ] satisfies (keyof LoadOptions)[]);
 
 /** Options of Transformers.js that mean nothing here. */

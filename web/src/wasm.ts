@@ -27,6 +27,8 @@ export interface OpenOptions {
   backoff_ms?: number;
   portable?: boolean;
   gguf_file?: string;
+  /** {@link Profile}; the options here go over it. */
+  profile?: object;
 }
 
 /** What loading does at the moment. */
@@ -105,7 +107,7 @@ export interface ModelInfo {
    * were checked against a digest, which takes its time.
    */
   load: { ms: number; weights_ms: number; bytes: number; verified_bytes: number; from: "network" | "cache" | "local" };
-  /** What `generation_config.json` says. */
+  /** What `generation_config.json` says, and `profile` over it. */
   generation_defaults: Record<string, unknown>;
   /** Bytes of the wasm's own memory. */
   wasm_memory: number;
@@ -288,6 +290,8 @@ export interface Inspection {
   on_gpu: OnGpu[];
   recommendation: Recommendation | null;
   adapter: AdapterReport;
+  /** What options and profile ask for. */
+  wanted?: { dtype: Dtype | null; context: number | null };
 }
 
 export interface FacadeModel {

@@ -56,6 +56,11 @@ export async function ofPipelines(handle: FileSystemDirectoryHandle, list: FileL
   await pipeline("text-generation", "org/name", { cache_dtype: "nf4" });
   // @ts-expect-error: no such option
   await pipeline("text-generation", "org/name", { contxt: 1 });
+  const profile = { torch_dtype: "bfloat16", quantization_config: { load_in_4bit: true }, max_memory: { 0: "3.8GB" }, top_k: 5 } as const;
+  await pipeline("text-generation", "org/name", { profile });
+  await pipeline("text-generation", "org/name", { profile: new URL("https://host/profile.json") });
+  // @ts-expect-error: no such key
+  await pipeline("text-generation", "org/name", { profile: { max_new_token: 5 } });
   // @ts-expect-error: a stream has one input
   generator.stream("Once", { batch_size: 2 });
   // @ts-expect-error: beams are not supported

@@ -7,7 +7,7 @@ mod turns;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
-use crate::device::{AdapterInfo, Buffer, Device};
+use crate::device::{AdapterInfo, Buffer, Device, Ownership};
 use crate::error::{DeviceError, Error, GenerateError};
 use crate::generate::{Engine, Event, GenerateOptions, Generation, Hidden, SequenceId, TextGeneration, Texts, Timing};
 use crate::managers::batch::Strategy;
@@ -94,6 +94,8 @@ pub struct Session {
     /// SHA-256 of `config.json`, and what [`Session::fingerprint`] made of it and the weights, once it was asked for
     config: [u8; 32],
     fingerprint: Option<String>,
+    /// whose the buffers are; dropped after them
+    _ownership: Ownership,
 }
 
 /// What is wanted of a model on `device`, with the memory that it has left, and within which limits.
@@ -121,6 +123,8 @@ impl Session {
         progress: impl FnMut(Progress<'_>),
     ) -> Result<Self, Error> {
         let place = source.describe();
+        let (device, ownership) = device.owned_by(&place);
+        let device = &device;
         let files = ModelFiles::open(source).await?;
         let json = files.config().await?;
         let ModelConfig::Decoder(config) = files.model_config(&json)?;
@@ -208,6 +212,7 @@ impl Session {
             place,
             config: digest,
             fingerprint: None,
+            _ownership: ownership,
         })
     }
 

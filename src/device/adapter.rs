@@ -1,7 +1,6 @@
 //! Which adapters there are, and which one to take.
 
 use std::fmt;
-use std::ops::Range;
 
 use crate::error::DeviceError;
 
@@ -40,9 +39,6 @@ pub struct DeviceOptions {
     pub processor: Option<bool>,
     /// Refuse buffers beyond this many bytes in all.
     pub memory_limit: Option<u64>,
-    /// Refuse these allocations, as a driver without memory does, counted from 0 over all that enters the ledger
-    /// ([`Device::allocations`](super::Device::allocations)). For tests of what happens then.
-    pub fail_allocations: Range<u64>,
 }
 
 /// One adapter, as people need to know it.

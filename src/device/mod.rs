@@ -63,7 +63,7 @@ struct Inner {
     capabilities: Capabilities,
     ledger: Arc<Ledger>,
     memory_limit: Option<u64>,
-    fail_allocations: Range<u64>,
+    refused: Mutex<Range<u64>>,
     allocations: AtomicU64,
     pipelines: Pipelines,
     submits: AtomicU64,
@@ -148,7 +148,7 @@ impl Device {
             capabilities,
             ledger: Arc::default(),
             memory_limit: options.memory_limit,
-            fail_allocations: options.fail_allocations.clone(),
+            refused: Mutex::default(),
             allocations: AtomicU64::new(0),
             pipelines: Pipelines::default(),
             submits: AtomicU64::new(0),
@@ -198,6 +198,13 @@ impl Device {
     #[must_use]
     pub fn allocations(&self) -> u64 {
         self.0.allocations.load(Ordering::Relaxed)
+    }
+
+    /// Refuses allocations from now on, those of these numbers, as a driver without memory does; the next one is number 0. For tests of
+    /// what happens then.
+    pub fn refuse_allocations(&self, numbers: Range<u64>) {
+        let next = self.allocations();
+        *lock(&self.0.refused) = next + numbers.start..next + numbers.end;
     }
 
     /// Largest buffer that one binding of a kernel can show, in bytes: longer weights are split.
@@ -294,7 +301,7 @@ impl Device {
         let number = self.0.allocations.fetch_add(1, Ordering::Relaxed);
         let in_use = self.0.ledger.snapshot().total;
         let reason = match self.0.memory_limit {
-            _ if self.0.fail_allocations.contains(&number) => format!("allocation {number} is to be refused"),
+            _ if lock(&self.0.refused).contains(&number) => format!("allocation {number} is to be refused"),
             Some(limit) if in_use.saturating_add(size) > limit => {
                 format!("{in_use} bytes of the {limit} allowed are in use")
             }

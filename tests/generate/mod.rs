@@ -5,6 +5,7 @@ mod cache;
 mod config;
 mod fork;
 mod processors;
+mod refused;
 mod saved;
 mod snapkv;
 mod text;

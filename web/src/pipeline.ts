@@ -8,7 +8,7 @@ import type { ModelSource } from "./source.js";
 import { TextStreamer, type BaseStreamer } from "./streamer.js";
 import { streamOf } from "./stream.js";
 import type { Tokenizer } from "./tokenizer.js";
-import type { FacadeMessage, MemoryUse, ModelInfo, Piece } from "./wasm.js";
+import type { FacadeMessage, MemoryReport, MemoryUse, ModelInfo, Piece } from "./wasm.js";
 
 /** A message of a chat; fields beyond these reach the model's template. */
 export interface Message extends FacadeMessage {
@@ -62,7 +62,8 @@ export interface TextGenerationPipeline {
   readonly engine: Engine;
   readonly tokenizer: Tokenizer;
   readonly info: ModelInfo;
-  memory(options?: CallOptions): Promise<MemoryUse>;
+  /** As `engine.memory`. */
+  memory(options?: CallOptions): Promise<MemoryReport>;
   /** As `engine.on`. */
   on<T extends keyof EngineEvents>(type: T, listener: (event: EngineEvents[T]) => void): () => void;
   /** Gives all memory back and ends the worker. */

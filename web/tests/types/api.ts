@@ -7,6 +7,7 @@ import {
   type ChatCompletionChunk,
   type CanRunReport,
   type Engine,
+  type MemoryReport,
   type MemoryUse,
   type Message,
   type ProgressInfo,
@@ -40,6 +41,7 @@ export async function ofPipelines(handle: FileSystemDirectoryHandle, list: FileL
   expectType<[TextGenerationSingle][]>()(await generator(["a", "b"], { batch_size: 2 }), true);
   expectType<[TextGenerationSingleChat][]>()(await generator([[{ role: "user", content: "Hi" }]]), true);
   for await (const text of generator.stream("Once", { signal: AbortSignal.timeout(1) })) expectType<string>()(text, true);
+  expectType<MemoryReport>()(await generator.memory(), true);
   expectType<MemoryUse | null>()(await generator.dispose(), true);
 
   await pipeline("text-generation", handle);

@@ -1,5 +1,6 @@
 //! The API: open a model, generate, look inside.
 
+mod pool;
 mod saved;
 mod shared;
 mod turns;
@@ -22,6 +23,7 @@ use crate::quant::Side;
 use crate::source::Source;
 use crate::weights::{Image, Made, Progress, Weights};
 
+pub use pool::{ModelPool, Pooled};
 pub use shared::{Shared, SharedText};
 
 /// How to load a model.

@@ -4,6 +4,7 @@ mod batch;
 mod cache;
 mod config;
 mod fork;
+mod pool;
 mod processors;
 mod refused;
 mod saved;

@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 import { Skip, expected, greedy, sameIds, test } from "../harness.mjs";
+import { rounds } from "./rounds.mjs";
 
 const native = expected.models.stories.dtypes.f32[0];
 const F32 = { dtype: "f32", cache: false };
@@ -107,8 +108,12 @@ test("dispose: the ledger is empty, the worker ends, calls are told", {}, async 
   await page.act("generate", { input: input(8) });
   const memory = await page.act("memory");
   assert.ok(memory.total > 1_000_000 && memory.peak >= memory.total && memory.wasm > 1_000_000, JSON.stringify(memory));
-  const sum = Object.values(memory.categories).reduce((a, b) => a + b, 0);
-  assert.equal(sum, memory.total);
+  const sum = (values) => Object.values(values).reduce((a, b) => a + b, 0);
+  assert.equal(sum(memory.categories), memory.total);
+  assert.equal(sum(memory.labels.map(({ bytes }) => bytes)), memory.total);
+  const totals = memory.timeline.map(({ ms, ...bytes }) => (assert.ok(ms <= memory.ms), sum(bytes)));
+  assert.deepEqual([Math.max(...totals), totals.at(-1)], [memory.peak, memory.total]);
+  assert.deepEqual(memory.leaks, []);
   const { left, pending, after } = await page.act("disposeAndCall", { input: input(200) });
   assert.equal(left.total, 0);
   assert.deepEqual(Object.values(left.categories), [0, 0, 0, 0]);
@@ -117,15 +122,9 @@ test("dispose: the ledger is empty, the worker ends, calls are told", {}, async 
   assert.equal(await page.act("workers"), 0);
 });
 
-test("twelve rounds of load, generate, dispose", {}, async (t) => {
+test("five rounds of load, generate, dispose", {}, async (t) => {
   const server = await t.server();
-  const page = await t.page(server);
-  for (let round = 0; round < 12; round++) {
-    await page.act("open", { model: `${server.origin}/models/stories/`, options: F32 });
-    sameIds((await page.act("generate", { input: input(3) })).ids, native, { tokens: 3 });
-    assert.equal((await page.act("dispose")).total, 0);
-  }
-  assert.equal(await page.act("workers"), 0);
+  await rounds(await t.page(server), server, 5);
 });
 
 test("the weakest adapter: WebGPU's default limits, no optional feature", {}, async (t) => {

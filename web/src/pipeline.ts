@@ -85,8 +85,8 @@ export async function pipeline(task: string, model: ModelSource, options: LoadOp
 const isMessage = (value: unknown): value is Message => typeof value === "object" && value !== null && "role" in value;
 const isChat = (value: unknown): value is Chat => Array.isArray(value) && value.length > 0 && value.every(isMessage);
 
-/** An engine as a function. */
-export function toPipeline(engine: Engine): TextGenerationPipeline {
+/** An engine as a function; `dispose` is what its `dispose` does. */
+export function toPipeline(engine: Engine, dispose: () => Promise<MemoryUse | null> = () => engine.dispose()): TextGenerationPipeline {
   async function generate(input: unknown, { batch_size, ...options }: TextGenerationOptions = {}): Promise<unknown> {
     if (typeof input === "string" || isChat(input)) return generateOne(engine, input, options);
     if (!Array.isArray(input) || !input.every((one) => typeof one === "string" || isChat(one))) {
@@ -116,7 +116,7 @@ export function toPipeline(engine: Engine): TextGenerationPipeline {
     },
     memory: (options?: CallOptions) => engine.memory(options),
     on: engine.on.bind(engine),
-    dispose: () => engine.dispose(),
+    dispose,
   };
   return Object.assign(generate as TextGenerationPipeline, members);
 }

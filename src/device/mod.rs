@@ -204,7 +204,7 @@ impl Device {
     /// what happens then.
     pub fn refuse_allocations(&self, numbers: Range<u64>) {
         let next = self.allocations();
-        *lock(&self.0.refused) = next + numbers.start..next + numbers.end;
+        *lock(&self.0.refused) = next.saturating_add(numbers.start)..next.saturating_add(numbers.end);
     }
 
     /// Largest buffer that one binding of a kernel can show, in bytes: longer weights are split.

@@ -29,6 +29,17 @@ test("two models at once, interleaved", {}, async (t) => {
   assert.equal((await page.act("dispose", { name: "b" })).total, 0);
 });
 
+test("two pipelines of a pool share a worker, and the last one ends it", {}, async (t) => {
+  const server = await t.server();
+  const page = await t.page(server);
+  const given = { model: `${server.origin}/models/stories/`, options: F32 };
+  const shared = await page.act("sharePool", { ...given, input: native.prompt, tokens: 8 });
+  assert.deepEqual([shared.running, shared.models, shared.left[0], shared.left[1].total], [1, 0, null, 0]);
+  assert.ok(shared.texts[0].startsWith(native.prompt) && shared.texts[0].length > native.prompt.length);
+  assert.equal(shared.texts[1], shared.texts[0]);
+  assert.equal(await page.act("workers"), 0);
+});
+
 test("two tabs at once", {}, async (t) => {
   const server = await t.server();
   const options = { dtype: "f32", cache: true };

@@ -1,5 +1,6 @@
 //! The API: open a model, generate, look inside.
 
+mod pool;
 mod saved;
 mod settings;
 mod shared;
@@ -8,7 +9,7 @@ mod turns;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
-use crate::device::{AdapterInfo, Buffer, Device};
+use crate::device::{AdapterInfo, Buffer, Device, Ownership};
 use crate::error::{DeviceError, Error, GenerateError};
 use crate::generate::{Engine, Event, GenerateOptions, Generation, Hidden, SequenceId, TextGeneration, Texts, Timing};
 use crate::managers::batch::Strategy;
@@ -23,6 +24,7 @@ use crate::quant::Side;
 use crate::source::Source;
 use crate::weights::{Image, Made, Progress, Weights};
 
+pub use pool::{ModelPool, Pooled};
 pub use shared::{Shared, SharedText};
 
 /// How to load a model.
@@ -97,6 +99,8 @@ pub struct Session {
     /// SHA-256 of `config.json`, and what [`Session::fingerprint`] made of it and the weights, once it was asked for
     config: [u8; 32],
     fingerprint: Option<String>,
+    /// whose the buffers are; dropped after them
+    _ownership: Ownership,
 }
 
 /// What is wanted of a model on `device`, with the memory that it has left, and within which limits.
@@ -124,6 +128,8 @@ impl Session {
         progress: impl FnMut(Progress<'_>),
     ) -> Result<Self, Error> {
         let place = source.describe();
+        let (device, ownership) = device.owned_by(&place);
+        let device = &device;
         let files = ModelFiles::open(source).await?;
         let json = files.config().await?;
         let ModelConfig::Decoder(config) = files.model_config(&json)?;
@@ -212,6 +218,7 @@ impl Session {
             place,
             config: digest,
             fingerprint: None,
+            _ownership: ownership,
         })
     }
 

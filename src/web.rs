@@ -19,12 +19,12 @@ use std::task::Poll;
 
 use js_sys::{Function, Promise, Uint32Array};
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;
 use web_sys::{AbortSignal, AddEventListenerOptions};
 
-use crate::device::{AdapterInfo, Category, Device, DeviceOptions, LedgerSnapshot, find_adapter};
+use crate::device::{AdapterInfo, Device, DeviceOptions, Ledger, find_adapter};
 use crate::error::{Error, GenerateError};
 use crate::managers::batch::Strategy;
 use crate::managers::blocks::CachePolicy;
@@ -193,7 +193,17 @@ impl Model {
     /// `MemoryUse`.
     #[must_use]
     pub fn memory(&self) -> JsValue {
-        to_js(&memory(&self.device.ledger().snapshot()))
+        let mut report = memory_report(self.device.ledger());
+        if let Some(report) = report.as_object_mut() {
+            report.retain(|name, _| USE.contains(&name.as_str()));
+        }
+        to_js(&report)
+    }
+
+    /// `MemoryReport`.
+    #[must_use]
+    pub fn memory_report(&self) -> JsValue {
+        to_js(&memory_report(self.device.ledger()))
     }
 
     /// Token ids of a text.
@@ -333,15 +343,13 @@ fn report(adapter: &AdapterInfo) -> Value {
     })
 }
 
-fn memory(ledger: &LedgerSnapshot) -> Value {
-    let by = |bytes: &[u64; 4]| Category::ALL.map(|c| (c.name().to_owned(), json!(bytes[c as usize])));
-    json!({
-        "total": ledger.total,
-        "peak": ledger.peak_total,
-        "categories": Map::from_iter(by(&ledger.current)),
-        "peak_categories": Map::from_iter(by(&ledger.peak)),
-        "wasm": wasm_memory(),
-    })
+/// What `MemoryUse` has of a `MemoryReport`.
+const USE: [&str; 5] = ["total", "peak", "categories", "peak_categories", "wasm"];
+
+fn memory_report(ledger: &Ledger) -> Value {
+    let mut report = serde_json::to_value(ledger.report()).unwrap_or_default();
+    report["wasm"] = wasm_memory().into();
+    report
 }
 
 /// Bytes of the module's own memory: it never shrinks.

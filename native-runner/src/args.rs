@@ -200,6 +200,9 @@ pub struct Shared {
     /// At the end, tell times, speeds and memory on standard error
     #[arg(long, global = true)]
     pub stats: bool,
+    /// At the end, write what took the GPU's memory to a JSON file: by category and label, over time, and what was left behind
+    #[arg(long, global = true, value_name = "FILE")]
+    pub memory_json: Option<PathBuf>,
     /// Trace to standard error; twice for more
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,

@@ -134,6 +134,7 @@ pub async fn generate(args: &Generate, shared: &Shared, file: &Path) -> Result<E
     if shared.stats {
         show(&answers, strategy, started.elapsed().as_secs_f64(), &opened);
     }
+    opened.finish(shared)?;
     let failed = answers.all.iter().filter(|answer| matches!(answer.end, Some(End::Failed(_)))).count();
     match (failed, cancelled) {
         (_, true) => Ok(ExitCode::from(CANCELLED)),

@@ -56,7 +56,7 @@ async fn forward(args: &Forward, shared: &Shared, inputs: &Inputs, output: Outpu
         );
         let _ = io::stderr().write_all(text.as_bytes());
     }
-    Ok(())
+    opened.finish(shared)
 }
 
 /// `[B, S, width]` in f32, as the bytes of the file.

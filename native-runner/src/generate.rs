@@ -53,6 +53,7 @@ async fn generate(args: &Generate, shared: &Shared, prompt: Prompt) -> Result<Ex
     if let Some(cache) = cache {
         cache.save(&mut opened.session).await?;
     }
+    opened.finish(shared)?;
     let cancelled = *finish_reason == "cancelled";
     Ok(if cancelled { ExitCode::from(CANCELLED) } else { ExitCode::SUCCESS })
 }

@@ -11,6 +11,7 @@ use webweft::session::{LoadOptions, Session};
 use crate::args::Shared;
 use crate::errors::CliError;
 use crate::model::ModelSpec;
+use crate::output::OutputFile;
 
 /// A session, what it runs on, and how long it took to get there.
 #[derive(Debug)]
@@ -22,6 +23,22 @@ pub struct Opened {
     /// From the first look at the model's files to the last weight on the GPU, in milliseconds; without the download of a model
     /// from the Hub.
     pub load_ms: f64,
+}
+
+impl Opened {
+    /// Lets the model go, and writes the ledger where `--memory-json` asks for it: as it was before, and what is left behind.
+    pub fn finish(self, shared: &Shared) -> Result<(), CliError> {
+        let Some(path) = &shared.memory_json else { return Ok(()) };
+        let Self { session, device, .. } = self;
+        let mut report = device.ledger().report();
+        drop(session);
+        report.leaks = device.ledger().leaks();
+        let json = serde_json::to_vec_pretty(&report);
+        let json = json.map_err(|error| CliError::OutputFile { path: path.clone(), source: error.into() })?;
+        let mut file = OutputFile::create(path)?;
+        file.append(&json)?;
+        file.finish()
+    }
 }
 
 /// Which adapter the flags ask for, and how it is to be opened.

@@ -5,18 +5,21 @@ mod ledger;
 mod pipeline;
 mod plan;
 mod readback;
+mod timeline;
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use adapter::{AdapterInfo, Backend, DeviceOptions, find_adapter, list_adapters};
-pub use ledger::{Category, Entry, Ledger, LedgerSnapshot};
+pub use ledger::{Category, Entry, Labelled, Ledger, LedgerReport, LedgerSnapshot, Ownership};
 pub use pipeline::{Constants, Pipeline};
 pub use plan::{Memory, Plan};
 pub use readback::Readback;
+pub use timeline::{Sample, Timeline};
 
 use crate::error::DeviceError;
+use ledger::Owner;
 use pipeline::Pipelines;
 
 /// How many steps the GPU may run ahead of what was read back, unless a caller says otherwise: in a browser a readback may
@@ -47,9 +50,9 @@ pub struct Capabilities {
     pub pipeline_cache: bool,
 }
 
-/// An opened adapter. Cloning it is cheap and shares everything.
+/// An opened adapter, and whom the buffers belong to that are made through this handle. Cloning it is cheap and shares everything.
 #[derive(Clone, Debug)]
-pub struct Device(Arc<Inner>);
+pub struct Device(Arc<Inner>, Option<Arc<Owner>>);
 
 #[derive(Debug)]
 struct Inner {
@@ -60,6 +63,8 @@ struct Inner {
     capabilities: Capabilities,
     ledger: Arc<Ledger>,
     memory_limit: Option<u64>,
+    refused: Mutex<Range<u64>>,
+    allocations: AtomicU64,
     pipelines: Pipelines,
     submits: AtomicU64,
     failure: Arc<Mutex<Failure>>,
@@ -135,7 +140,7 @@ impl Device {
             pipeline_cache: features.contains(wgpu::Features::PIPELINE_CACHE),
         };
         tracing::info!(adapter = %info.name, backend = %info.backend, ?capabilities, "device opened");
-        Ok(Self(Arc::new(Inner {
+        let inner = Inner {
             wgpu,
             queue,
             info,
@@ -143,10 +148,13 @@ impl Device {
             capabilities,
             ledger: Arc::default(),
             memory_limit: options.memory_limit,
+            refused: Mutex::default(),
+            allocations: AtomicU64::new(0),
             pipelines: Pipelines::default(),
             submits: AtomicU64::new(0),
             failure,
-        })))
+        };
+        Ok(Self(Arc::new(inner), None))
     }
 
     /// The adapter behind this device.
@@ -177,6 +185,26 @@ impl Device {
     #[must_use]
     pub fn ledger(&self) -> &Ledger {
         &self.0.ledger
+    }
+
+    /// The same device, on which every buffer belongs to `owner` from now on, and who that is: the ledger knows what outlives it.
+    #[must_use]
+    pub fn owned_by(&self, owner: &str) -> (Self, Ownership) {
+        let (ownership, owner) = Ownership::new(owner, &self.0.ledger);
+        (Self(Arc::clone(&self.0), Some(owner)), ownership)
+    }
+
+    /// Allocations so far, those that were refused included.
+    #[must_use]
+    pub fn allocations(&self) -> u64 {
+        self.0.allocations.load(Ordering::Relaxed)
+    }
+
+    /// Refuses allocations from now on, those of these numbers, as a driver without memory does; the next one is number 0. For tests of
+    /// what happens then.
+    pub fn refuse_allocations(&self, numbers: Range<u64>) {
+        let next = self.allocations();
+        *lock(&self.0.refused) = next.saturating_add(numbers.start)..next.saturating_add(numbers.end);
     }
 
     /// Largest buffer that one binding of a kernel can show, in bytes: longer weights are split.
@@ -240,7 +268,7 @@ impl Device {
     ) -> Result<Buffer, DeviceError> {
         let size = buffer_size(label, size, self.0.limits.max_buffer_size)?;
         self.check()?;
-        self.check_budget(label, size)?;
+        self.admit(label, size)?;
         let wgpu = self.0.wgpu.create_buffer(&wgpu::BufferDescriptor {
             label: Some(label),
             size,
@@ -254,7 +282,7 @@ impl Device {
             }
             Err(other) => return Err(other),
         }
-        let entry = self.0.ledger.enter(label, category, size);
+        let entry = self.0.ledger.enter(label, category, size, self.1.as_ref());
         Ok(Buffer(Arc::new(Owned { wgpu: Some(wgpu), size, entry, ledger: Arc::clone(&self.0.ledger) })))
     }
 
@@ -263,18 +291,22 @@ impl Device {
     /// # Errors
     /// [`DeviceError::OutOfMemory`] beyond the budget.
     pub(crate) fn reserve(&self, label: &str, category: Category, size: u64) -> Result<Buffer, DeviceError> {
-        self.check_budget(label, size)?;
-        let entry = self.0.ledger.enter(label, category, size);
+        self.admit(label, size)?;
+        let entry = self.0.ledger.enter(label, category, size, self.1.as_ref());
         Ok(Buffer(Arc::new(Owned { wgpu: None, size, entry, ledger: Arc::clone(&self.0.ledger) })))
     }
 
-    fn check_budget(&self, label: &str, size: u64) -> Result<(), DeviceError> {
-        let Some(limit) = self.0.memory_limit else { return Ok(()) };
+    /// Counts an allocation. Refuses it beyond the budget, and where a test wants that.
+    fn admit(&self, label: &str, size: u64) -> Result<(), DeviceError> {
+        let number = self.0.allocations.fetch_add(1, Ordering::Relaxed);
         let in_use = self.0.ledger.snapshot().total;
-        if in_use.saturating_add(size) <= limit {
-            return Ok(());
-        }
-        let reason = format!("{in_use} bytes of the {limit} allowed are in use");
+        let reason = match self.0.memory_limit {
+            _ if lock(&self.0.refused).contains(&number) => format!("allocation {number} is to be refused"),
+            Some(limit) if in_use.saturating_add(size) > limit => {
+                format!("{in_use} bytes of the {limit} allowed are in use")
+            }
+            _ => return Ok(()),
+        };
         Err(DeviceError::OutOfMemory { label: label.into(), size, reason })
     }
 

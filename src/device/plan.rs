@@ -54,7 +54,7 @@ impl Memory<'_> {
             Self::Device(device) => device.storage(label, category, size),
             Self::Plan(plan) => {
                 let size = buffer_size(label, size, plan.max_buffer)?;
-                let entry = plan.ledger.enter(label, category, size);
+                let entry = plan.ledger.enter(label, category, size, None);
                 Ok(Buffer(Arc::new(Owned { wgpu: None, size, entry, ledger: Arc::clone(&plan.ledger) })))
             }
         }

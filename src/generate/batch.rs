@@ -393,6 +393,8 @@ impl Engine {
         let Some(mut sequence) = self.sequences.remove(&id) else { return Ok(()) };
         sequence.slot = Some(slot);
         let told = self.tell(&sequence, slot);
+        // then all are told again before anything is submitted
+        self.batch.is_forgotten |= told.is_err();
         self.sequences.insert(id, sequence);
         self.batch.seats[slot as usize] = Some(id);
         self.batch.slots = self.batch.slots.max(slot + 1);

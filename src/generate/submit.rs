@@ -93,12 +93,14 @@ impl Engine {
         if count == 0 {
             return Ok(false);
         }
+        // before anything is encoded: what is encoded counts as submitted
+        let readback = if phase == Phase::Fill { None } else { Some(self.free_readback()?) };
         let Encoded { encoder, gathering, .. } = self.encode(&pieces, phase, count).await?;
-        if phase == Phase::Fill {
-            self.device.submit(encoder);
-        } else {
+        if let Some(index) = readback {
             let prefill = pieces.iter().map(|piece| piece.tokens as u32).sum();
-            self.read_back(encoder, count, prefill)?;
+            self.read_back(index, encoder, count, prefill);
+        } else {
+            self.device.submit(encoder);
         }
         if let Some((id, gathering)) = gathering {
             self.gather(id, gathering)?;
@@ -263,21 +265,28 @@ impl Engine {
         }
     }
 
-    /// Submits an encoder that samples `count` times, and has what it sampled read back.
-    fn read_back(&mut self, mut encoder: wgpu::CommandEncoder, count: usize, prefill: u32) -> Result<(), Error> {
-        let Step { state, ring, ring_len, slots: places, .. } = self.workspace().step.clone();
+    /// A readback that is not under way, with room for any burst.
+    fn free_readback(&mut self) -> Result<usize, Error> {
+        let places = self.workspace().step.slots;
         let batch = &mut self.batch;
         let free = (0..BURSTS).find(|&i| batch.bursts.iter().all(|burst| burst.readback != i));
         let index = free.ok_or(DeviceError::Readback)?;
-        let slots = Step::slot_bytes(batch.slots);
-        let turns = 4 * u64::from(places);
-        let size = Step::slot_bytes(places).end + turns * MAX_BURST as u64;
+        let size = Step::slot_bytes(places).end + 4 * u64::from(places) * MAX_BURST as u64;
         while batch.readbacks.len() <= index {
             batch.readbacks.push(Readback::new(&self.device, "sampled ids", size)?);
         }
         if batch.readbacks[index].size() < size {
             batch.readbacks[index] = Readback::new(&self.device, "sampled ids", size)?;
         }
+        Ok(index)
+    }
+
+    /// Submits an encoder that samples `count` times, and has what it sampled read back.
+    fn read_back(&mut self, index: usize, mut encoder: wgpu::CommandEncoder, count: usize, prefill: u32) {
+        let Step { state, ring, ring_len, slots: places, .. } = self.workspace().step.clone();
+        let batch = &mut self.batch;
+        let slots = Step::slot_bytes(batch.slots);
+        let turns = 4 * u64::from(places);
         let readback = &mut batch.readbacks[index];
         readback.copy(&mut encoder, &state, slots.start, slots.end - slots.start);
         let begin = batch.turn % ring_len;
@@ -301,7 +310,6 @@ impl Engine {
         batch.told = (slots, slots);
         batch.turn = batch.turn.wrapping_add(count as u32);
         batch.bursts.push_back(Burst { readback: index, count, prefill, slots, seats });
-        Ok(())
     }
 
     /// Waits for the oldest burst and takes its tokens.
@@ -401,6 +409,11 @@ impl Engine {
                 self.tell_again()?;
             }
             let pieces = self.pieces(&[id], &self.plan(&[id]));
+            // before anything is encoded, as above
+            let size = u64::from(vec4s(self.vocab_size())) * 16;
+            if self.batch.readbacks.first().is_none_or(|readback| readback.size() < size) {
+                self.batch.readbacks = vec![Readback::new(&self.device, "logits", size)?];
+            }
             let is_last = pieces.iter().any(|piece| piece.is_last);
             let phase = if is_last { Phase::Logits } else { Phase::Fill };
             let Encoded { mut encoder, logits, gathering } = match self.encode(&pieces, phase, 1).await {
@@ -414,10 +427,6 @@ impl Engine {
                 gathering.map_or(Ok(()), |(id, gathering)| self.gather(id, gathering))?;
                 continue;
             };
-            let size = u64::from(vec4s(self.vocab_size())) * 16;
-            if self.batch.readbacks.first().is_none_or(|readback| readback.size() < size) {
-                self.batch.readbacks = vec![Readback::new(&self.device, "logits", size)?];
-            }
             let readback = &mut self.batch.readbacks[0];
             readback.copy(&mut encoder, &buffer, 0, u64::from(tensor.dim4()) * tensor.elem.bytes4());
             readback.submit(&self.device, encoder);

@@ -7,6 +7,7 @@ mod files;
 mod footprint;
 mod inspect;
 mod offload;
+pub mod pool;
 mod prefill;
 mod profile;
 mod quality;

@@ -4,5 +4,6 @@ mod batch;
 mod blocks;
 #[cfg(not(target_arch = "wasm32"))]
 mod blocks_property;
+mod pool;
 mod profile;
 mod tune;

@@ -7,6 +7,7 @@ import type {
   GenerateResult,
   LoadEvent,
   LoadStage,
+  MemoryReport,
   MemoryUse,
   ModelInfo,
   NoticeCode,
@@ -126,8 +127,8 @@ export class Engine {
     return streamOf((signal, push) => this.generate(input, { signal, onPiece: push }), options.signal);
   }
 
-  /** Memory that the model takes. */
-  memory(options: CallOptions = {}): Promise<MemoryUse> {
+  /** Memory that the model takes, by what it is for, by label, and over time. */
+  memory(options: CallOptions = {}): Promise<MemoryReport> {
     return this.#client.call("memory", {}, options);
   }
 

@@ -50,7 +50,7 @@ export class Host {
         ofModel((model, { messages, options }: { messages: object[]; options: object }) => model.chat_prompt(messages, options)),
       ),
       // these two are answered at once, also while a reset waits
-      memory: ofModel((model) => model.memory()),
+      memory: ofModel((model) => model.memory_report()),
       loseDevice: ofModel((model) => model.lose_device()),
       saveCache: beside((given: { ids?: number[]; file?: string }, { signal }) =>
         this.#opened.use((model) => saveCache(model, given, signal)),

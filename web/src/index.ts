@@ -11,6 +11,8 @@ export type {
   TextGenerationSingle,
   TextGenerationSingleChat,
 } from "./pipeline.js";
+export { ModelPool } from "./pool.js";
+export type { PoolOptions } from "./pool.js";
 export { createEngine } from "./engine.js";
 export type { CallOptions, Engine, EngineEvents, GenerateInput } from "./engine.js";
 export { supportedFields } from "./chat-request.js";
@@ -63,7 +65,10 @@ export type {
   GenerateResult,
   Inspection,
   LoadStage,
+  MemoryBuffer,
   MemoryCategories,
+  MemoryReport,
+  MemorySample,
   MemoryUse,
   ModelInfo,
   NoticeCode,

@@ -8,7 +8,7 @@ import type { ModelSource } from "./source.js";
 import { TextStreamer, type BaseStreamer } from "./streamer.js";
 import { streamOf } from "./stream.js";
 import type { Tokenizer } from "./tokenizer.js";
-import type { FacadeMessage, MemoryUse, ModelInfo, Piece } from "./wasm.js";
+import type { FacadeMessage, MemoryReport, MemoryUse, ModelInfo, Piece } from "./wasm.js";
 
 /** A message of a chat; fields beyond these reach the model's template. */
 export interface Message extends FacadeMessage {
@@ -62,7 +62,8 @@ export interface TextGenerationPipeline {
   readonly engine: Engine;
   readonly tokenizer: Tokenizer;
   readonly info: ModelInfo;
-  memory(options?: CallOptions): Promise<MemoryUse>;
+  /** As `engine.memory`. */
+  memory(options?: CallOptions): Promise<MemoryReport>;
   /** As `engine.on`. */
   on<T extends keyof EngineEvents>(type: T, listener: (event: EngineEvents[T]) => void): () => void;
   /** Gives all memory back and ends the worker. */
@@ -84,8 +85,8 @@ export async function pipeline(task: string, model: ModelSource, options: LoadOp
 const isMessage = (value: unknown): value is Message => typeof value === "object" && value !== null && "role" in value;
 const isChat = (value: unknown): value is Chat => Array.isArray(value) && value.length > 0 && value.every(isMessage);
 
-/** An engine as a function. */
-export function toPipeline(engine: Engine): TextGenerationPipeline {
+/** An engine as a function; `dispose` is what its `dispose` does. */
+export function toPipeline(engine: Engine, dispose: () => Promise<MemoryUse | null> = () => engine.dispose()): TextGenerationPipeline {
   async function generate(input: unknown, { batch_size, ...options }: TextGenerationOptions = {}): Promise<unknown> {
     if (typeof input === "string" || isChat(input)) return generateOne(engine, input, options);
     if (!Array.isArray(input) || !input.every((one) => typeof one === "string" || isChat(one))) {
@@ -115,7 +116,7 @@ export function toPipeline(engine: Engine): TextGenerationPipeline {
     },
     memory: (options?: CallOptions) => engine.memory(options),
     on: engine.on.bind(engine),
-    dispose: () => engine.dispose(),
+    dispose,
   };
   return Object.assign(generate as TextGenerationPipeline, members);
 }

@@ -133,6 +133,33 @@ export interface MemoryUse {
   wasm: number;
 }
 
+/** GPU memory from one moment on, until the next sample. Bytes. */
+export interface MemorySample extends MemoryCategories {
+  /** Milliseconds since the device was opened. */
+  ms: number;
+}
+
+/** A buffer on the GPU. */
+export interface MemoryBuffer {
+  label: string;
+  category: keyof MemoryCategories;
+  size: number;
+  /** The model that it belongs to. */
+  owner: string | null;
+}
+
+/** All that is known of a model's memory: what takes it, and when. */
+export interface MemoryReport extends MemoryUse {
+  /** What is in use, by label, the largest first; `*` stands for numbers, so that layers are told together. */
+  labels: { label: string; category: keyof MemoryCategories; buffers: number; bytes: number }[];
+  /** Now, in milliseconds since the device was opened. */
+  ms: number;
+  /** At most 512 samples, oldest first, with every peak among them. */
+  timeline: MemorySample[];
+  /** Buffers that outlive their model; there are none. */
+  leaks: MemoryBuffer[];
+}
+
 /** A token among those that were likely at a place. */
 export interface TopToken {
   id: number;
@@ -297,6 +324,7 @@ export interface Inspection {
 export interface FacadeModel {
   info(): ModelInfo;
   memory(): MemoryUse;
+  memory_report(): MemoryReport;
   encode(text: string, add_special_tokens: boolean): Uint32Array;
   decode(ids: Uint32Array, skip_special_tokens: boolean): string;
   chat_prompt(messages: object[], options: object): string;

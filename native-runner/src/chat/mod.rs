@@ -104,6 +104,7 @@ async fn chat(args: &Chat, shared: &Shared) -> Result<ExitCode, CliError> {
     if let Some(cache) = cache {
         cache.save(&mut session.opened.session).await?;
     }
+    session.opened.finish(shared)?;
     Ok(if next == Next::Cancelled { ExitCode::from(CANCELLED) } else { ExitCode::SUCCESS })
 }
 

@@ -66,6 +66,31 @@ fn stats_add_up() {
     assert!(stats["adapter"].as_str().is_some_and(|name| !name.is_empty()));
 }
 
+/// What `--memory-json` writes agrees with `--json`, has a time before the weights were there, and nothing that was left behind.
+#[test]
+fn memory_is_written_as_json() {
+    let Some(model) = stories() else { return };
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("memory.json");
+    let (_, done) = generate(&model, &["Once upon a time", "--max-new-tokens", "9", "--memory-json", text(&file)]);
+    let memory: Value = serde_json::from_slice(&std::fs::read(&file).expect("a file")).expect("JSON");
+    for (name, told) in [("total", "total"), ("peak", "peak")] {
+        assert_eq!(memory[name], done["stats"]["memory"][told]);
+    }
+    for name in ["weights", "cache", "activations", "staging"] {
+        assert_eq!(memory["categories"][name], done["stats"]["memory"][name]);
+    }
+    let list = |name: &str| memory[name].as_array().expect("a list").clone();
+    let sum = |items: &[Value]| items.iter().filter_map(|item| item["bytes"].as_u64()).sum::<u64>();
+    assert_eq!(memory["total"], sum(&list("labels")));
+    assert!(list("labels").iter().any(|label| label["buffers"].as_u64() > Some(1)), "layers are told together");
+    let total = |sample: &Value| ["weights", "cache", "activations", "staging"].map(|name| sample[name].as_u64());
+    let totals: Vec<u64> = list("timeline").iter().map(|sample| total(sample).into_iter().flatten().sum()).collect();
+    assert_eq!(totals.iter().max().copied(), memory["peak"].as_u64(), "{totals:?}");
+    assert_eq!(totals.last().copied(), memory["total"].as_u64());
+    assert_eq!(list("leaks"), Vec::<Value>::new());
+}
+
 #[test]
 fn a_pipe_gets_the_new_text_only() {
     let Some(model) = stories() else { return };

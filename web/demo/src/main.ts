@@ -148,7 +148,7 @@ async function letGo(): Promise<void> {
   const old = engine;
   engine = null;
   mode = null;
-  panel.memory.clear();
+  panel.memory.show(null);
   await old?.dispose();
 }
 
@@ -175,17 +175,17 @@ function failed(error: unknown, cancelled: boolean): void {
   chat.show(problem(error, ways[name] ?? [again, ...stories]));
 }
 
-/** Puts memory into the chart, twice a second while something happens. */
+/** Draws memory, twice a second while something happens. */
 function watchMemory(watched: Engine): void {
   let before = -1;
   const look = async () => {
     if (engine !== watched) return;
     try {
-      const use = await watched.memory();
+      const report = await watched.memory();
       if (engine !== watched) return;
-      // a chart of an idle page would only run empty
-      if (answering || use.total !== before || before < 0) panel.memory.push(use);
-      before = use.total;
+      // while nothing happens, only time would pass
+      if (answering || report.total !== before) panel.memory.show(report);
+      before = report.total;
     } catch {
       // the device is away, or the model was let go: the next look tells
     }

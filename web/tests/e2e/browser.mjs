@@ -106,7 +106,7 @@ export async function launch(name) {
     endBrowsers();
     remove(profile);
   };
-  return { name, version: browser.version, newPage: browser.newPage, close, killGpuProcess };
+  return { name, version: browser.version, newPage: browser.newPage, close, killGpuProcess, resident };
 }
 
 /** Kills the GPU process of the running Chromium, as a driver that crashes does; its process id. */
@@ -115,6 +115,18 @@ function killGpuProcess() {
   if (!gpu) throw new Error("there is no GPU process to kill");
   process.kill(gpu.pid, "SIGKILL");
   return gpu.pid;
+}
+
+/** Bytes of anonymous memory that all processes of this run's browser hold. */
+function resident() {
+  const of = ({ pid }) => {
+    try {
+      return 1024 * Number(/^RssAnon:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1] ?? 0);
+    } catch {
+      return 0; // it has ended
+    }
+  };
+  return processes().reduce((sum, process) => sum + of(process), 0);
 }
 
 async function chromium(executablePath, profile, env) {
@@ -130,6 +142,13 @@ async function chromium(executablePath, profile, env) {
         async quota(origin, bytes) {
           const session = await context.newCDPSession(page);
           await session.send("Storage.overrideQuotaForOrigin", { origin, quotaSize: bytes });
+        },
+        async heap() {
+          const session = await context.newCDPSession(page);
+          await session.send("HeapProfiler.collectGarbage");
+          const { usedSize } = await session.send("Runtime.getHeapUsage");
+          await session.detach();
+          return usedSize;
         },
         viewport: (width, height) => page.setViewportSize({ width, height }),
         scheme: (scheme) => page.emulateMedia({ colorScheme: scheme }),
@@ -164,7 +183,7 @@ async function firefox(executablePath, profile, env) {
 }
 
 /** What Playwright's and Puppeteer's pages have in common, under one set of names. */
-function adapt(page, { viewport, scheme, quota }) {
+function adapt(page, { viewport, scheme, quota, heap }) {
   /** What went wrong on the page: uncaught errors, and errors on the console (a policy that was violated is one). */
   const problems = [];
   page.on("pageerror", (error) => problems.push(`uncaught: ${error.stack ?? error.message ?? error}`));
@@ -175,6 +194,8 @@ function adapt(page, { viewport, scheme, quota }) {
     scheme,
     /** How many bytes an origin may store. Chromium only. */
     quota,
+    /** Bytes of the page's JavaScript, after a garbage collection. Chromium only. */
+    heap,
     goto: (url) => page.goto(url, { waitUntil: "load" }),
     /** Runs a function on the page with one argument, and gives its (awaited) result. */
     evaluate: (code, argument) => page.evaluate(code, argument),

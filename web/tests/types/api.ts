@@ -1,5 +1,6 @@
 /** What the types promise. Compiled, not run. */
 import {
+  ModelPool,
   canRun,
   createEngine,
   pipeline,
@@ -7,12 +8,14 @@ import {
   type ChatCompletionChunk,
   type CanRunReport,
   type Engine,
+  type MemoryReport,
   type MemoryUse,
   type Message,
   type ProgressInfo,
   type SavedCache,
   type supportedFields,
   type ChatCompletionRequest,
+  type TextGenerationPipeline,
   type TextGenerationSingle,
   type TextGenerationSingleChat,
 } from "webweft";
@@ -40,7 +43,13 @@ export async function ofPipelines(handle: FileSystemDirectoryHandle, list: FileL
   expectType<[TextGenerationSingle][]>()(await generator(["a", "b"], { batch_size: 2 }), true);
   expectType<[TextGenerationSingleChat][]>()(await generator([[{ role: "user", content: "Hi" }]]), true);
   for await (const text of generator.stream("Once", { signal: AbortSignal.timeout(1) })) expectType<string>()(text, true);
+  expectType<MemoryReport>()(await generator.memory(), true);
   expectType<MemoryUse | null>()(await generator.dispose(), true);
+
+  const pool = new ModelPool({ idleTimeout: 1000, lowMemory: true });
+  expectType<TextGenerationPipeline>()(await pool.pipeline("text-generation", new URL("https://host/m"), { dtype: "q4" }), true);
+  // @ts-expect-error: files have no name that would tell that they are the same
+  await pool.pipeline("text-generation", list);
 
   await pipeline("text-generation", handle);
   await pipeline("text-generation", list);

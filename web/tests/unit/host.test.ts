@@ -343,7 +343,8 @@ test("memory is told while the model generates, and after", async () => {
   engine.on("memory", ({ total }) => events.push(total));
   let running = true;
   const generation = engine.generate(input(500)).then(() => (running = false));
-  assert.equal((await engine.memory()).total, 100);
+  const { total, timeline, leaks } = await engine.memory();
+  assert.deepEqual([total, timeline.at(-1)?.weights, leaks], [100, 100, []]);
   assert.ok(running);
   await generation;
   assert.deepEqual(events, [100]);

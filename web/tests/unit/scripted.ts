@@ -97,6 +97,7 @@ export class Script {
     return {
       info: () => info,
       memory: () => memoryOf(100),
+      memory_report: () => ({ ...memoryOf(100), labels: [], ms: 2, timeline: [{ ms: 1, ...categories, weights: 100 }], leaks: [] }),
       encode: (text) => new Uint32Array([...text].map((char) => char.codePointAt(0) ?? 0)),
       decode: (ids) => String.fromCodePoint(...ids),
       chat_prompt: (messages) => JSON.stringify(messages),

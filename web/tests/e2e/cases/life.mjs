@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 import { Skip, expected, greedy, sameIds, test } from "../harness.mjs";
+import { rounds } from "./rounds.mjs";
 
 const native = expected.models.stories.dtypes.f32[0];
 const F32 = { dtype: "f32", cache: false };
@@ -26,6 +27,17 @@ test("two models at once, interleaved", {}, async (t) => {
   const { ids } = await page.act("generate", { name: "b", input: input(4) });
   assert.equal(ids.length, 4, "the other goes on");
   assert.equal((await page.act("dispose", { name: "b" })).total, 0);
+});
+
+test("two pipelines of a pool share a worker, and the last one ends it", {}, async (t) => {
+  const server = await t.server();
+  const page = await t.page(server);
+  const given = { model: `${server.origin}/models/stories/`, options: F32 };
+  const shared = await page.act("sharePool", { ...given, input: native.prompt, tokens: 8 });
+  assert.deepEqual([shared.running, shared.models, shared.left[0], shared.left[1].total], [1, 0, null, 0]);
+  assert.ok(shared.texts[0].startsWith(native.prompt) && shared.texts[0].length > native.prompt.length);
+  assert.equal(shared.texts[1], shared.texts[0]);
+  assert.equal(await page.act("workers"), 0);
 });
 
 test("two tabs at once", {}, async (t) => {
@@ -107,8 +119,12 @@ test("dispose: the ledger is empty, the worker ends, calls are told", {}, async 
   await page.act("generate", { input: input(8) });
   const memory = await page.act("memory");
   assert.ok(memory.total > 1_000_000 && memory.peak >= memory.total && memory.wasm > 1_000_000, JSON.stringify(memory));
-  const sum = Object.values(memory.categories).reduce((a, b) => a + b, 0);
-  assert.equal(sum, memory.total);
+  const sum = (values) => Object.values(values).reduce((a, b) => a + b, 0);
+  assert.equal(sum(memory.categories), memory.total);
+  assert.equal(sum(memory.labels.map(({ bytes }) => bytes)), memory.total);
+  const totals = memory.timeline.map(({ ms, ...bytes }) => (assert.ok(ms <= memory.ms), sum(bytes)));
+  assert.deepEqual([Math.max(...totals), totals.at(-1)], [memory.peak, memory.total]);
+  assert.deepEqual(memory.leaks, []);
   const { left, pending, after } = await page.act("disposeAndCall", { input: input(200) });
   assert.equal(left.total, 0);
   assert.deepEqual(Object.values(left.categories), [0, 0, 0, 0]);
@@ -117,15 +133,9 @@ test("dispose: the ledger is empty, the worker ends, calls are told", {}, async 
   assert.equal(await page.act("workers"), 0);
 });
 
-test("twelve rounds of load, generate, dispose", {}, async (t) => {
+test("five rounds of load, generate, dispose", {}, async (t) => {
   const server = await t.server();
-  const page = await t.page(server);
-  for (let round = 0; round < 12; round++) {
-    await page.act("open", { model: `${server.origin}/models/stories/`, options: F32 });
-    sameIds((await page.act("generate", { input: input(3) })).ids, native, { tokens: 3 });
-    assert.equal((await page.act("dispose")).total, 0);
-  }
-  assert.equal(await page.act("workers"), 0);
+  await rounds(await t.page(server), server, 5);
 });
 
 test("the weakest adapter: WebGPU's default limits, no optional feature", {}, async (t) => {

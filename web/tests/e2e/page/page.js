@@ -108,6 +108,16 @@ const actions = {
   },
   abort: ({ name }) => signals.get(name).abort(),
   memory: ({ name = "a" } = {}) => engines.get(name).memory(),
+  /** Two pipelines of one pool at once, and what is left when both were disposed of; { model, options, input, tokens }. */
+  async sharePool({ model, options, input, tokens }) {
+    const pool = new webweft.ModelPool({ idleTimeout: 0 });
+    const both = await Promise.all([1, 2].map(() => pool.pipeline("text-generation", model, options)));
+    const running = workers.size;
+    const generated = { max_new_tokens: tokens, do_sample: false };
+    const texts = await Promise.all(both.map((generator) => generator(input, generated)));
+    const left = [await both[0].dispose(), await both[1].dispose()];
+    return { running, texts: texts.map(([{ generated_text }]) => generated_text), left, models: pool.size };
+  },
   loseDevice: ({ name = "a" } = {}) => engines.get(name).loseDevice(),
   async dispose({ name = "a" } = {}) {
     const left = await engines.get(name).dispose();

@@ -152,7 +152,7 @@ impl Model {
             "dtype": precision.dtype.name(),
             "quantization": session.quantization(),
             "dtype_reason": session.recommendation().map(|told| &told.reason),
-            "activations": precision.activations.name(),
+            "activations": precision.activations.to_string(),
             "cache_dtype": precision.cache.name(),
             "cache_policy": load.cache.policy.name(),
             "context": session.engine().context(),

@@ -17,6 +17,7 @@ pub use plan::{Memory, Plan};
 pub use readback::Readback;
 
 use crate::error::DeviceError;
+use crate::site::FiniteCheck;
 use pipeline::Pipelines;
 
 /// How many steps the GPU may run ahead of what was read back, unless a caller says otherwise: in a browser a readback may
@@ -60,6 +61,7 @@ struct Inner {
     capabilities: Capabilities,
     ledger: Arc<Ledger>,
     memory_limit: Option<u64>,
+    finite_check: FiniteCheck,
     pipelines: Pipelines,
     submits: AtomicU64,
     failure: Arc<Mutex<Failure>>,
@@ -143,6 +145,7 @@ impl Device {
             capabilities,
             ledger: Arc::default(),
             memory_limit: options.memory_limit,
+            finite_check: options.finite_check,
             pipelines: Pipelines::default(),
             submits: AtomicU64::new(0),
             failure,
@@ -171,6 +174,12 @@ impl Device {
     #[must_use]
     pub fn memory_limit(&self) -> Option<u64> {
         self.0.memory_limit
+    }
+
+    /// How activations are looked at for values that they do not hold ([`DeviceOptions::finite_check`]).
+    #[must_use]
+    pub fn finite_check(&self) -> FiniteCheck {
+        self.0.finite_check
     }
 
     /// The account of every buffer made through this device.

@@ -133,7 +133,7 @@ fn name(error: &Error) -> &'static str {
         Error::Cache(_) => "SavedCacheError",
         Error::Generate(error) => match error {
             GenerateError::PromptTooLong { .. } => "ContextLengthError",
-            GenerateError::NotANumber { .. } => "InternalError",
+            GenerateError::NotANumber { .. } | GenerateError::NotFinite { .. } => "InternalError",
             GenerateError::TokenizerMismatch { .. } | GenerateError::Config { .. } => "CheckpointError",
             _ => "InvalidRequestError",
         },

@@ -4,4 +4,5 @@ mod batch;
 mod blocks;
 #[cfg(not(target_arch = "wasm32"))]
 mod blocks_property;
+mod precision;
 mod tune;

@@ -186,6 +186,16 @@ impl Model {
         to_js(&memory(&self.device.ledger().snapshot()))
     }
 
+    /// `PrecisionReport`, once no step runs.
+    ///
+    /// # Errors
+    /// As [`Model::open`].
+    pub async fn precision(&self) -> Result<JsValue, JsValue> {
+        let shared = self.shared()?;
+        let told = shared.lock().await.engine().precision_report();
+        Ok(to_js(&told.to_json()))
+    }
+
     /// Token ids of a text.
     ///
     /// # Errors

@@ -75,6 +75,14 @@ pub fn decide(facts: &PrecisionFacts) -> [Decision; 4] {
     ]
 }
 
+impl Decision {
+    /// As JSON: `what`, `chosen`, `reason`.
+    #[must_use]
+    pub fn to_json(&self) -> Value {
+        json!({ "what": self.what, "chosen": self.chosen, "reason": self.reason })
+    }
+}
+
 /// Values that an activation's type did not hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Overflow {
@@ -111,14 +119,13 @@ impl PrecisionReport {
             let Site { class, layer } = o.site;
             json!({ "class": class.name(), "layer": layer, "position": o.position, "count": o.count })
         };
-        let decision = |d: &Decision| json!({ "what": d.what, "chosen": d.chosen, "reason": d.reason });
         json!({
             "activations": self.activations.to_string(),
             "cache": self.cache.name(),
             "steps": self.steps,
             "overflows": self.overflows.iter().map(overflow).collect::<Vec<_>>(),
             "demoted": self.demoted.iter().map(|class| class.name()).collect::<Vec<_>>(),
-            "decisions": self.decisions.iter().map(decision).collect::<Vec<_>>(),
+            "decisions": self.decisions.iter().map(Decision::to_json).collect::<Vec<_>>(),
         })
     }
 }

@@ -11,6 +11,7 @@ import type {
   ModelInfo,
   NoticeCode,
   Piece,
+  PrecisionReport,
 } from "./wasm.js";
 import { toGenerationOptions, type GenerationOptions } from "./generation.js";
 import type { Opened } from "./host.js";
@@ -128,6 +129,11 @@ export class Engine {
   /** Memory that the model takes. */
   memory(options: CallOptions = {}): Promise<MemoryUse> {
     return this.#client.call("memory", {}, options);
+  }
+
+  /** Which types activations and cache have by now, why, and which values they did not hold. */
+  precision(options: CallOptions = {}): Promise<PrecisionReport> {
+    return this.#client.call("precision", {}, options);
   }
 
   /**

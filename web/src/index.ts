@@ -68,6 +68,7 @@ export type {
   NoticeCode,
   OnGpu,
   Piece,
+  PrecisionReport,
   Recommendation,
   Timing,
   TopToken,

@@ -345,6 +345,7 @@ test("memory is told while the model generates, and after", async () => {
   const generation = engine.generate(input(500)).then(() => (running = false));
   assert.equal((await engine.memory()).total, 100);
   assert.ok(running);
+  assert.deepEqual((await engine.precision()).overflows, [{ class: "mlp", layer: 3, position: 17, count: 1 }]);
   await generation;
   assert.deepEqual(events, [100]);
 });

@@ -4,6 +4,7 @@
 use wasm_bindgen_test::wasm_bindgen_test;
 
 use webweft::ops::{self, Act, Affine, Heads, NormConfig, NormKind, Out, Rows};
+use webweft::quant::Blocks;
 use webweft::shaders::Slot;
 use webweft::site::{OpClass, Site};
 use webweft::step::Step;
@@ -204,6 +205,38 @@ async fn heads_that_outgrow_f16_are_told() {
             });
             let want = if found { Site { class: OpClass::Attention, layer: Some(LAYER) }.number() } else { u32::MAX };
             bench.read(&[&step.overflow], move |bytes| assert_eq!(bytes[0], want.to_le_bytes(), "{value} turned"));
+        }
+        bench.run().await;
+    }
+}
+
+/// Products of integers, whose inputs are rounded to 8 bits, each row with a scale of its own.
+#[cfg_attr(target_arch = "wasm32", wasm_bindgen_test)]
+#[cfg_attr(not(target_arch = "wasm32"), pollster::test)]
+async fn products_of_integers_are_looked_at() {
+    const GROUP: usize = 32;
+    for device in devices().await {
+        let mut bench = Bench::new(&device);
+        for bucket in [8, 64] {
+            for (value, elem, is_found) in
+                [(60_000.0, Elem::F16, false), (70_000.0, Elem::F16, true), (70_000.0, Elem::F32, false)]
+            {
+                let step = step(&bench, Row::Claimed);
+                let mut weight = vec![0.0; 12 * GROUP];
+                weight[5 * GROUP + 2] = 1.0;
+                let (mut weight, _) = bench.weight(&weight, GROUP, Storage::Blocks(Blocks::Q8), &[]);
+                weight.parts.iter_mut().for_each(|part| part.int8_inputs = true);
+                let data = rows_with(value, GROUP, 2);
+                bench.case(|case| {
+                    at(case, OpClass::Mlp);
+                    let x = case.input(&data, bucket, GROUP, Elem::F32);
+                    ops::matmul(&mut case.g, &x, &weight, None, Out::New(elem), Rows::All, &step).expect("shapes fit");
+                });
+                let site = Site { class: OpClass::Mlp, layer: Some(LAYER) };
+                let want = if is_found { site.number() } else { u32::MAX };
+                let name = format!("{value} in {elem:?}, rows of {bucket}");
+                bench.read(&[&step.overflow], move |bytes| assert_eq!(bytes[0], want.to_le_bytes(), "{name}"));
+            }
         }
         bench.run().await;
     }

@@ -2,12 +2,14 @@
 // x: [T, F], or [T, 2 F], gate then up, each padded to whole vec4s; y: [T, F]. Every act(0) is 0, so padding stays zero.
 @if(x_f32) import package::shared::elem_f32::{Elem4 as X4, unpack4 as unpack_x, pack4 as pack_x};
 @if(x_f16) import package::shared::elem_f16::{Elem4 as X4, unpack4 as unpack_x, pack4 as pack_x};
-import package::shared::step::Step;
+import package::shared::finite::{step, is_beyond, report};
 import package::shared::group::flat_group;
 
 // Which act, by the numbers below.
 override ACT: u32 = 0u;
 override GATED: bool = true;
+// The bits of the least magnitude that y does not hold: see shared/finite.
+override BEYOND: u32 = 0xffffffffu;
 
 const SILU: u32 = 0u;
 const GELU_TANH: u32 = 1u;
@@ -19,12 +21,14 @@ const RELU2: u32 = 5u;
 struct Params {
     // F in vec4s
     dim4: u32,
+    // see shared/finite
+    site: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> step: Step;
-@group(0) @binding(2) var<storage, read> x: array<X4>;
-@group(0) @binding(3) var<storage, read_write> y: array<X4>;
+// 1 and 2: the step, and what is found, see shared/finite
+@group(0) @binding(3) var<storage, read> x: array<X4>;
+@group(0) @binding(4) var<storage, read_write> y: array<X4>;
 
 // exp(80) is finite in f32, and v * sigmoid(-80) is zero in it: the clamp changes nothing and keeps infinities out.
 fn sigmoid(v: vec4<f32>) -> vec4<f32> {
@@ -86,10 +90,14 @@ fn main(
     if t >= step.rows {
         return;
     }
+    var v: vec4<f32>;
     if GATED {
-        let gate = unpack_x(x[t * 2u * params.dim4 + i]);
-        y[index] = pack_x(act(gate) * unpack_x(x[(t * 2u + 1u) * params.dim4 + i]));
+        v = act(unpack_x(x[t * 2u * params.dim4 + i])) * unpack_x(x[(t * 2u + 1u) * params.dim4 + i]);
     } else {
-        y[index] = pack_x(act(unpack_x(x[index])));
+        v = act(unpack_x(x[index]));
     }
+    if is_beyond(v, BEYOND) {
+        report(t, false, params.site);
+    }
+    y[index] = pack_x(v);
 }

@@ -3,12 +3,14 @@
 // x: [T, (H + 2 K) E], values untouched; gain, bias: [2, E] f32, that of queries, then that of keys. What pads E is zero.
 @if(x_f32) import package::shared::elem_f32::{Elem4 as X4, unpack4 as unpack_x, pack4 as pack_x};
 @if(x_f16) import package::shared::elem_f16::{Elem4 as X4, unpack4 as unpack_x, pack4 as pack_x};
-import package::shared::step::Step;
+import package::shared::finite::{step, is_beyond, report};
 import package::shared::group::flat_group;
 import package::shared::reduce::{workgroup_sum4, LANES};
 
 override CENTER: bool = false;
 override BIAS: bool = false;
+// The bits of the least magnitude that x does not hold: see shared/finite.
+override BEYOND: u32 = 0xffffffffu;
 
 struct Params {
     heads: u32,
@@ -19,14 +21,16 @@ struct Params {
     eps: f32,
     // 1 where the checkpoint holds gains less one (Gemma), else 0
     offset: f32,
+    // see shared/finite
+    site: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> step: Step;
-@group(0) @binding(2) var<storage, read_write> x: array<X4>;
-@group(0) @binding(3) var<storage, read> gain: array<vec4<f32>>;
+// 1 and 2: the step, and what is found, see shared/finite
+@group(0) @binding(3) var<storage, read_write> x: array<X4>;
+@group(0) @binding(4) var<storage, read> gain: array<vec4<f32>>;
 // BIAS only; otherwise a stand-in that is not read
-@group(0) @binding(4) var<storage, read> bias: array<vec4<f32>>;
+@group(0) @binding(5) var<storage, read> bias: array<vec4<f32>>;
 
 @compute @workgroup_size(64)
 fn main(
@@ -64,6 +68,9 @@ fn main(
         v *= inverseSqrt(variance + params.eps) * (params.offset + gain[own]);
         if BIAS {
             v += bias[own];
+        }
+        if is_beyond(v, BEYOND) {
+            report(t, false, params.site);
         }
         x[at] = pack_x(v);
     }

@@ -9,7 +9,7 @@
 @if(w_blocks) import package::shared::dequantize::{
     code_word, fill_table, is_table, other_word, scale_and_zero, scale_word, scaled4, values4, vec4s_in_words,
 };
-import package::shared::step::Step;
+import package::shared::finite::{step, is_beyond, report};
 import package::shared::matmul::MatmulParams;
 import package::shared::group::flat_group;
 import package::shared::few::{column4_of, first_part, first_row, sum4, LANES, STRIDE};
@@ -21,6 +21,8 @@ override BIAS: bool = false;
 override ACCUMULATE: bool = false;
 // x has one row for each slot, not all rows of the step.
 override LAST_ROWS: bool = false;
+// The bits of the least magnitude that y does not hold: see shared/finite.
+override BEYOND: u32 = 0xffffffffu;
 // Weights in few bits: what their codes and scales are, how many vec4s a scale is for, and whether rows have an order of their own.
 @if(w_blocks) override CODES: u32 = 0u;
 @if(w_blocks) override SCALES: u32 = 0u;
@@ -28,15 +30,15 @@ override LAST_ROWS: bool = false;
 @if(w_blocks) override ORDER: bool = false;
 
 @group(0) @binding(0) var<uniform> params: MatmulParams;
-@group(0) @binding(1) var<storage, read> step: Step;
-@group(0) @binding(2) var<storage, read> x: array<X4>;
-@group(0) @binding(3) var<storage, read> bias: array<vec4<f32>>;
-@group(0) @binding(4) var<storage, read_write> y: array<Y4>;
-@if(w_blocks) @group(0) @binding(5) var<storage, read> w: array<vec4<u32>>;
-@if(!w_blocks) @group(0) @binding(5) var<storage, read> w: array<W4>;
-@if(w_blocks) @group(0) @binding(6) var<storage, read> scales: array<u32>;
+// 1 and 2: the step, and what is found, see shared/finite
+@group(0) @binding(3) var<storage, read> x: array<X4>;
+@group(0) @binding(4) var<storage, read> bias: array<vec4<f32>>;
+@group(0) @binding(5) var<storage, read_write> y: array<Y4>;
+@if(w_blocks) @group(0) @binding(6) var<storage, read> w: array<vec4<u32>>;
+@if(!w_blocks) @group(0) @binding(6) var<storage, read> w: array<W4>;
+@if(w_blocks) @group(0) @binding(7) var<storage, read> scales: array<u32>;
 // the input that each element of a row of w belongs to
-@if(w_blocks) @group(0) @binding(7) var<storage, read> order: array<vec4<u32>>;
+@if(w_blocks) @group(0) @binding(8) var<storage, read> order: array<vec4<u32>>;
 
 @if(w_blocks)
 fn x1(t: u32, i: u32) -> f32 {
@@ -161,6 +163,9 @@ fn main(
             }
             if ACCUMULATE {
                 sum += unpack_y(y[at]);
+            }
+            if is_beyond(sum, BEYOND) {
+                report(t, LAST_ROWS, params.site);
             }
             y[at] = pack_y(sum);
         }

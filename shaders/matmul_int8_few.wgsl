@@ -4,7 +4,7 @@
 @if(y_f16) import package::shared::elem_f16::{Elem4 as Y4, unpack4 as unpack_y, pack4 as pack_y};
 import package::shared::dequantize::{INT2, scale_and_zero, scale_word};
 import package::shared::dot::{dot16, ternary16};
-import package::shared::step::Step;
+import package::shared::finite::{step, is_beyond, report};
 import package::shared::matmul::MatmulParams;
 import package::shared::group::flat_group;
 import package::shared::few::{column4_of, first_part, first_row, sum4, LANES, STRIDE};
@@ -14,17 +14,19 @@ override ROWS: u32 = 4u;
 override BIAS: bool = false;
 override ACCUMULATE: bool = false;
 override LAST_ROWS: bool = false;
+// The bits of the least magnitude that y does not hold: see shared/finite.
+override BEYOND: u32 = 0xffffffffu;
 override CODES: u32 = 1u;
 override SCALES: u32 = 0u;
 override GROUP4: u32 = 8u;
 
 @group(0) @binding(0) var<uniform> params: MatmulParams;
-@group(0) @binding(1) var<storage, read> step: Step;
-@group(0) @binding(2) var<storage, read> x: array<vec4<u32>>;
-@group(0) @binding(3) var<storage, read> bias: array<vec4<f32>>;
-@group(0) @binding(4) var<storage, read_write> y: array<Y4>;
-@group(0) @binding(5) var<storage, read> w: array<vec4<u32>>;
-@group(0) @binding(6) var<storage, read> scales: array<u32>;
+// 1 and 2: the step, and what is found, see shared/finite
+@group(0) @binding(3) var<storage, read> x: array<vec4<u32>>;
+@group(0) @binding(4) var<storage, read> bias: array<vec4<f32>>;
+@group(0) @binding(5) var<storage, read_write> y: array<Y4>;
+@group(0) @binding(6) var<storage, read> w: array<vec4<u32>>;
+@group(0) @binding(7) var<storage, read> scales: array<u32>;
 
 fn scale_of(n: u32, group: u32) -> f32 {
     return scale_and_zero(CODES, SCALES, group, scales[n * params.scale_stride + scale_word(SCALES, GROUP4, group)], 0u).x;
@@ -97,6 +99,9 @@ fn main(
             }
             if ACCUMULATE {
                 sum += unpack_y(y[at]);
+            }
+            if is_beyond(sum, BEYOND) {
+                report(t, LAST_ROWS, params.site);
             }
             y[at] = pack_y(sum);
         }

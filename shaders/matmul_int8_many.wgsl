@@ -4,7 +4,7 @@
 @if(y_f16) import package::shared::elem_f16::{Elem4 as Y4, unpack4 as unpack_y, pack4 as pack_y};
 import package::shared::dequantize::{INT2, scale_and_zero, scale_word};
 import package::shared::dot::{dot16, ternary16};
-import package::shared::step::Step;
+import package::shared::finite::{step, is_beyond, report};
 import package::shared::matmul::MatmulParams;
 import package::shared::group::flat_group;
 
@@ -16,17 +16,19 @@ override BIAS: bool = false;
 override ACCUMULATE: bool = false;
 // As in `matmul_few`.
 override LAST_ROWS: bool = false;
+// The bits of the least magnitude that y does not hold: see shared/finite.
+override BEYOND: u32 = 0xffffffffu;
 override CODES: u32 = 1u;
 override SCALES: u32 = 0u;
 override GROUP4: u32 = 8u;
 
 @group(0) @binding(0) var<uniform> params: MatmulParams;
-@group(0) @binding(1) var<storage, read> step: Step;
-@group(0) @binding(2) var<storage, read> x: array<vec4<u32>>;
-@group(0) @binding(3) var<storage, read> bias: array<vec4<f32>>;
-@group(0) @binding(4) var<storage, read_write> y: array<Y4>;
-@group(0) @binding(5) var<storage, read> w: array<vec4<u32>>;
-@group(0) @binding(6) var<storage, read> scales: array<u32>;
+// 1 and 2: the step, and what is found, see shared/finite
+@group(0) @binding(3) var<storage, read> x: array<vec4<u32>>;
+@group(0) @binding(4) var<storage, read> bias: array<vec4<f32>>;
+@group(0) @binding(5) var<storage, read_write> y: array<Y4>;
+@group(0) @binding(6) var<storage, read> w: array<vec4<u32>>;
+@group(0) @binding(7) var<storage, read> scales: array<u32>;
 
 var<workgroup> x_tile: array<vec4<u32>, 192>;
 var<workgroup> w_tile: array<vec4<u32>, 192>;
@@ -121,6 +123,9 @@ fn main(
             }
             if ACCUMULATE {
                 sum += unpack_y(y[at]);
+            }
+            if is_beyond(sum, BEYOND) {
+                report(t, LAST_ROWS, params.site);
             }
             y[at] = pack_y(sum);
         }

@@ -4,7 +4,7 @@
 // so may be elements within a row (the ends of heads), which do not count for the mean.
 @if(y_f32) import package::shared::elem_f32::{Elem4 as Y4, unpack4 as unpack_y, pack4 as pack_y};
 @if(y_f16) import package::shared::elem_f16::{Elem4 as Y4, unpack4 as unpack_y, pack4 as pack_y};
-import package::shared::step::Step;
+import package::shared::finite::{step, is_beyond, report};
 import package::shared::group::flat_group;
 import package::shared::reduce::{workgroup_sum4, LANES};
 
@@ -14,6 +14,8 @@ override CENTER: bool = false;
 override BIAS: bool = false;
 // Add to what y holds: the residual stream.
 override ACCUMULATE: bool = false;
+// The bits of the least magnitude that y does not hold: see shared/finite.
+override BEYOND: u32 = 0xffffffffu;
 
 struct Params {
     // D, and D in vec4s
@@ -24,15 +26,17 @@ struct Params {
     eps: f32,
     // 1 where the checkpoint holds gains less one (Gemma), else 0
     offset: f32,
+    // see shared/finite
+    site: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> step: Step;
-@group(0) @binding(2) var<storage, read> x: array<vec4<f32>>;
-@group(0) @binding(3) var<storage, read> gain: array<vec4<f32>>;
+// 1 and 2: the step, and what is found, see shared/finite
+@group(0) @binding(3) var<storage, read> x: array<vec4<f32>>;
+@group(0) @binding(4) var<storage, read> gain: array<vec4<f32>>;
 // BIAS only; otherwise a stand-in that is not read
-@group(0) @binding(4) var<storage, read> bias: array<vec4<f32>>;
-@group(0) @binding(5) var<storage, read_write> y: array<Y4>;
+@group(0) @binding(5) var<storage, read> bias: array<vec4<f32>>;
+@group(0) @binding(6) var<storage, read_write> y: array<Y4>;
 
 // vec4 i of a row less its mean; zero where it pads.
 fn centered(v: vec4<f32>, mean: f32, i: u32) -> vec4<f32> {
@@ -84,6 +88,9 @@ fn main(
         }
         if ACCUMULATE {
             v += unpack_y(y[at]);
+        }
+        if is_beyond(v, BEYOND) {
+            report(to, LAST_ROWS, params.site);
         }
         y[at] = pack_y(v);
     }

@@ -6,7 +6,8 @@
 @if(x_f16) import package::shared::elem_f16::{Elem4 as X4, unpack4 as unpack_x, pack4 as pack_x};
 @if(c_f32) import package::shared::elem_f32::{Elem4 as C4, pack4 as pack_c};
 @if(c_f16) import package::shared::elem_f16::{Elem4 as C4, pack4 as pack_c};
-import package::shared::step::{Row, Step, BLOCK};
+import package::shared::finite::{step, is_beyond, report};
+import package::shared::step::{Row, BLOCK};
 import package::shared::group::flat_group;
 import package::shared::rope::{turn_of_sum, paired};
 
@@ -17,6 +18,9 @@ override INTERLEAVED: bool = false;
 // Whether keys are cached as they are, and positions are those in the cache: attention rotates keys as it reads them, so that keys
 // before them may be dropped (Xiao et al. 2023).
 override RAW_KEYS: bool = false;
+// The bits of the least magnitudes that q and the cache do not hold: see shared/finite.
+override BEYOND: u32 = 0xffffffffu;
+override BEYOND_CACHE: u32 = 0xffffffffu;
 
 struct Params {
     heads: u32,
@@ -27,18 +31,21 @@ struct Params {
     rotary: u32,
     // where the page table begins
     pages: u32,
+    // of queries, and of the cache: see shared/finite
+    site: u32,
+    cache_site: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> step: Step;
-@group(0) @binding(2) var<storage, read> qkv: array<X4>;
-@group(0) @binding(3) var<storage, read_write> q: array<X4>;
-@group(0) @binding(4) var<storage, read_write> k_cache: array<C4>;
-@group(0) @binding(5) var<storage, read_write> v_cache: array<C4>;
+// 1 and 2: the step, and what is found, see shared/finite
+@group(0) @binding(3) var<storage, read> qkv: array<X4>;
+@group(0) @binding(4) var<storage, read_write> q: array<X4>;
+@group(0) @binding(5) var<storage, read_write> k_cache: array<C4>;
+@group(0) @binding(6) var<storage, read_write> v_cache: array<C4>;
 // EVERY: (cos, sin) of pair i at position p, [positions, R/2]. Else of angle(i) * p: for p = 0 .. 255, then for p = 0, 256,
 // 512, ...; their product by the addition theorem is exact to f32 at any position, with a table that stays small.
-@group(0) @binding(6) var<storage, read> table: array<vec2<f32>>;
-@group(0) @binding(7) var<storage, read> rows: array<Row>;
+@group(0) @binding(7) var<storage, read> table: array<vec2<f32>>;
+@group(0) @binding(8) var<storage, read> rows: array<Row>;
 
 fn element(head: u32, i: u32) -> f32 {
     return unpack_x(qkv[head + i / 4u])[i % 4u];
@@ -84,20 +91,24 @@ fn main(
     let at = slot.position - slot.dropped + t - slot.first;
     let p = select(slot.position + t - slot.first, at, RAW_KEYS);
     let cached = step.pages[params.pages + s * step.pages_each + at / BLOCK] * BLOCK + at % BLOCK;
-    if h >= params.heads + params.kv_heads {
-        let to = (cached * params.kv_heads + h - params.heads - params.kv_heads) * params.head4 + i4;
-        v_cache[to] = pack_c(unpack_x(qkv[head + i4]));
-        return;
-    }
-    if RAW_KEYS && h >= params.heads {
-        k_cache[(cached * params.kv_heads + h - params.heads) * params.head4 + i4] = pack_c(unpack_x(qkv[head + i4]));
-        return;
-    }
     let i = i4 * 4u;
-    let v = vec4<f32>(rotated(head, i, p), rotated(head, i + 1u, p), rotated(head, i + 2u, p), rotated(head, i + 3u, p));
-    if h < params.heads {
+    // values, and keys that are rotated later, are kept as they came
+    var v = unpack_x(qkv[head + i4]);
+    if h < select(params.heads + params.kv_heads, params.heads, RAW_KEYS) {
+        v = vec4<f32>(rotated(head, i, p), rotated(head, i + 1u, p), rotated(head, i + 2u, p), rotated(head, i + 3u, p));
+    }
+    let is_query = h < params.heads;
+    if is_beyond(v, select(BEYOND_CACHE, BEYOND, is_query)) {
+        report(t, false, select(params.cache_site, params.site, is_query));
+    }
+    if is_query {
         q[(t * params.heads + h) * params.head4 + i4] = pack_x(v);
+        return;
+    }
+    let to = cached * params.kv_heads * params.head4 + i4;
+    if h < params.heads + params.kv_heads {
+        k_cache[to + (h - params.heads) * params.head4] = pack_c(v);
     } else {
-        k_cache[(cached * params.kv_heads + h - params.heads) * params.head4 + i4] = pack_c(v);
+        v_cache[to + (h - params.heads - params.kv_heads) * params.head4] = pack_c(v);
     }
 }

@@ -27,13 +27,17 @@ struct Params {
 @group(0) @binding(4) var<storage, read_write> rows: array<Row>;
 // what the host reads back, some steps behind: [ring, slots]
 @group(0) @binding(5) var<storage, read_write> ring: array<u32>;
+// what the step's kernels found, see shared/finite
+@group(0) @binding(6) var<storage, read> overflow: u32;
 // what `penalize` and `no_repeat_ngram` read: flags and counts [B, V], see shared/history, and the tokens so far, [B, positions]
-@if(h_on) @group(0) @binding(6) var<storage, read_write> tokens: array<u32>;
-@if(h_on) @group(0) @binding(7) var<storage, read_write> history: array<u32>;
+@if(h_on) @group(0) @binding(7) var<storage, read_write> tokens: array<u32>;
+@if(h_on) @group(0) @binding(8) var<storage, read_write> history: array<u32>;
 
-// `done` of a slot: an end-of-sequence token, or the limit; no number to choose
+// `done` of a slot: an end-of-sequence token, or the limit; no number to choose; from OVERFLOW on, the site that has made what its type
+// does not hold: nothing that the step made is to be used
 const STOPPED: u32 = 1u;
 const NOT_A_NUMBER: u32 = 2u;
+const OVERFLOW: u32 = 3u;
 
 // Jarzynski & Olano 2020, pcg3d
 fn pcg3d(seed: vec3<u32>) -> vec3<u32> {
@@ -244,6 +248,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     }
     step.slot[slot].turn = state.turn + 1u;
     if state.done != 0u || state.sampled >= state.limit {
+        return;
+    }
+    if overflow != 0xffffffffu {
+        step.slot[slot].done = OVERFLOW + overflow;
         return;
     }
     var done = select(0u, STOPPED, state.sampled + 1u == state.limit);

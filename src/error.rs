@@ -19,6 +19,7 @@ pub use source::SourceError;
 use thiserror::Error;
 
 use crate::device::Backend;
+use crate::site::Site;
 
 /// Any error of this crate.
 #[derive(Debug, Error)]
@@ -355,12 +356,20 @@ pub enum GenerateError {
         /// What would do.
         expected: &'static str,
     },
-    /// No logit is a number, or none is left.
-    #[error(
-        "no token can be chosen at position {position}: the model produced NaN (try `--dtype f32`), or the settings forbid \
-         every token"
-    )]
+    /// No token is left to choose.
+    #[error("no token can be chosen at position {position}: the settings forbid every token")]
     NotANumber {
+        /// Position of the token that was to be sampled.
+        position: usize,
+    },
+    /// An activation is no number, or beyond f32.
+    #[error(
+        "{site}: values before position {position} are no numbers, or too large even for f32: the weights are broken, or are not \
+         those that config.json describes"
+    )]
+    NotFinite {
+        /// What made it.
+        site: Site,
         /// Position of the token that was to be sampled.
         position: usize,
     },

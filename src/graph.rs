@@ -9,6 +9,7 @@ use std::sync::Arc;
 use crate::device::{Buffer, Capabilities, Category, Constants, Device, Memory, Pipeline, Plan};
 use crate::error::{DeviceError, OpError};
 use crate::shaders::{Binding, Kernel};
+use crate::site::{FiniteCheck, OpClass, Site};
 use crate::tensor::{Elem, Tensor};
 
 /// What a binding of a dispatch shows.
@@ -69,6 +70,7 @@ pub struct Graph<'a> {
     /// all dispatches' parameters, each at the alignment of uniform bindings
     params: Vec<u8>,
     kept: Vec<usize>,
+    site: Site,
 }
 
 impl<'a> Graph<'a> {
@@ -85,7 +87,16 @@ impl<'a> Graph<'a> {
     }
 
     fn within(memory: Memory<'a>) -> Self {
-        Self { memory, slots: Vec::new(), recorded: Vec::new(), dispatches: 0, params: Vec::new(), kept: Vec::new() }
+        let site = Site { class: OpClass::Norm, layer: Some(0) };
+        Self {
+            memory,
+            slots: Vec::new(),
+            recorded: Vec::new(),
+            dispatches: 0,
+            params: Vec::new(),
+            kept: Vec::new(),
+            site,
+        }
     }
 
     /// The device that it is recorded for.
@@ -105,6 +116,33 @@ impl<'a> Graph<'a> {
             Memory::Device(device) => device.capabilities(),
             Memory::Plan(_) => Capabilities::default(),
         }
+    }
+
+    /// What is recorded from here on belongs to this layer; `None`: it is behind the last one.
+    pub fn enter_layer(&mut self, layer: Option<u32>) {
+        self.site.layer = layer;
+    }
+
+    /// What is recorded from here on is of this class.
+    pub fn enter(&mut self, class: OpClass) {
+        self.site.class = class;
+    }
+
+    /// What the finite check of activations in `elem` is told here, `class` being that of the operation unless it is given: the number of the
+    /// site, and the bits of the least magnitude that counts as an overflow.
+    #[must_use]
+    pub fn check(&self, class: Option<OpClass>, elem: Elem) -> (u32, f64) {
+        let site = Site { class: class.unwrap_or(self.site.class), ..self.site };
+        let FiniteCheck { off, inject } = match self.memory {
+            Memory::Device(device) => device.finite_check(),
+            Memory::Plan(_) => FiniteCheck::default(),
+        };
+        let beyond = match elem {
+            _ if off => u32::MAX,
+            Elem::F16 if inject == Some(site) => 1,
+            elem => elem.beyond(),
+        };
+        (site.number(), f64::from(beyond))
     }
 
     /// A new activation `[rows, dim]`, unwritten.

@@ -52,6 +52,7 @@ pub mod quant;
 pub mod reference;
 pub mod session;
 pub mod shaders;
+pub mod site;
 pub mod source;
 pub mod step;
 pub mod tensor;

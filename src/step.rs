@@ -23,6 +23,8 @@ pub struct Step {
     pub ring: Buffer,
     /// Of each slot: [`shaders::Sampling`], then [`MAX_EOS`] end-of-sequence ids.
     pub sampling: Buffer,
+    /// What the finite check of any step so far has found: the least number of a [`Site`](crate::site::Site), all ones while there is none.
+    pub overflow: Buffer,
     /// Turns that the ring holds.
     pub ring_len: u32,
     /// Slots that there is room for.
@@ -56,7 +58,7 @@ pub struct StepSize {
 }
 
 impl Step {
-    /// State with that much room, and nothing written.
+    /// State with that much room, and nothing written but that no overflow was found.
     ///
     /// # Errors
     /// As [`Device::buffer`].
@@ -64,15 +66,20 @@ impl Step {
         let StepSize { rows, slots, tables, pages, ring } = size;
         let new = |label, bytes: u64| memory.storage(label, Category::Activations, bytes);
         let of_each = |count: u32| 4 * u64::from(slots) * u64::from(count);
-        Ok(Self {
+        let step = Self {
             state: new("step", PAGES + of_each(pages) * u64::from(tables))?,
             rows: new("rows", u64::from(rows.max(slots)) * size_of::<shaders::Row>() as u64)?,
             ring: new("sampled ids", of_each(ring))?,
             sampling: new("sampling", SAMPLING * u64::from(slots))?,
+            overflow: new("overflow", 4)?,
             ring_len: ring,
             slots,
             pages,
-        })
+        };
+        if let Memory::Device(device) = memory {
+            device.write(&step.overflow, 0, &u32::MAX.to_le_bytes());
+        }
+        Ok(step)
     }
 
     /// Where table number `table` begins, among the words of the page tables: what kernels add a slot's own offset to.

@@ -30,6 +30,42 @@ impl Elem {
             Self::F16 => "f16",
         }
     }
+
+    /// The least magnitude that is beyond it, as the bits of an f32: what f16 rounds to infinity, from 65520 on; infinity in f32.
+    #[must_use]
+    pub const fn beyond(self) -> u32 {
+        match self {
+            Self::F32 => f32::INFINITY.to_bits(),
+            Self::F16 => 65520.0_f32.to_bits(),
+        }
+    }
+}
+
+/// Of each class of operations: the element type of its activations. The residual stream, logits and all sums are f32 whatever this says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Activations {
+    /// Of [`OpClass::Norm`](crate::site::OpClass::Norm).
+    pub norm: Elem,
+    /// Of [`OpClass::Attention`](crate::site::OpClass::Attention).
+    pub attention: Elem,
+    /// Of [`OpClass::Mlp`](crate::site::OpClass::Mlp).
+    pub mlp: Elem,
+}
+
+impl From<Elem> for Activations {
+    fn from(elem: Elem) -> Self {
+        Self { norm: elem, attention: elem, mlp: elem }
+    }
+}
+
+impl std::fmt::Display for Activations {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { norm, attention, mlp } = *self;
+        if *self == norm.into() {
+            return f.write_str(norm.name());
+        }
+        write!(f, "norm {}, attention {}, mlp {}", norm.name(), attention.name(), mlp.name())
+    }
 }
 
 /// How the cache stores keys and values.

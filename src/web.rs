@@ -162,7 +162,7 @@ impl Model {
             "dtype": precision.dtype.name(),
             "quantization": session.quantization(),
             "dtype_reason": session.recommendation().map(|told| &told.reason),
-            "activations": precision.activations.name(),
+            "activations": precision.activations.to_string(),
             "cache_dtype": precision.cache.name(),
             "cache_policy": load.cache.policy.name(),
             "context": session.engine().context(),
@@ -204,6 +204,16 @@ impl Model {
     #[must_use]
     pub fn memory_report(&self) -> JsValue {
         to_js(&memory_report(self.device.ledger()))
+    }
+
+    /// `PrecisionReport`, once no step runs.
+    ///
+    /// # Errors
+    /// As [`Model::open`].
+    pub async fn precision(&self) -> Result<JsValue, JsValue> {
+        let shared = self.shared()?;
+        let told = shared.lock().await.engine().precision_report();
+        Ok(to_js(&told.to_json()))
     }
 
     /// Token ids of a text.

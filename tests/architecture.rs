@@ -6,7 +6,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each imports only from those before it.
-const ORDER: [&str; 19] = [
+const ORDER: [&str; 20] = [
+    "site",
     "error",
     "shaders",
     "source",

@@ -131,6 +131,7 @@ pub async fn generate(args: &Generate, shared: &Shared, file: &Path) -> Result<E
     let cancelled = answers.open();
     drop(bar);
     answers.write(true)?;
+    opened.warn(shared);
     if shared.stats {
         show(&answers, strategy, started.elapsed().as_secs_f64(), &opened);
     }

@@ -3,9 +3,10 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use serde_json::json;
-use webweft::device::{AdapterInfo, list_adapters};
+use serde_json::{Value, json};
+use webweft::device::{AdapterInfo, Capabilities, list_adapters};
 use webweft::error::DeviceError;
+use webweft::managers::{Decision, Dtype, PrecisionFacts, decide};
 
 use crate::args::{Devices, Shared};
 use crate::errors::CliError;
@@ -28,10 +29,17 @@ fn in_json(adapters: &[AdapterInfo]) -> String {
     let object = |(index, a): (usize, &AdapterInfo)| {
         json!({
             "index": index, "name": a.name, "backend": a.backend, "kind": a.kind, "driver": a.driver,
-            "max_binding": a.max_binding, "max_buffer": a.max_buffer, "features": a.features,
+            "max_binding": a.max_binding, "max_buffer": a.max_buffer, "features": a.features, "precision": precision(a),
         })
     };
-    serde_json::Value::from(adapters.iter().enumerate().map(object).collect::<Vec<_>>()).to_string()
+    Value::from(adapters.iter().enumerate().map(object).collect::<Vec<_>>()).to_string()
+}
+
+/// What follows for a model whose weights are not f32.
+fn precision(adapter: &AdapterInfo) -> Vec<Value> {
+    let capabilities = Capabilities { shader_f16: adapter.features.contains(&"f16"), ..Capabilities::default() };
+    let [activations, cache, sums, _] = decide(&PrecisionFacts { dtype: Dtype::Q4, cache: None, capabilities });
+    [activations, cache, sums].iter().map(Decision::to_json).collect()
 }
 
 fn table(adapters: &[AdapterInfo]) -> String {

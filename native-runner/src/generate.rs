@@ -47,6 +47,7 @@ async fn generate(args: &Generate, shared: &Shared, prompt: Prompt) -> Result<Ex
     let stats = Stats::of(&opened, prompt.len(), outcome.ids.len(), outcome.timing, seed);
     let Outcome { ids, text, tail, finish_reason, .. } = &outcome;
     output.done(&Done { ids, text, tail, finish_reason, stats: &stats })?;
+    opened.warn(shared);
     if shared.stats {
         stats.show();
     }

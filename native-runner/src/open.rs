@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use webweft::device::{Device, DeviceOptions};
-use webweft::managers::Dtype;
+use webweft::managers::{Dtype, Overflow};
 use webweft::session::{LoadOptions, Session};
 
 use crate::args::Shared;
@@ -23,6 +23,24 @@ pub struct Opened {
     /// From the first look at the model's files to the last weight on the GPU, in milliseconds; without the download of a model
     /// from the Hub.
     pub load_ms: f64,
+    /// Classes of operations of which was told that they keep f32.
+    pub demoted: usize,
+}
+
+impl Opened {
+    /// Warns of values that f16 does not hold, once for each class of operations.
+    pub fn warn(&mut self, shared: &Shared) {
+        let told = self.session.engine().precision_report();
+        for class in told.demoted.iter().skip(self.demoted).filter(|_| !shared.quiet) {
+            let Some(Overflow { site, position, .. }) = told.overflows.iter().find(|o| o.site.class == *class) else {
+                continue;
+            };
+            let name = class.name();
+            let warning = format!("{site} outgrew f16 before position {position}: {name} keeps f32 from here on");
+            let _ = writeln!(io::stderr(), "warning: {warning}");
+        }
+        self.demoted = told.demoted.len();
+    }
 }
 
 impl Opened {
@@ -121,7 +139,7 @@ pub async fn open_again(
             let _ = writeln!(io::stderr(), "dtype {}", told.reason);
         }
     }
-    Ok(Opened { session, device, load_ms })
+    Ok(Opened { session, device, load_ms, demoted: 0 })
 }
 
 /// What to say of tensors that the model does not use; nothing of those that many exports carry along: the frequencies of old

@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 
 use serde::Serialize;
+use serde_json::Value;
 use webweft::device::{Category, LedgerSnapshot};
 use webweft::generate::Timing;
 
@@ -29,6 +30,8 @@ pub struct Stats {
     #[serde(skip_serializing_if = "Option::is_none")]
     dtype_reason: Option<String>,
     adapter: String,
+    /// types of activations and cache, why, and what they did not hold
+    precision: Value,
     memory: Memory,
 }
 
@@ -63,6 +66,7 @@ impl Stats {
             dtype: opened.session.precision().dtype.name(),
             dtype_reason: opened.session.recommendation().map(|told| told.reason.clone()),
             adapter: opened.device.info().to_string(),
+            precision: opened.session.engine().precision_report().to_json(),
             memory: Memory {
                 weights: snapshot.of(Category::Weights),
                 cache: snapshot.of(Category::Cache),
@@ -86,6 +90,13 @@ impl Stats {
         let speed = |tps: Option<f64>| tps.map_or(String::new(), |tps| format!(", {tps:.1} tokens/s"));
         row("adapter", &self.adapter, "");
         row("dtype", self.dtype, self.dtype_reason.as_deref().unwrap_or_default());
+        let field = |name: &str| self.precision[name].as_str().unwrap_or_default();
+        row("precision", field("activations"), &format!("of activations, {} of the cache", field("cache")));
+        for overflow in self.precision["overflows"].as_array().into_iter().flatten() {
+            let of = |field: &str| overflow[field].to_string().replace('"', "");
+            let note = format!("layer {}, before position {}, {} times", of("layer"), of("position"), of("count"));
+            row("overflow", &of("class"), &note);
+        }
         if let Some(seed) = self.seed {
             row("seed", &seed.to_string(), "");
         }

@@ -12,4 +12,6 @@ struct MatmulParams {
     scale_stride: u32,
     // vec4s in a row of y
     y_stride4: u32,
+    // see shared/finite
+    site: u32,
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::error::DeviceError;
+use crate::site::FiniteCheck;
 
 /// A graphics interface to prefer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +40,8 @@ pub struct DeviceOptions {
     pub processor: Option<bool>,
     /// Refuse buffers beyond this many bytes in all.
     pub memory_limit: Option<u64>,
+    /// How activations are looked at for values that they do not hold.
+    pub finite_check: FiniteCheck,
 }
 
 /// One adapter, as people need to know it.

@@ -20,6 +20,7 @@ pub use timeline::{Sample, Timeline};
 
 use crate::error::DeviceError;
 use ledger::Owner;
+use crate::site::FiniteCheck;
 use pipeline::Pipelines;
 
 /// How many steps the GPU may run ahead of what was read back, unless a caller says otherwise: in a browser a readback may
@@ -65,6 +66,7 @@ struct Inner {
     memory_limit: Option<u64>,
     refused: Mutex<Range<u64>>,
     allocations: AtomicU64,
+    finite_check: FiniteCheck,
     pipelines: Pipelines,
     submits: AtomicU64,
     failure: Arc<Mutex<Failure>>,
@@ -150,6 +152,7 @@ impl Device {
             memory_limit: options.memory_limit,
             refused: Mutex::default(),
             allocations: AtomicU64::new(0),
+            finite_check: options.finite_check,
             pipelines: Pipelines::default(),
             submits: AtomicU64::new(0),
             failure,
@@ -179,6 +182,12 @@ impl Device {
     #[must_use]
     pub fn memory_limit(&self) -> Option<u64> {
         self.0.memory_limit
+    }
+
+    /// How activations are looked at for values that they do not hold ([`DeviceOptions::finite_check`]).
+    #[must_use]
+    pub fn finite_check(&self) -> FiniteCheck {
+        self.0.finite_check
     }
 
     /// The account of every buffer made through this device.

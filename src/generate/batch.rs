@@ -281,6 +281,7 @@ impl Engine {
     /// Seats those who wait, first come first served. Sequences of other rotary frequencies, or that the host samples for, wait until
     /// the others are done.
     pub(super) async fn admit(&mut self) -> Result<(), Error> {
+        self.recover().await?;
         let waits = |s: &Sequence| s.place.is_none() && !s.is_over();
         if !self.sequences.values().any(waits) {
             return Ok(());

@@ -13,8 +13,11 @@ use crate::error::{DeviceError, Error, GenerateError};
 use crate::graph::Arena;
 use crate::managers::batch::{Limits, Scheduler, Strategy};
 use crate::managers::blocks::{self, Blocks, BlocksConfig, CachePolicy, Pool};
-use crate::managers::{CacheShape, Precision, cache_chunk, cache_groups, cache_plan, cache_rows};
+use crate::managers::{
+    CacheShape, Precision, PrecisionFacts, PrecisionWatch, cache_chunk, cache_groups, cache_plan, cache_rows,
+};
 use crate::models::{Decoder, DecoderConfig, Room, Workspace};
+use crate::site::Site;
 use crate::step::{BLOCK, History, MAX_SLOTS};
 use crate::weights::{Image, Made, Offloaded};
 
@@ -29,6 +32,10 @@ pub struct Engine {
     pub(super) model: Decoder,
     pub(super) config: DecoderConfig,
     pub(super) precision: Precision,
+    /// what becomes of `precision` where it was not enough
+    pub(super) watch: PrecisionWatch,
+    /// where a step has overflowed, and the position of the token that it was for
+    pub(super) overflowed: Option<(Site, usize)>,
     pub(super) policy: CachePolicy,
     /// the most positions of a sequence
     context: u32,
@@ -108,6 +115,8 @@ impl Engine {
             regimes: config.ropes.iter().map(|rope| rope.regime(1)).collect(),
             model,
             config,
+            watch: PrecisionWatch::new(&PrecisionFacts::of(&precision, device.capabilities())),
+            overflowed: None,
             precision,
             policy,
             context,
@@ -226,7 +235,7 @@ impl Engine {
     }
 
     /// Drops the cache, all that is in it, and all programs.
-    fn release(&mut self) {
+    pub(super) fn release(&mut self) {
         self.cached.clear();
         self.programs.clear();
         self.workspace = None;
@@ -287,6 +296,8 @@ impl Engine {
         if let Some(before) = &self.workspace {
             let mut encoder = self.device.encoder();
             grown.cache.copy_from(&before.cache, &mut encoder);
+            // what was found, and nobody has heard of
+            encoder.copy_buffer_to_buffer(before.step.overflow.wgpu(), 0, grown.step.overflow.wgpu(), 0, 4);
             self.device.submit(encoder);
         }
         for (group, pool) in grown.cache.pools().iter().enumerate() {

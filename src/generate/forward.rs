@@ -22,7 +22,8 @@ pub struct Hidden {
 }
 
 impl Engine {
-    /// The model once over `ids`, from an empty cache: every position's hidden state and logits.
+    /// The model once over `ids`, from an empty cache: every position's hidden state and logits. Where f16 does not hold a value, it is made
+    /// again in f32; what f32 does not hold either is given as it is.
     ///
     /// # Errors
     /// [`GenerateError`](crate::error::GenerateError) for ids that cannot be; those of the device.
@@ -49,7 +50,20 @@ impl Engine {
 
     async fn everything(&mut self, ids: &[u32], phase: Phase, prompt: usize) -> Result<Hidden, Error> {
         self.check_ids(ids)?;
+        loop {
+            let made = self.everything_once(ids, phase, prompt).await?;
+            let Some((site, position)) = self.overflowed else { return Ok(made) };
+            if self.begin_anew(site, position).is_err() {
+                // whoever asks for all values may want to see where they are no numbers
+                return Ok(made);
+            }
+        }
+    }
+
+    /// As [`everything`](Self::everything), unless a step overflowed: then [`overflowed`](Engine::overflowed) says where.
+    async fn everything_once(&mut self, ids: &[u32], phase: Phase, prompt: usize) -> Result<Hidden, Error> {
         self.drain().await?;
+        self.recover().await?;
         let (positions, cache) = (self.kept(ids.len()), self.needs(prompt, ids.len() - prompt));
         if !self.has_room(positions, cache, 1) {
             self.make_room(positions, cache, 1)?;
@@ -128,10 +142,11 @@ impl Engine {
                 total += bytes;
             }
             out.hidden_states.resize(recorded.states.len(), Vec::new());
-            let mut readback = Readback::new(&device, "outputs", total)?;
+            let mut readback = Readback::new(&device, "outputs", total + 4)?;
             for (_, buffer, range) in &parts {
                 readback.copy(&mut encoder, buffer, 0, range.end - range.start);
             }
+            readback.copy(&mut encoder, &step.overflow, 0, 4);
             let gathering = if selects { self.plan_gathering(place, &ids[..prompt]) } else { Ok(None) };
             let gathering = gathering.map_err(|short| self.no_room(&short))?;
             readback.submit(&device, encoder);
@@ -141,7 +156,7 @@ impl Engine {
                 self.gather_from(prompt, gathering)?;
             }
             readback.wait(&device).await?;
-            readback.take(|bytes| {
+            let found = readback.take(|bytes| {
                 for (index, (tensor, _, range)) in parts.iter().enumerate() {
                     let to = match index {
                         0 => &mut out.last_hidden_state,
@@ -150,7 +165,11 @@ impl Engine {
                     };
                     unpack_rows(&bytes[range.start as usize..range.end as usize], tensor, to);
                 }
+                bytemuck::pod_read_unaligned(&bytes[total as usize..])
             })?;
+            if !self.is_finite(found, 1, done) {
+                break;
+            }
         }
         Ok(out)
     }

@@ -78,7 +78,7 @@ impl Generation<'_> {
     /// The next token, or `None` at the end; then [`Generation::finish_reason`] says why.
     ///
     /// # Errors
-    /// [`GenerateError::NotANumber`]; those of the device.
+    /// [`GenerateError::NotANumber`] and [`GenerateError::NotFinite`]; those of the device.
     pub async fn next(&mut self) -> Result<Option<u32>, Error> {
         if self.on_host() {
             return self.next_with(|_, _| ()).await;

@@ -7,6 +7,7 @@ mod fork;
 mod forward;
 mod generation;
 mod options;
+mod overflow;
 mod processors;
 mod programs;
 mod saved;

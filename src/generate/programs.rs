@@ -136,7 +136,7 @@ impl Engine {
             live: key.live,
             selection: selection.filter(|_| key.selects),
             wanted: if matches!(key.phase, Phase::Everything { .. }) { Rows::All } else { Rows::Last(key.slots) },
-            elem: self.precision.activations,
+            activations: self.precision.activations,
         };
         let mut states = Vec::new();
         let hidden = self.model.forward(&mut g, ropes, &pass, &mut |g, x| {

@@ -21,8 +21,10 @@ use crate::shaders::{Row, Slot};
 use crate::step::{BLOCK, MAX_SLOTS, Step};
 use crate::tensor::vec4s;
 
-/// `Slot::done` where the logits were no numbers, as `shaders/sample.wgsl` has it.
+/// `Slot::done` where no token is left to choose, as `shaders/sample.wgsl` has it.
 const NOT_A_NUMBER: u32 = 2;
+/// `Slot::done` from here on: the number of the site that has overflowed.
+const OVERFLOW: u32 = 3;
 /// Bursts that may be under way: one runs while the other is read back.
 const BURSTS: usize = 2;
 /// The most steps of a burst.
@@ -320,6 +322,7 @@ impl Engine {
         let Some(burst) = self.batch.bursts.pop_front() else { return Ok(()) };
         self.pace(&burst);
         let sequences = &mut self.sequences;
+        let mut overflowed = None;
         self.batch.readbacks[index].take(|bytes| {
             let (states, ring) = bytes.split_at(burst.slots as usize * size_of::<Slot>());
             for (slot, state) in states.chunks_exact(size_of::<Slot>()).enumerate() {
@@ -329,12 +332,16 @@ impl Engine {
                 let new = (state.sampled as usize).saturating_sub(sequence.sampled()).min(burst.count);
                 let column = ring.chunks_exact(4).skip(slot).step_by(places);
                 sequence.sample(column.take(new).map(bytemuck::pod_read_unaligned::<u32>));
+                let position = (state.position + state.rows) as usize;
                 if state.done == NOT_A_NUMBER {
-                    let position = (state.position + state.rows) as usize;
                     sequence.failed = Some(GenerateError::NotANumber { position }.into());
+                } else if state.done >= OVERFLOW {
+                    overflowed.get_or_insert((state.done - OVERFLOW, position));
                 }
             }
         })?;
+        let (found, position) = overflowed.unwrap_or((u32::MAX, 0));
+        self.is_finite(found, burst.count, position);
         self.begin_again();
         Ok(())
     }
@@ -388,10 +395,16 @@ impl Engine {
 
     /// Has the logits after a sequence's last token come to the host. It runs alone, once the others are done.
     pub(super) async fn fetch_logits(&mut self, id: SequenceId) -> Result<(), Error> {
+        while !self.fetch_logits_once(id).await? {}
+        Ok(())
+    }
+
+    /// As [`fetch_logits`](Self::fetch_logits), unless a step overflowed: then `false`, and the logits are not to be used.
+    async fn fetch_logits_once(&mut self, id: SequenceId) -> Result<bool, Error> {
         loop {
             self.begin_again();
             self.admit().await?;
-            let Some(sequence) = self.sequences.get_mut(&id) else { return Ok(()) };
+            let Some(sequence) = self.sequences.get_mut(&id) else { return Ok(true) };
             if sequence.slot.is_some() || sequence.failed.is_some() {
                 self.check(id)?;
                 break;
@@ -410,7 +423,7 @@ impl Engine {
             }
             let pieces = self.pieces(&[id], &self.plan(&[id]));
             // before anything is encoded, as above
-            let size = u64::from(vec4s(self.vocab_size())) * 16;
+            let size = u64::from(vec4s(self.vocab_size())) * 16 + 4;
             if self.batch.readbacks.first().is_none_or(|readback| readback.size() < size) {
                 self.batch.readbacks = vec![Readback::new(&self.device, "logits", size)?];
             }
@@ -427,8 +440,10 @@ impl Engine {
                 gathering.map_or(Ok(()), |(id, gathering)| self.gather(id, gathering))?;
                 continue;
             };
+            let overflow = self.workspace().step.overflow.clone();
             let readback = &mut self.batch.readbacks[0];
             readback.copy(&mut encoder, &buffer, 0, u64::from(tensor.dim4()) * tensor.elem.bytes4());
+            readback.copy(&mut encoder, &overflow, 0, 4);
             readback.submit(&self.device, encoder);
             self.batch.row = Some(tensor);
             self.sequences.entry(id).and_modify(|s| s.submitted = 1);
@@ -439,9 +454,14 @@ impl Engine {
         let batch = &mut self.batch;
         let (logits, row) = (&mut batch.logits, &batch.row);
         logits.clear();
-        batch.readbacks[0].take(|bytes| row.iter().for_each(|row| unpack_rows(bytes, row, logits)))?;
+        let found = batch.readbacks[0].take(|bytes| {
+            let (bytes, found) = bytes.split_at(bytes.len() - 4);
+            row.iter().for_each(|row| unpack_rows(bytes, row, logits));
+            bytemuck::pod_read_unaligned(found)
+        })?;
         batch.row = None;
-        Ok(())
+        let position = self.sequences.get(&id).map_or(0, |sequence| sequence.ids.len());
+        Ok(self.is_finite(found, 1, position))
     }
 
     /// Waits for logits that nobody wants any more: their sequence went while they came.

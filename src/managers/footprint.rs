@@ -203,7 +203,6 @@ fn run(
 ) -> Result<Run, Error> {
     let before = plan.ledger().snapshot();
     let regimes: Vec<_> = config.ropes.iter().map(|rope| rope.regime(1)).collect();
-    let elem = precision.activations;
     let room =
         Room { positions: positions.next_multiple_of(BLOCK), cache: positions.next_multiple_of(BLOCK), slots: 1, rows };
     let (layout, pools) = cache_plan(config, precision.cache, policy, &room);
@@ -222,7 +221,7 @@ fn run(
             live,
             selection: selection.filter(|_| rows > 1 && samples),
             wanted: Rows::Last(1),
-            elem,
+            activations: precision.activations,
         };
         let hidden = decoder.forward(&mut g, &workspace.ropes, &pass, &mut |_, _| Ok(()))?;
         if samples {

@@ -1,5 +1,6 @@
 //! Which types weights and activations take.
 
+use super::activations;
 use crate::checkpoint::{self, Checkpoint, find_gguf};
 use crate::device::Plan;
 use crate::error::{CheckpointError, ConfigError, Error};
@@ -7,7 +8,7 @@ use crate::models::{Decoder, DecoderConfig};
 use crate::nn::WeightTypes;
 use crate::quant::{Blocks, Quantization};
 use crate::source::Source;
-use crate::tensor::{CacheDtype, Elem, Storage};
+use crate::tensor::{Activations, CacheDtype, Storage};
 use crate::weights::Weights;
 
 /// Largest `config.json` that is read.
@@ -40,8 +41,8 @@ pub struct Precision {
     pub dtype: Dtype,
     /// Of the weights.
     pub weights: WeightTypes,
-    /// Of activations. The residual stream and all sums are f32 whatever this says.
-    pub activations: Elem,
+    /// Of activations.
+    pub activations: Activations,
     /// Of keys and values.
     pub cache: CacheDtype,
 }
@@ -52,8 +53,8 @@ const KEEP_F16: u64 = 4 << 30;
 
 /// Decides for a checkpoint of `parameters` weights, most of them stored as f32 where `stored_f32`.
 ///
-/// `auto`: a small f32 checkpoint (1 GiB) stays f32; what takes at most 4 GiB in f16 is f16; the rest is q4. Activations and cache
-/// are f32 at f32 and f16 otherwise.
+/// `auto`: a small f32 checkpoint (1 GiB) stays f32; what takes at most 4 GiB in f16 is f16; the rest is q4. Activations
+/// follow as [`activations`] says, the cache follows them.
 #[must_use]
 pub fn resolve(dtype: Dtype, parameters: u64, stored_f32: bool) -> Precision {
     let dtype = match dtype {
@@ -62,13 +63,19 @@ pub fn resolve(dtype: Dtype, parameters: u64, stored_f32: bool) -> Precision {
         Dtype::Auto => Dtype::Q4,
         given => given,
     };
-    let (linear, embedding, activations) = match dtype {
-        Dtype::F32 => (Storage::F32, Storage::F32, Elem::F32),
-        Dtype::F16 => (Storage::F16, Storage::F16, Elem::F16),
-        Dtype::Auto => (Storage::Q4, Storage::F16, Elem::F16),
-        few => (few.blocks().map_or(Storage::Q4, Storage::Blocks), Storage::F16, Elem::F16),
+    let (linear, embedding) = match dtype {
+        Dtype::F32 => (Storage::F32, Storage::F32),
+        Dtype::F16 => (Storage::F16, Storage::F16),
+        Dtype::Auto => (Storage::Q4, Storage::F16),
+        few => (few.blocks().map_or(Storage::Q4, Storage::Blocks), Storage::F16),
     };
-    Precision { dtype, weights: WeightTypes { linear, embedding }, activations, cache: activations.into() }
+    let (activations, _) = activations(dtype);
+    Precision {
+        dtype,
+        weights: WeightTypes { linear, embedding },
+        activations: activations.into(),
+        cache: activations.into(),
+    }
 }
 
 impl Precision {

@@ -229,14 +229,16 @@ impl Decoder {
             if let Some(offloaded) = self.first_offloaded.and_then(|first| i.checked_sub(first)) {
                 g.bring(offloaded);
             }
+            g.enter_layer(Some(i as u32));
             x = layer.forward(g, x, i, rows, ropes, pass)?; // [T, D]
             each(g, &x)?;
         }
+        g.enter_layer(None);
         if let Some(norm) = &self.norm {
-            x = norm.forward(g, &x, pass.wanted, Out::New(pass.elem), pass)?; // [T, D]
+            x = norm.forward(g, &x, pass.wanted, Out::New(pass.activations.norm), pass)?; // [T, D]
         }
         match &self.projections {
-            Some([_, out_of]) => out_of.forward_rows(g, &x, Out::New(pass.elem), pass.wanted, pass),
+            Some([_, out_of]) => out_of.forward_rows(g, &x, Out::New(pass.activations.norm), pass.wanted, pass),
             None => Ok(x),
         }
     }
@@ -311,8 +313,8 @@ impl Layer {
     ) -> Result<Tensor> {
         let rope = self.rope.and_then(|i| ropes.get(i));
         let all = Rows::All;
-        let to_attention = Out::New(self.attention.input_elem(pass.elem));
-        let to_mlp = Out::New(self.mlp.input_elem(pass.elem));
+        let to_attention = Out::New(self.attention.input_elem(pass.activations.norm));
+        let to_mlp = Out::New(self.mlp.input_elem(pass.activations.norm));
         match &self.norms {
             Norms::Pre(before_attention, before_mlp) => {
                 let h = before_attention.forward(g, &x, all, to_attention, pass)?; // [T, D]

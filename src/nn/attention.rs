@@ -3,6 +3,7 @@ use crate::error::Error;
 use crate::graph::Graph;
 use crate::nn::{Linear, Norm, Pass, Rope};
 use crate::ops::{self, Affine, AttentionParams, Heads, NormConfig, Out, Result};
+use crate::site::OpClass;
 use crate::tensor::{Elem, Storage, Tensor};
 use crate::weights::{Rows, Weights};
 
@@ -102,9 +103,10 @@ impl Attention {
         pass: &Pass<'_>,
     ) -> Result<Tensor> {
         let AttentionConfig { heads, scale, softcap, window, .. } = self.config;
+        g.enter(OpClass::Attention);
         let kv = pass.cache.layer(layer); // [blocks, 32, K, E] twice
         // what is normalized before it is used may be of any magnitude until then
-        let elem = if self.sub_norm.is_some() { Elem::F32 } else { pass.elem };
+        let elem = if self.sub_norm.is_some() { Elem::F32 } else { pass.activations.attention };
         let qkv = self.qkv.forward(g, x, Out::New(elem), pass)?; // [T, (H + 2 K) E]
         if let Some((affine, config)) = &self.qk_norm {
             ops::head_norm(g, &qkv, &heads, affine, *config, pass.step)?; // [T, (H + 2 K) E]
@@ -118,7 +120,8 @@ impl Attention {
         }
         let mut y = ops::attention(g, &q, kv, rope, &params, pass.step)?; // [T, H E]
         if let Some(norm) = &self.sub_norm {
-            y = norm.forward(g, &y, ops::Rows::All, Out::New(self.o.input_elem(pass.elem)), pass)?; // [T, H E]
+            y = norm.forward(g, &y, ops::Rows::All, Out::New(self.o.input_elem(pass.activations.norm)), pass)?; // [T, H E]
+            g.enter(OpClass::Attention);
         }
         self.o.forward(g, &y, out, pass) // [T, D]
     }

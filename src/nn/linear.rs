@@ -3,6 +3,7 @@ use crate::error::Error;
 use crate::graph::Graph;
 use crate::nn::Pass;
 use crate::ops::{self, Out, Result, Rows};
+use crate::site::OpClass;
 use crate::tensor::{Elem, Storage, Tensor, Weight};
 use crate::weights::{self, Weights};
 
@@ -114,6 +115,7 @@ impl Embedding {
     /// # Errors
     /// [`ops::RecordError`]
     pub fn logits(&self, g: &mut Graph<'_>, x: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
+        g.enter(OpClass::Head);
         ops::matmul(g, x, &self.table, self.bias.as_ref(), Out::New(Elem::F32), pass.wanted, pass.step)
     }
 }

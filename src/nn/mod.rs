@@ -18,7 +18,7 @@ pub use selection::Selection;
 
 use crate::ops::Rows;
 use crate::step::Step;
-use crate::tensor::{Elem, Storage};
+use crate::tensor::{Activations, Storage};
 
 /// What one recording of a model's forward pass is for.
 #[derive(Clone, Copy, Debug)]
@@ -37,8 +37,8 @@ pub struct Pass<'a> {
     pub selection: Option<&'a Selection>,
     /// Which rows the result has.
     pub wanted: Rows,
-    /// Element type of activations; the residual stream is f32 always.
-    pub elem: Elem,
+    /// Element types of activations; the residual stream is f32 always.
+    pub activations: Activations,
 }
 
 /// How weights are stored on the GPU.

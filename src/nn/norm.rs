@@ -2,6 +2,7 @@ use crate::error::Error;
 use crate::graph::Graph;
 use crate::nn::Pass;
 use crate::ops::{self, Affine, NormConfig, NormKind, Out, Result, Rows};
+use crate::site::OpClass;
 use crate::tensor::Tensor;
 use crate::weights::{self, Weights};
 
@@ -34,6 +35,7 @@ impl Norm {
     /// # Errors
     /// [`ops::RecordError`]
     pub fn forward(&self, g: &mut Graph<'_>, x: &Tensor, rows: Rows, out: Out<'_>, pass: &Pass<'_>) -> Result<Tensor> {
+        g.enter(OpClass::Norm);
         ops::norm(g, x, &self.affine, self.config, rows, out, pass.step)
     }
 }

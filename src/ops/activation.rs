@@ -32,9 +32,11 @@ pub fn activation(g: &mut Graph<'_>, x: &Tensor, act: Act, gated: bool, dim: u32
     expect("activation.x", x.dim == width, || format!("[T, {width}]"), &[x.rows, x.dim])?;
     let y = g.empty("activation", x.rows, dim, x.elem)?;
     let kernel = shaders::ACTIVATION.variant(&[flag('x', x.elem)]);
-    let constants = [("ACT", f64::from(act as u8)), ("GATED", f64::from(u8::from(gated)))];
-    let operands = [(&step.state).into(), x.into(), (&y).into()];
+    let (site, beyond) = g.check(None, y.elem);
+    let constants = [("ACT", f64::from(act as u8)), ("GATED", f64::from(u8::from(gated))), ("BEYOND", beyond)];
+    let operands = [(&step.state).into(), (&step.overflow).into(), x.into(), (&y).into()];
     let items = u64::from(x.rows) * u64::from(y.dim4());
-    g.dispatch(kernel, &constants, &ActivationParams { dim4: y.dim4() }, &operands, items.div_ceil(64))?;
+    let params = ActivationParams { dim4: y.dim4(), site };
+    g.dispatch(kernel, &constants, &params, &operands, items.div_ceil(64))?;
     Ok(y)
 }

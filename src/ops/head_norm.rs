@@ -28,6 +28,7 @@ pub fn head_norm(
     expect("head_norm.heads", heads.head_dim <= 256, || "heads at most 256 wide".into(), &[heads.head_dim])?;
     let subgroups = if g.capabilities().subgroups { "sg_on" } else { "sg_off" };
     let kernel = shaders::HEAD_NORM.variant(&[flag('x', qkv.elem), subgroups]);
+    let (site, beyond) = g.check(None, qkv.elem);
     let params = HeadNormParams {
         heads: heads.heads,
         kv_heads: heads.kv_heads,
@@ -35,11 +36,13 @@ pub fn head_norm(
         head4: heads.padded() / 4,
         eps: config.eps,
         offset: config.offset(),
+        site,
     };
     let groups = u64::from(qkv.rows) * u64::from(heads.heads + heads.kv_heads);
     // without a bias its binding shows the gains, unread
     let bias = affine.bias.as_ref().unwrap_or(&affine.gain);
-    let operands = [(&step.state).into(), qkv.into(), (&affine.gain).into(), bias.into()];
-    g.dispatch(kernel, &config.constants(affine.bias.as_ref()), &params, &operands, groups)?;
+    let operands = [(&step.state).into(), (&step.overflow).into(), qkv.into(), (&affine.gain).into(), bias.into()];
+    let [center, has_bias] = config.constants(affine.bias.as_ref());
+    g.dispatch(kernel, &[center, has_bias, ("BEYOND", beyond)], &params, &operands, groups)?;
     Ok(())
 }

@@ -64,6 +64,7 @@ pub fn matmul(
     };
     let (x_flag, y_flag) = (flag('x', x.elem), flag('y', y.elem));
     let per_group = x.rows.min(4);
+    let (site, beyond) = g.check(None, y.elem);
     let products = if packed_dot { "dp_on" } else { "dp_off" };
     // inputs in 8 bits, in their own order
     let mut in_order: Option<Tensor> = None;
@@ -87,6 +88,7 @@ pub fn matmul(
             ("BIAS", f64::from(u8::from(bias.is_some()))),
             ("ACCUMULATE", f64::from(u8::from(matches!(out, Out::AddTo(_))))),
             ("LAST_ROWS", rows.last_only()),
+            ("BEYOND", beyond),
         ];
         if few {
             constants.push(("ROWS", f64::from(per_group)));
@@ -104,11 +106,13 @@ pub fn matmul(
             w_stride4: part.storage.stride4(len),
             scale_stride: part.storage.scale_stride(len),
             y_stride4: y.dim4(),
+            site,
         };
         // what there is none of is shown as the step state, unread
         let bias = bias.unwrap_or(&step.state);
         let mut operands: Vec<Operand<'_>> = vec![
             (&step.state).into(),
+            (&step.overflow).into(),
             rounded.as_ref().unwrap_or(x).into(),
             bias.into(),
             (&y).into(),

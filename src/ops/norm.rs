@@ -96,14 +96,17 @@ pub fn norm(
     expect("norm.y", (y.rows, y.dim) == (count, x.dim), || format!("[{count}, {}]", x.dim), &[y.rows, y.dim])?;
     let subgroups = if g.capabilities().subgroups { "sg_on" } else { "sg_off" };
     let kernel = shaders::NORM.variant(&[flag('y', y.elem), subgroups]);
+    let (site, beyond) = g.check(None, y.elem);
     let params =
-        NormParams { dim: x.dim, dim4: x.dim4(), count: affine.count, eps: config.eps, offset: config.offset() };
+        NormParams { dim: x.dim, dim4: x.dim4(), count: affine.count, eps: config.eps, offset: config.offset(), site };
     let mut constants = config.constants(affine.bias.as_ref()).to_vec();
     constants.push(("LAST_ROWS", rows.last_only()));
+    constants.push(("BEYOND", beyond));
     constants.push(("ACCUMULATE", f64::from(u8::from(matches!(out, Out::AddTo(_))))));
     // without a bias its binding shows the gains, unread
     let bias = affine.bias.as_ref().unwrap_or(&affine.gain);
-    let operands = [(&step.state).into(), x.into(), (&affine.gain).into(), bias.into(), (&y).into()];
+    let operands =
+        [(&step.state).into(), (&step.overflow).into(), x.into(), (&affine.gain).into(), bias.into(), (&y).into()];
     g.dispatch(kernel, &constants, &params, &operands, u64::from(count))?;
     Ok(y)
 }

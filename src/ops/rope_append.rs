@@ -2,6 +2,7 @@ use super::{Heads, LayerKv, Result, expect, flag};
 use crate::device::Buffer;
 use crate::graph::Graph;
 use crate::shaders::{self, RopeAppendParams};
+use crate::site::OpClass;
 use crate::step::Step;
 use crate::tensor::Tensor;
 
@@ -58,13 +59,23 @@ pub fn rope_append(
     let head4 = heads.padded() / 4;
     let rotary = if table.is_some() { heads.rotary } else { 0 };
     let pages = step.table(kv.written_table());
-    let params = RopeAppendParams { heads: heads.heads, kv_heads: heads.kv_heads, head4, rotary, pages };
+    let (site, beyond) = g.check(None, q.elem);
+    let (cache_site, beyond_cache) = g.check(Some(OpClass::Cache), kv.dtype.elem());
+    let params =
+        RopeAppendParams { heads: heads.heads, kv_heads: heads.kv_heads, head4, rotary, pages, site, cache_site };
     let [every, interleaved] = table.map(|t| t.layout).unwrap_or_default().constants();
-    let constants = [every, interleaved, ("RAW_KEYS", f64::from(u8::from(kv.raw_keys)))];
+    let constants = [
+        every,
+        interleaved,
+        ("RAW_KEYS", f64::from(u8::from(kv.raw_keys))),
+        ("BEYOND", beyond),
+        ("BEYOND_CACHE", beyond_cache),
+    ];
     // without a table its binding shows the step state, unread
     let table = table.map_or(&step.state, |t| &t.data);
     let operands = [
         (&step.state).into(),
+        (&step.overflow).into(),
         qkv.into(),
         (&q).into(),
         (&kv.k).into(),

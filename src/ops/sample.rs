@@ -12,8 +12,14 @@ use crate::tensor::{Elem, Tensor};
 /// [`RecordError`](super::RecordError)
 pub fn sample(g: &mut Graph<'_>, logits: &Tensor, step: &Step, history: Option<&History>) -> Result<()> {
     expect_rows("sample.logits", logits)?;
-    let mut operands: Vec<Operand<'_>> =
-        vec![(&step.sampling).into(), logits.into(), (&step.state).into(), (&step.rows).into(), (&step.ring).into()];
+    let mut operands: Vec<Operand<'_>> = vec![
+        (&step.sampling).into(),
+        logits.into(),
+        (&step.state).into(),
+        (&step.rows).into(),
+        (&step.ring).into(),
+        (&step.overflow).into(),
+    ];
     operands.extend(history.iter().flat_map(|h| [Operand::from(&h.tokens), (&h.ids).into()]));
     let kernel = shaders::SAMPLE.variant(&[if history.is_some() { "h_on" } else { "h_off" }]);
     let positions = history.map_or(0, |history| history.positions);

@@ -53,7 +53,7 @@ impl Session {
         }
         let mut hash = Sha256::new();
         hash.update(self.config);
-        hash.update(self.precision.activations.name());
+        hash.update(self.precision.activations.to_string());
         let mut samples = Vec::new();
         for Made { name, weight, offloaded } in &self.weights {
             hash.update((name.len() as u64).to_le_bytes());

@@ -134,7 +134,7 @@ fn name(error: &Error) -> &'static str {
         Error::Profile(_) => "InvalidRequestError",
         Error::Generate(error) => match error {
             GenerateError::PromptTooLong { .. } => "ContextLengthError",
-            GenerateError::NotANumber { .. } => "InternalError",
+            GenerateError::NotANumber { .. } | GenerateError::NotFinite { .. } => "InternalError",
             GenerateError::TokenizerMismatch { .. } | GenerateError::Config { .. } => "CheckpointError",
             _ => "InvalidRequestError",
         },

@@ -5,6 +5,7 @@ mod cache;
 mod config;
 mod fork;
 mod pool;
+mod overflow;
 mod processors;
 mod refused;
 mod saved;
@@ -20,6 +21,7 @@ use webweft::generate::{FinishReason, GenerateOptions};
 use webweft::managers::blocks::CachePolicy;
 use webweft::managers::{CacheOptions, Dtype};
 use webweft::session::{LoadOptions, Session};
+use webweft::site::{OpClass, Site};
 
 use crate::common::{device, here, sample_of};
 use crate::models::reference_llama::{Shape, Synthetic};
@@ -178,7 +180,10 @@ async fn logits_that_are_no_numbers_are_an_error() {
             let request = GenerateOptions { lookahead, temperature, ..options(5) };
             let mut generation = session.generate(&[1, 2, 3], request).await.unwrap();
             let error = generation.next().await.unwrap_err();
-            assert!(matches!(error, Error::Generate(GenerateError::NotANumber { .. })), "{lookahead}: {error}");
+            let site = Site { class: OpClass::Head, layer: None };
+            let is_told =
+                matches!(error, Error::Generate(GenerateError::NotFinite { site: at, position: 3 }) if at == site);
+            assert!(is_told, "{lookahead}: {error}");
         }
     }
 }

@@ -6,4 +6,5 @@ mod blocks;
 mod blocks_property;
 mod pool;
 mod profile;
+mod precision;
 mod tune;

@@ -4,6 +4,7 @@ mod activation;
 mod attention;
 mod convert;
 mod embed;
+mod finite;
 mod fma;
 mod gather_cache;
 mod head_norm;

@@ -12,6 +12,7 @@ import type {
   ModelInfo,
   NoticeCode,
   Piece,
+  PrecisionReport,
 } from "./wasm.js";
 import { toGenerationOptions, type GenerationOptions } from "./generation.js";
 import type { Opened } from "./host.js";
@@ -130,6 +131,11 @@ export class Engine {
   /** Memory that the model takes, by what it is for, by label, and over time. */
   memory(options: CallOptions = {}): Promise<MemoryReport> {
     return this.#client.call("memory", {}, options);
+  }
+
+  /** Which types activations and cache have by now, why, and which values they did not hold. */
+  precision(options: CallOptions = {}): Promise<PrecisionReport> {
+    return this.#client.call("precision", {}, options);
   }
 
   /**

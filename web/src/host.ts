@@ -46,6 +46,7 @@ export class Host {
       generate: beside((request: GenerateRequest, context) => this.#opened.generate(request, context)),
       encode: beside(ofModel((model, { text, special }: { text: string; special: boolean }) => [...model.encode(text, special)])),
       decode: beside(ofModel((model, { ids, skip }: { ids: number[]; skip: boolean }) => model.decode(new Uint32Array(ids), skip))),
+      precision: beside(ofModel((model) => model.precision())),
       chatPrompt: beside(
         ofModel((model, { messages, options }: { messages: object[]; options: object }) => model.chat_prompt(messages, options)),
       ),

@@ -74,6 +74,7 @@ export type {
   NoticeCode,
   OnGpu,
   Piece,
+  PrecisionReport,
   Recommendation,
   Timing,
   TopToken,

@@ -121,6 +121,22 @@ export interface MemoryCategories {
   staging: number;
 }
 
+/** Which types activations and cache have, why, and which values they did not hold. */
+export interface PrecisionReport {
+  /** Type of the activations by now: `"f16"`, or of each class of operations, where some keep `f32`. */
+  activations: string;
+  /** How keys and values are stored by now. */
+  cache: string;
+  /** Steps that were looked at. */
+  steps: number;
+  /** Values that f16 did not hold: what made them first, before the token at `position` came, and how often. They were made again in f32. */
+  overflows: { class: "norm" | "attention" | "cache" | "mlp" | "head"; layer: number | null; position: number; count: number }[];
+  /** Classes of operations that keep f32 since. */
+  demoted: string[];
+  /** What was chosen at first, and why. */
+  decisions: { what: string; chosen: string; reason: string }[];
+}
+
 /** Memory in use, in bytes. */
 export interface MemoryUse {
   /** On the GPU, now. */
@@ -325,6 +341,8 @@ export interface FacadeModel {
   info(): ModelInfo;
   memory(): MemoryUse;
   memory_report(): MemoryReport;
+  /** Once no step runs. */
+  precision(): Promise<PrecisionReport>;
   encode(text: string, add_special_tokens: boolean): Uint32Array;
   decode(ids: Uint32Array, skip_special_tokens: boolean): string;
   chat_prompt(messages: object[], options: object): string;

@@ -251,6 +251,7 @@ impl Session<'_> {
             let end = if self.terminal { "\n\n" } else { "\n" };
             write(&(thoughts.push(&tail) + &thoughts.end() + end))?;
         }
+        self.opened.warn(self.shared);
         if self.shared.stats {
             stats.show();
         }

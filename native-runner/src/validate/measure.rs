@@ -168,7 +168,7 @@ pub async fn speed(
         interrupt.check()?;
         let timing = match Box::pin(bench::one(opened, &prompt, new, &mut Vec::new())).await {
             // logits that are not finite: the pass over the text tells of them
-            Err(CliError::Engine(Error::Generate(GenerateError::NotANumber { .. }))) => break,
+            Err(CliError::Engine(Error::Generate(GenerateError::NotFinite { .. }))) => break,
             timing => timing?,
         };
         if number > 0 && timing.prefill_ms > 0.0 {

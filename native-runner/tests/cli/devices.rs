@@ -14,6 +14,10 @@ fn adapters_are_listed() {
     for (index, adapter) in adapters.iter().enumerate() {
         assert_eq!(adapter["index"], index);
         assert!(adapter["max_binding"].as_u64().is_some_and(|v| v >= 128 << 20), "{adapter}");
+        let precision = adapter["precision"].as_array().expect("an array");
+        let chosen: Vec<_> = precision.iter().map(|d| (d["what"].as_str(), d["chosen"].as_str())).collect();
+        let pairs = [("activations", "f16"), ("cache", "f16"), ("sums", "f32")];
+        assert_eq!(chosen, pairs.map(|(what, chosen)| (Some(what), Some(chosen))));
         for name in ["name", "backend", "kind"] {
             let value = adapter[name].as_str().expect("a text");
             assert!(!value.is_empty() && table.contains(value), "{adapter}");

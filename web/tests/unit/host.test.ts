@@ -346,6 +346,7 @@ test("memory is told while the model generates, and after", async () => {
   const { total, timeline, leaks } = await engine.memory();
   assert.deepEqual([total, timeline.at(-1)?.weights, leaks], [100, 100, []]);
   assert.ok(running);
+  assert.deepEqual((await engine.precision()).overflows, [{ class: "mlp", layer: 3, position: 17, count: 1 }]);
   await generation;
   assert.deepEqual(events, [100]);
 });

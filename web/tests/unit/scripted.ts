@@ -98,6 +98,11 @@ export class Script {
       info: () => info,
       memory: () => memoryOf(100),
       memory_report: () => ({ ...memoryOf(100), labels: [], ms: 2, timeline: [{ ms: 1, ...categories, weights: 100 }], leaks: [] }),
+      precision: async () => {
+        await turn();
+        const found = { class: "mlp" as const, layer: 3, position: 17, count: 1 };
+        return { activations: "f16", cache: "f16", steps: 9, overflows: [found], demoted: ["mlp"], decisions: [] };
+      },
       encode: (text) => new Uint32Array([...text].map((char) => char.codePointAt(0) ?? 0)),
       decode: (ids) => String.fromCodePoint(...ids),
       chat_prompt: (messages) => JSON.stringify(messages),

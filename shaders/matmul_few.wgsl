@@ -84,6 +84,8 @@ fn main(
     if t0 >= rows {
         return;
     }
+    // Always that of params: where only a uniform ends a loop, lavapipe may compile the kernel anew for every dispatch.
+    let k4 = select(params.k4, 0u, rows == 0u);
     // Rows past the last real one repeat it: nothing out of bounds is read, and nothing of them is stored.
     let last = rows - 1u;
     var acc: array<vec4<f32>, 4>;
@@ -100,7 +102,7 @@ fn main(
         }
         // an invocation takes 16 bytes of each column's codes at a time
         let per = vec4s_in_words(CODES);
-        let units = (params.k4 + per - 1u) / per;
+        let units = (k4 + per - 1u) / per;
         for (var u = part; u < units; u += STRIDE) {
             var words: array<vec4<u32>, 4>;
             var scale: array<vec2<f32>, 4>;
@@ -111,7 +113,7 @@ fn main(
             }
             for (var i = 0u; i < per; i++) {
                 let k = u * per + i;
-                if k < params.k4 {
+                if k < k4 {
                     // groups that do not end with the 16 bytes
                     if GROUP4 % per != 0u && k % GROUP4 == 0u {
                         for (var j = 0u; j < 4u; j++) {
@@ -138,7 +140,7 @@ fn main(
             }
         }
         let row = column4 * 4u * params.w_stride4;
-        for (var k = part; k < params.k4; k += STRIDE) {
+        for (var k = part; k < k4; k += STRIDE) {
             let w0 = unpack_w(w[row + k]);
             let w1 = unpack_w(w[row + params.w_stride4 + k]);
             let w2 = unpack_w(w[row + 2u * params.w_stride4 + k]);

@@ -59,6 +59,8 @@ fn main(
     if t0 >= rows {
         return;
     }
+    // Always that of params: where only a uniform ends a loop, lavapipe may compile the kernel anew for every dispatch.
+    let k4 = select(params.k4, 0u, rows == 0u);
     // Rows past the last real one repeat it: nothing out of bounds is read, and nothing of them is stored.
     let last = rows - 1u;
     var acc: array<vec4<f32>, 4>;
@@ -68,7 +70,7 @@ fn main(
         }
     }
     // 16 elements at a time
-    let units = (params.k4 + 3u) / 4u;
+    let units = (k4 + 3u) / 4u;
     for (var u = part; u < units; u += STRIDE) {
         let n = column4 * 4u;
         let group_of = u * 4u / GROUP4;

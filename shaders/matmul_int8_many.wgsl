@@ -62,6 +62,8 @@ fn main(
     if t0 >= rows {
         return;
     }
+    // Always that of params: where only a uniform ends a loop, lavapipe may compile the kernel anew for every dispatch.
+    let k4 = select(params.k4, 0u, rows == 0u);
     let tx = lane % 16u;
     let ty = lane / 16u;
     // the first half of the invocations brings in x, the other w: one vec4 of one row each
@@ -70,7 +72,7 @@ fn main(
     let fill_k = fill % 2u;
     let x_row = min(t0 + fill_row, rows - 1u);
     let w_row = min(n0 + fill_row, params.n - 1u);
-    let units = (params.k4 + 3u) / 4u;
+    let units = (k4 + 3u) / 4u;
 
     var acc: array<vec4<f32>, 4>; // acc[row].column
     for (var u0 = 0u; u0 < units; u0 += 2u) {

@@ -96,6 +96,8 @@ fn main(
     if t0 >= rows {
         return;
     }
+    // Always that of params: where only a uniform ends a loop, lavapipe may compile the kernel anew for every dispatch.
+    let k4 = select(params.k4, 0u, rows == 0u);
     @if(w_blocks) {
         if is_table(CODES) {
             fill_table(CODES, lane);
@@ -112,11 +114,11 @@ fn main(
     let w_slot = (fill_row % 4u) * 16u + fill_row / 4u;
 
     var acc: array<vec4<f32>, 4>; // acc[row].column
-    for (var k0 = 0u; k0 < params.k4; k0 += TILE_K4) {
+    for (var k0 = 0u; k0 < k4; k0 += TILE_K4) {
         let k = k0 + fill_k;
         var xv = vec4<f32>(0.0);
         var wv = vec4<f32>(0.0);
-        if k < params.k4 {
+        if k < k4 {
             xv = x4(x_row, k);
             wv = weight4(w_row, k);
         }

@@ -1,28 +1,32 @@
 //! The API: open a model, generate, look inside.
 
+mod loading;
 mod pool;
 mod saved;
 mod settings;
 mod shared;
 mod turns;
 
+use std::rc::Rc;
+
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
-use crate::device::{AdapterInfo, Buffer, Device, Ownership};
+use crate::device::{Buffer, Device, Ownership};
 use crate::error::{DeviceError, Error, GenerateError};
-use crate::generate::{Engine, Event, GenerateOptions, Generation, Hidden, SequenceId, TextGeneration, Texts, Timing};
-use crate::managers::batch::Strategy;
-use crate::managers::blocks::CachePolicy;
-use crate::managers::{
-    self, Architecture, CacheOptions, CacheShape, Dtype, Footprint, Model, ModelFiles, Offload, Precision,
-    Recommendation, Traffic, Wanted,
+use crate::generate::{
+    Engine, Event, GenerateOptions, Generation, Hidden, SequenceId, Settled, TextGeneration, Texts, Timing,
 };
-use crate::models::{Decoder, ModelConfig, gguf};
+use crate::managers::batch::Strategy;
+use crate::managers::{
+    Architecture, CacheOptions, Dtype, Model, ModelFiles, Offload, Precision, Recommendation, Traffic,
+};
+use crate::models::ModelConfig;
 use crate::preprocess::{ChatOptions, ChatTemplate, Message, Tokenizer};
 use crate::quant::Side;
 use crate::source::Source;
-use crate::weights::{Image, Made, Progress, Weights};
+use crate::weights::{Arrangement, Image, Progress};
+use loading::{LoadedFacts, Loading};
 
 pub use pool::{ModelPool, Pooled};
 pub use shared::{Shared, SharedText};
@@ -34,7 +38,7 @@ pub struct LoadOptions {
     pub dtype: Dtype,
     /// The most positions of a sequence. `None`: the model's, bounded by 1 GiB of cache and the adapter's largest binding.
     pub context: Option<u32>,
-    /// The most tokens of a prompt in one step. `None`: by [`managers::prefill_chunk`], 512 for small models, fewer for large.
+    /// The most tokens of a prompt in one step. `None`: by [`prefill_chunk`](crate::managers::prefill_chunk), 512 for small models, fewer for large.
     pub prefill_chunk: Option<u32>,
     /// How keys and values are kept.
     pub cache: CacheOptions,
@@ -84,15 +88,14 @@ pub struct Session {
     /// what was given over them, by the names of that file
     settings: Map<String, Value>,
     defaults: GenerateOptions,
-    precision: Precision,
     quantization: Option<&'static str>,
     recommendation: Option<Recommendation>,
     offload: Option<Offload>,
+    found_budget: Option<u64>,
     model_type: String,
     architecture: Architecture,
     traffic: Traffic,
     extra: Vec<String>,
-    weights: Vec<Made>,
     parameters: u64,
     files: Vec<String>,
     place: String,
@@ -101,19 +104,6 @@ pub struct Session {
     fingerprint: Option<String>,
     /// whose the buffers are; dropped after them
     _ownership: Ownership,
-}
-
-/// What is wanted of a model on `device`, with the memory that it has left, and within which limits.
-fn wanted(device: &Device, options: &LoadOptions) -> (AdapterInfo, Wanted) {
-    let limits = device.limits();
-    let adapter = AdapterInfo {
-        max_binding: limits.max_storage_buffer_binding_size,
-        max_buffer: limits.max_buffer_size,
-        ..device.info().clone()
-    };
-    let budget = device.memory_limit().map(|limit| limit.saturating_sub(device.ledger().snapshot().total));
-    let LoadOptions { context, prefill_chunk, cache, gpu_layers, .. } = *options;
-    (adapter, Wanted { budget, context, prefill_chunk, cache, gpu_layers, bytes_per_second: None })
 }
 
 impl Session {
@@ -125,7 +115,7 @@ impl Session {
         device: &Device,
         source: &Source,
         options: &LoadOptions,
-        progress: impl FnMut(Progress<'_>),
+        mut progress: impl FnMut(Progress<'_>),
     ) -> Result<Self, Error> {
         let place = source.describe();
         let (device, ownership) = device.owned_by(&place);
@@ -154,47 +144,42 @@ impl Session {
         drop(files);
         let side = Side::read(source, &checkpoint, &quantization).await?;
         let model = Model { config: &config, checkpoint: &checkpoint, quantization: &quantization };
-        let (adapter, wanted) = wanted(device, options);
-        let recommendation = match options.dtype {
-            Dtype::Auto => Some(Recommendation::of(model, Some(&adapter), wanted)?.0),
-            _ => None,
+        let others = device.ledger().snapshot().total;
+        let mut found_budget = None;
+        let mut loading = Loading::plan(device, model, options, None)?;
+        let made = loop {
+            let mut held = 0;
+            let short = match loading.load(device, source, model, &side, options, &mut progress, &mut held).await {
+                Err(Error::Device(short @ DeviceError::OutOfMemory { .. }))
+                    if device.memory_limit().is_none() && options.gpu_layers.is_none() && held > others =>
+                {
+                    short
+                }
+                made => break made?,
+            };
+            // what it gave before it refused is all that is known of its memory
+            let found = (held - others).min(found_budget.map_or(u64::MAX, |before: u64| before / 10 * 9));
+            tracing::warn!(bytes = found, "the adapter gave no more memory");
+            found_budget = Some(found);
+            loading = Loading::plan(device, model, options, found_budget).map_err(|error| match (error, short) {
+                (
+                    Error::Device(DeviceError::NothingFits { reason: why }),
+                    DeviceError::OutOfMemory { label, size, reason },
+                ) => DeviceError::OutOfMemory { label, size, reason: format!("{reason}; {why}") }.into(),
+                (error, _) => error,
+            })?;
         };
-        let chosen = recommendation.as_ref().map(Recommendation::chosen).transpose()?;
-        let dtype = chosen.and_then(|chosen| Dtype::from_name(chosen.dtype)).unwrap_or(options.dtype);
-        let offload = match chosen.and_then(|chosen| chosen.offload.clone()) {
-            None if wanted.budget.is_some() && chosen.is_none() || wanted.gpu_layers.is_some() => {
-                managers::fit(&Footprint::of(model, dtype, Some(&adapter), wanted)?.0, &wanted)?
-            }
-            found => found,
+        let Loading { recommendation, offload, .. } = loading;
+        let (mut engine, offloaded, asked, facts) = made;
+        let (quantized, files) = (quantization.name(), checkpoint.files().to_vec());
+        let settled = Settled {
+            cache: options.cache.dtype.is_some(),
+            context: options.context.is_some(),
+            layers: options.gpu_layers.is_some(),
         };
-        let precision = managers::choose(dtype, &config, &checkpoint, &quantization)?.with_cache(options.cache.dtype);
-        let layout = offload.as_ref().map(|offload| offload.layout.clone());
-        let mut weights = Weights::new(device, &checkpoint).quantized_by(&quantization, Some(&side)).offloading(layout);
-        let model = Decoder::load(&mut weights, &config, precision.weights)?;
-        let extra = weights.extra().into_iter().filter(|name| !gguf::is_config(name)).collect();
-        let (bytes, used, made) = (weights.bytes(), weights.parameters(), weights.made());
-        let chunk = options.prefill_chunk.unwrap_or_else(|| managers::prefill_chunk(used));
-        let policy = options.cache.policy;
-        let cache = CacheShape::of(&config, precision.cache, policy, chunk);
-        let architecture = Architecture::of(&ModelConfig::Decoder(config.clone()));
-        let table = precision.weights.embedding.row_bytes(config.embedding.size) * u64::from(config.vocab_size);
-        let read = bytes.saturating_sub(if config.tie_word_embeddings { 0 } else { table });
-        let traffic = Traffic::new(&architecture, &cache, read, used);
-        let planned = offload.as_ref().map(|offload| offload.context).or(chosen.map(|chosen| chosen.context));
-        let context = options.context.or(planned);
-        let context = context.unwrap_or_else(|| match policy {
-            CachePolicy::Window { .. } => Engine::MOST_POSITIONS,
-            CachePolicy::Full | CachePolicy::SnapKv { .. } => cache.default_context(device.max_binding()),
-        });
-        let mut engine = Engine::new(device, model, config, precision, policy, context, chunk)?;
-        let mut cold = options.warm_up;
-        let warm_up = || match std::mem::take(&mut cold).then(|| engine.warm_up()) {
-            // while chunks are under way there is less room than there will be
-            None | Some(Err(Error::Device(DeviceError::OutOfMemory { .. }))) => Ok(()),
-            Some(warm) => warm,
-        };
-        let offloaded = weights.stream(source, progress, warm_up).await?;
-        engine.set_offloaded(offloaded);
+        let arrangement = Arrangement::new(Rc::unwrap_or_clone(checkpoint), quantization, side, asked);
+        engine.set_loaded(offloaded, arrangement, settled);
+        let LoadedFacts { extra, architecture, traffic, parameters } = facts;
         Ok(Self {
             engine,
             texts: Texts::default(),
@@ -204,22 +189,28 @@ impl Session {
             generation_config,
             settings: Map::new(),
             defaults,
-            precision,
-            quantization: quantization.name(),
+            quantization: quantized,
             recommendation,
             offload,
+            found_budget,
             model_type,
             architecture,
             traffic,
             extra,
-            weights: made,
-            parameters: used,
-            files: checkpoint.files().to_vec(),
+            parameters,
+            files,
             place,
             config: digest,
             fingerprint: None,
             _ownership: ownership,
         })
+    }
+
+    /// Bytes that the adapter was found to give, where it refused more while the model was loaded and no limit had been set: what was
+    /// chosen fits into that.
+    #[must_use]
+    pub fn found_budget(&self) -> Option<u64> {
+        self.found_budget
     }
 
     /// What runs.
@@ -233,10 +224,10 @@ impl Session {
         &mut self.engine
     }
 
-    /// The types that were chosen.
+    /// The types that were chosen, but for what was given up since ([`Engine::concessions`]).
     #[must_use]
     pub fn precision(&self) -> Precision {
-        self.precision
+        self.engine.precision()
     }
 
     /// What `auto` became, and why; `None` where a dtype was given.
@@ -303,7 +294,7 @@ impl Session {
     /// of the checkpoint's bytes.
     #[must_use]
     pub fn image(&mut self) -> Image<'_> {
-        self.engine.image(&self.weights)
+        self.engine.image()
     }
 
     /// What `generation_config.json` says ([`GenerateOptions::with_config`]), with [`settings`](Self::settings) over it, over the first and
@@ -363,7 +354,7 @@ impl Session {
 
     /// How its weights are stored: format, weights and bytes of each buffer's worth of rows.
     pub fn formats(&self) -> impl Iterator<Item = (String, usize, u64)> {
-        let parts = self.weights.iter().flat_map(|made| &made.weight.parts);
+        let parts = self.engine.made().iter().flat_map(|made| &made.weight.parts);
         parts.map(|part| {
             let others = part.scales.iter().chain(part.order.as_ref().map(|order| &order.inputs));
             (part.storage.name(), 1, part.data.size() + others.map(Buffer::size).sum::<u64>())

@@ -2,6 +2,7 @@
 
 use crate::device::Buffer;
 use crate::quant::Blocks;
+use serde::Serialize;
 
 /// How an activation's elements are stored. Arithmetic is in f32 whatever this says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -69,7 +70,8 @@ impl std::fmt::Display for Activations {
 }
 
 /// How the cache stores keys and values.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum CacheDtype {
     /// 32 bits.
     F32,

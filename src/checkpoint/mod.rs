@@ -47,7 +47,7 @@ pub struct TensorInfo {
 }
 
 /// The tensors of a checkpoint, in one file or many.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Checkpoint {
     files: Vec<String>,
     /// Sorted by file and start, which is the order in which they are best read.

@@ -40,6 +40,8 @@ pub struct DeviceOptions {
     pub processor: Option<bool>,
     /// Refuse buffers beyond this many bytes in all.
     pub memory_limit: Option<u64>,
+    /// Refuse them beyond this many, as an adapter that has no more and tells nobody. For tests of what happens then.
+    pub adapter_memory: Option<u64>,
     /// How activations are looked at for values that they do not hold.
     pub finite_check: FiniteCheck,
 }

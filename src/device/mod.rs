@@ -19,8 +19,8 @@ pub use readback::Readback;
 pub use timeline::{Sample, Timeline};
 
 use crate::error::DeviceError;
-use ledger::Owner;
 use crate::site::FiniteCheck;
+use ledger::Owner;
 use pipeline::Pipelines;
 
 /// How many steps the GPU may run ahead of what was read back, unless a caller says otherwise: in a browser a readback may
@@ -64,6 +64,7 @@ struct Inner {
     capabilities: Capabilities,
     ledger: Arc<Ledger>,
     memory_limit: Option<u64>,
+    adapter_memory: Option<u64>,
     refused: Mutex<Range<u64>>,
     allocations: AtomicU64,
     finite_check: FiniteCheck,
@@ -150,6 +151,7 @@ impl Device {
             capabilities,
             ledger: Arc::default(),
             memory_limit: options.memory_limit,
+            adapter_memory: options.adapter_memory,
             refused: Mutex::default(),
             allocations: AtomicU64::new(0),
             finite_check: options.finite_check,
@@ -309,12 +311,12 @@ impl Device {
     fn admit(&self, label: &str, size: u64) -> Result<(), DeviceError> {
         let number = self.0.allocations.fetch_add(1, Ordering::Relaxed);
         let in_use = self.0.ledger.snapshot().total;
-        let reason = match self.0.memory_limit {
+        let exceeds = |limit: &u64| in_use.saturating_add(size) > *limit;
+        let reason = match (self.0.memory_limit.filter(exceeds), self.0.adapter_memory.filter(exceeds)) {
             _ if lock(&self.0.refused).contains(&number) => format!("allocation {number} is to be refused"),
-            Some(limit) if in_use.saturating_add(size) > limit => {
-                format!("{in_use} bytes of the {limit} allowed are in use")
-            }
-            _ => return Ok(()),
+            (Some(limit), _) => format!("{in_use} bytes of the {limit} allowed are in use"),
+            (None, Some(_)) => "the adapter has no more".into(),
+            (None, None) => return Ok(()),
         };
         Err(DeviceError::OutOfMemory { label: label.into(), size, reason })
     }

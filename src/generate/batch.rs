@@ -245,11 +245,16 @@ impl Engine {
         if let Some(pause) = self.pause() {
             sleep(pause).await;
         }
+        let turned = self.take_turn().await;
+        self.or_concede(turned).await
+    }
+
+    async fn take_turn(&mut self) -> Result<(), Error> {
         self.admit().await?;
         if let Some(id) = self.on_host() {
             let chosen = match self.fetch_logits(id).await {
                 Ok(()) => self.choose(id, |_, _| ()),
-                failed => failed,
+                failed => self.or_concede(failed).await,
             };
             return chosen.or_else(|error| self.fail(id, error));
         }
@@ -303,7 +308,11 @@ impl Engine {
             match self.seat(id).await {
                 Ok(true) => {}
                 Ok(false) => return Ok(()),
-                Err(error) => self.fail(id, error)?,
+                Err(error) => match self.or_concede(Err(error)).await {
+                    // whoever waits is seated in the next turn
+                    Ok(()) => return Ok(()),
+                    Err(error) => self.fail(id, error)?,
+                },
             }
         }
         Ok(())
@@ -329,6 +338,9 @@ impl Engine {
         let Some(sequence) = self.sequences.get(&id) else { return Ok(true) };
         let positions = self.kept(sequence.prompt + sequence.limit);
         let others = self.sequences.values().filter(|s| s.slot.is_some()).map(needs).sum::<usize>();
+        if self.batch.seated().count() >= self.most_seats as usize {
+            return Ok(false);
+        }
         let slot = (0..MAX_SLOTS).find(|&slot| self.batch.seats[slot as usize].is_none()).unwrap_or(0);
         let cache = others + if others == 0 { self.needs(sequence.prompt, sequence.limit) } else { needs(sequence) };
         if !self.has_room(positions, cache, slot + 1) {

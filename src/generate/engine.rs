@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use web_time::Instant;
 
 use super::batch::Batch;
+use super::concede::{Loaded, Settled};
 use super::programs::{Key, Phase, Recorded};
 use super::sequence::{Sequence, SequenceId};
 use super::submit::MAX_BURST;
@@ -14,12 +15,13 @@ use crate::graph::Arena;
 use crate::managers::batch::{Limits, Scheduler, Strategy};
 use crate::managers::blocks::{self, Blocks, BlocksConfig, CachePolicy, Pool};
 use crate::managers::{
-    CacheShape, Precision, PrecisionFacts, PrecisionWatch, cache_chunk, cache_groups, cache_plan, cache_rows,
+    CacheShape, Concession, Precision, PrecisionFacts, PrecisionWatch, cache_chunk, cache_groups, cache_plan,
+    cache_rows,
 };
 use crate::models::{Decoder, DecoderConfig, Room, Workspace};
 use crate::site::Site;
 use crate::step::{BLOCK, History, MAX_SLOTS};
-use crate::weights::{Image, Made, Offloaded};
+use crate::weights::{Arrangement, Image, Made, Offloaded};
 
 /// Keys below which all caches share one bucket.
 pub(super) const MIN_LIVE: u32 = 128;
@@ -38,7 +40,7 @@ pub struct Engine {
     pub(super) overflowed: Option<(Site, usize)>,
     pub(super) policy: CachePolicy,
     /// the most positions of a sequence
-    context: u32,
+    pub(super) context: u32,
     /// the most rows of a prompt in one step
     pub(super) chunk: u32,
     /// made when a sequence first needs it
@@ -47,8 +49,15 @@ pub struct Engine {
     pub(super) history: Option<History>,
     pub(super) arena: Arena,
     pub(super) programs: HashMap<Key, Recorded>,
-    /// layers that do not stay on the GPU
-    pub(super) offloaded: Option<Offloaded>,
+    /// where the weights are
+    pub(super) loaded: Loaded,
+    /// what was set by somebody, and what was given up where memory ran short
+    pub(super) settled: Settled,
+    pub(super) concessions: Vec<Concession>,
+    /// whether all began anew because memory was short, and nothing has come of it so far
+    pub(super) begun_anew: bool,
+    /// how many sequences memory holds at once, as far as is known
+    pub(super) most_seats: u32,
     /// which block of the cache holds what
     pub(super) blocks: Blocks,
     /// of each rope: the regime that its table is in
@@ -125,7 +134,11 @@ impl Engine {
             history: None,
             arena: Arena::default(),
             programs: HashMap::new(),
-            offloaded: None,
+            loaded: Loaded::default(),
+            settled: Settled::default(),
+            concessions: Vec::new(),
+            begun_anew: false,
+            most_seats: MAX_SLOTS,
             blocks,
             sequences: BTreeMap::new(),
             next_id: 0,
@@ -143,7 +156,7 @@ impl Engine {
     /// Positions of a sequence at most, where old ones are dropped.
     pub const MOST_POSITIONS: u32 = 1 << 24;
 
-    fn no_blocks(config: &DecoderConfig, precision: Precision, policy: CachePolicy) -> Blocks {
+    pub(super) fn no_blocks(config: &DecoderConfig, precision: Precision, policy: CachePolicy) -> Blocks {
         let (windows, _) = cache_groups(config, policy);
         Blocks::new(BlocksConfig { windows, hot: precision.cache.bits().is_some(), policy })
     }
@@ -164,22 +177,37 @@ impl Engine {
     /// Layers that do not stay on the GPU, if there are such.
     #[must_use]
     pub fn offloaded(&self) -> Option<&Offloaded> {
-        self.offloaded.as_ref()
+        self.loaded.offloaded.as_ref()
     }
 
-    /// The same, to have one brought.
+    /// The types that it computes with: as they were chosen, but for what was [given up](Self::concessions).
+    #[must_use]
+    pub fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    /// Once the weights are there, and before anything runs: those that do not stay on the GPU, where the others are, and what is never
+    /// given up.
+    pub(crate) fn set_loaded(&mut self, offloaded: Option<Offloaded>, arrangement: Arrangement, settled: Settled) {
+        self.loaded = Loaded { offloaded, arrangement: Some(arrangement) };
+        self.settled = settled;
+    }
+
+    /// All weights that were asked for.
+    pub(crate) fn made(&self) -> &[Made] {
+        self.loaded.arrangement.as_ref().map_or(&[], Arrangement::made)
+    }
+
+    /// All weights as a file.
+    pub(crate) fn image(&mut self) -> Image<'_> {
+        let Loaded { offloaded, arrangement } = &mut self.loaded;
+        let made = arrangement.as_ref().map_or(&[][..], Arrangement::made);
+        Image::new(&self.device, made, offloaded.as_mut())
+    }
+
+    /// Bytes of a weight's buffer, of a layer that is brought if it does not stay.
     pub(crate) fn offloaded_mut(&mut self) -> Option<&mut Offloaded> {
-        self.offloaded.as_mut()
-    }
-
-    /// Sets them, once they are loaded and before anything runs.
-    pub(crate) fn set_offloaded(&mut self, offloaded: Option<Offloaded>) {
-        self.offloaded = offloaded;
-    }
-
-    /// The weights `made` as a file.
-    pub(crate) fn image(&mut self, made: &[Made]) -> Image<'_> {
-        Image::new(&self.device, made, self.offloaded.as_mut())
+        self.loaded.offloaded.as_mut()
     }
 
     /// The most positions of a sequence.
@@ -272,27 +300,36 @@ impl Engine {
     pub(super) fn make_room(&mut self, positions: usize, cache: usize, slots: u32) -> Result<(), Error> {
         let one = self.kept(self.context as usize) as u32;
         let one = one.next_multiple_of(BLOCK);
-        let round = |wanted: usize, most: u32| {
-            let wanted = u32::try_from(wanted).unwrap_or(u32::MAX >> 1).next_power_of_two().max(MIN_LIVE);
-            wanted.min(most)
+        let round = |wanted: usize, most: u32, spare: bool| {
+            let wanted = u32::try_from(wanted).unwrap_or(u32::MAX >> 1);
+            let wanted = if spare { wanted.next_power_of_two() } else { wanted.next_multiple_of(BLOCK) };
+            wanted.max(MIN_LIVE).min(most)
         };
         let before = self.workspace.as_ref().map(|w| w.room);
         let at_least = |of: fn(&Room) -> u32| before.as_ref().map_or(0, of);
-        let room = Room {
-            positions: round(positions, one).max(at_least(|r| r.positions)),
-            cache: if cache <= one as usize { round(cache, one) } else { round(cache, self.most_blocks() * BLOCK) }
-                .max(at_least(|r| r.cache)),
+        let room = |spare| Room {
+            positions: round(positions, one, spare).max(at_least(|r| r.positions)),
+            cache: if cache <= one as usize {
+                round(cache, one, spare)
+            } else {
+                round(cache, self.most_blocks() * BLOCK, spare)
+            }
+            .max(at_least(|r| r.cache)),
             slots: slots.next_power_of_two().max(at_least(|r| r.slots)),
             rows: cache_rows(self.chunk, self.policy),
         };
-        let grown = match self.new_workspace(room) {
+        let rooms = [room(true), room(false)];
+        let mut grown = self.new_workspace(rooms[0]);
+        if matches!(grown, Err(DeviceError::OutOfMemory { .. })) && self.workspace.is_some() && self.is_idle() {
             // not both at once: what is cached has to be computed again
-            Err(DeviceError::OutOfMemory { .. }) if self.workspace.is_some() && self.is_idle() => {
-                self.release();
-                self.new_workspace(room)?
-            }
-            grown => grown?,
-        };
+            self.release();
+            grown = self.new_workspace(rooms[0]);
+        }
+        if matches!(grown, Err(DeviceError::OutOfMemory { .. })) {
+            // nothing to spare for what may come
+            grown = self.new_workspace(rooms[1]);
+        }
+        let grown = grown?;
         if let Some(before) = &self.workspace {
             let mut encoder = self.device.encoder();
             grown.cache.copy_from(&before.cache, &mut encoder);

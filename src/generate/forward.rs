@@ -53,7 +53,7 @@ impl Engine {
         loop {
             let made = self.everything_once(ids, phase, prompt).await?;
             let Some((site, position)) = self.overflowed else { return Ok(made) };
-            if self.begin_anew(site, position).is_err() {
+            if self.widen(site, position).is_err() {
                 // whoever asks for all values may want to see where they are no numbers
                 return Ok(made);
             }

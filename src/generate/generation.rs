@@ -70,7 +70,11 @@ impl Engine {
         if let Some(error) = sequence.failed.take() {
             return Err(error);
         }
-        if sequence.is_on_host() { Ok(()) } else { self.run_ahead().await }
+        if sequence.is_on_host() {
+            return Ok(());
+        }
+        let begun = self.run_ahead().await;
+        self.or_concede(begun).await
     }
 }
 
@@ -108,7 +112,12 @@ impl Generation<'_> {
             return Err(GenerateError::Setting { name, got, expected }.into());
         }
         if !self.engine.is_over(self.id) {
-            self.engine.fetch_logits(self.id).await?;
+            loop {
+                match self.engine.fetch_logits(self.id).await {
+                    Ok(()) => break,
+                    failed => self.engine.or_concede(failed).await?,
+                }
+            }
             self.engine.choose(self.id, process)?;
         }
         Ok(self.engine.take(self.id))

@@ -1,6 +1,7 @@
 //! From a prompt to tokens: recorded programs, the decoding loop, sampling, text.
 
 mod batch;
+mod concede;
 mod config;
 mod engine;
 mod fork;
@@ -19,6 +20,7 @@ mod submit;
 mod text;
 mod texts;
 
+pub(crate) use concede::Settled;
 pub use engine::Engine;
 pub use forward::Hidden;
 pub use generation::{Generation, Logprobs, Timing};

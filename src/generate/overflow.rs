@@ -3,7 +3,6 @@
 use super::engine::Engine;
 use super::sequence::SequenceId;
 use crate::error::{Error, GenerateError};
-
 use crate::managers::PrecisionReport;
 use crate::site::Site;
 
@@ -20,7 +19,7 @@ impl Engine {
         let Some((site, position)) = self.overflowed else { return Ok(()) };
         self.drain().await?;
         let seated: Vec<SequenceId> = self.batch.seated().map(|(_, id)| id).collect();
-        if self.begin_anew(site, position).is_err() {
+        if self.widen(site, position).is_err() {
             for id in seated {
                 if let Some(sequence) = self.sequences.get_mut(&id).filter(|sequence| !sequence.is_over()) {
                     sequence.failed = Some(GenerateError::NotFinite { site, position }.into());
@@ -32,18 +31,10 @@ impl Engine {
 
     /// Gives the class of `site` more bits, and forgets all keys and values: whatever shares a beginning with what overflowed has read it.
     /// Nothing may be under way.
-    pub(super) fn begin_anew(&mut self, site: Site, position: usize) -> Result<(), GenerateError> {
+    pub(super) fn widen(&mut self, site: Site, position: usize) -> Result<(), GenerateError> {
         let helps = self.watch.found(&mut self.precision, site, position);
         tracing::warn!(%site, position, helps, "overflow");
-        let ids: Vec<SequenceId> = self.sequences.keys().copied().collect();
-        for id in ids {
-            let Some(mut sequence) = self.sequences.remove(&id) else { continue };
-            self.leave(&sequence);
-            sequence.give_way(&mut self.blocks);
-            sequence.forked = None;
-            self.sequences.insert(id, sequence);
-        }
-        self.release();
+        self.begin_anew();
         self.overflowed = None;
         if helps { Ok(()) } else { Err(GenerateError::NotFinite { site, position }) }
     }

@@ -95,9 +95,9 @@ impl Engine {
         mut encoder: wgpu::CommandEncoder,
     ) -> Result<wgpu::CommandEncoder, Error> {
         self.program(key)?;
-        let Self { programs, offloaded, device, batch, .. } = self;
+        let Self { programs, loaded, device, batch, .. } = self;
         let Some(Recorded { program, .. }) = programs.get(&key) else { return Ok(encoder) };
-        let Some(offloaded) = offloaded else {
+        let Some(offloaded) = &mut loaded.offloaded else {
             (0..count).for_each(|_| program.encode(&mut encoder));
             return Ok(encoder);
         };

@@ -320,6 +320,7 @@ impl Engine {
         let (index, places) = (burst.readback, self.workspace().step.slots as usize);
         self.batch.readbacks[index].wait(&self.device).await?;
         let Some(burst) = self.batch.bursts.pop_front() else { return Ok(()) };
+        self.begun_anew = false;
         self.pace(&burst);
         let sequences = &mut self.sequences;
         let mut overflowed = None;
@@ -465,7 +466,7 @@ impl Engine {
     }
 
     /// Waits for logits that nobody wants any more: their sequence went while they came.
-    async fn discard_logits(&mut self) -> Result<(), Error> {
+    pub(super) async fn discard_logits(&mut self) -> Result<(), Error> {
         if self.batch.row.is_some() {
             self.batch.readbacks[0].discard(&self.device).await?;
             self.batch.row = None;
@@ -486,6 +487,7 @@ impl Engine {
         let position = ids.len();
         let id = reference::sample(logits, &sequence.sampling, position as u32);
         let id = id.ok_or(GenerateError::NotANumber { position })?;
+        self.begun_anew = false;
         sequence.logprobs =
             raw.map(|(top, logs)| Logprobs { logprob: logs[id as usize], top: most_likely(&logs, top) });
         sequence.sample([id]);

@@ -2,6 +2,7 @@
 
 pub mod batch;
 pub mod blocks;
+mod concession;
 mod context;
 mod files;
 mod footprint;
@@ -18,6 +19,7 @@ mod roofline;
 mod sizes;
 pub mod tune;
 
+pub use concession::{Concession, Holding, concede};
 pub use context::{CacheOptions, CacheShape, cache_chunk, cache_groups, cache_plan, cache_rows};
 pub use files::ModelFiles;
 pub use footprint::{Footprint, Model, Needs};

@@ -1,14 +1,13 @@
 //! Which layers stay on the GPU where not all fit: as many as the budget holds, the first ones; the others pass through two slots.
 
+use std::fmt;
+
 use serde::Serialize;
 
 use super::footprint::{Footprint, Needs};
 use super::recommend::{LEAST_CONTEXT, Wanted, enough, size};
 use crate::error::DeviceError;
 use crate::weights::OffloadLayout;
-
-/// What is read back at once of a layer that is loaded.
-const READ_BACK: u64 = 4 << 20;
 
 /// How a model runs of which not all layers stay on the GPU. Bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -29,6 +28,14 @@ pub struct Offload {
     pub(crate) layout: OffloadLayout,
 }
 
+impl fmt::Display for Offload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { resident, layers, moved, .. } = self;
+        let moved = size(*moved);
+        write!(f, "{resident} of {layers} stay on the GPU, the others pass through two slots ({moved} for each step)")
+    }
+}
+
 impl Offload {
     /// With `resident` layers of `footprint`, and at most `under_way` bytes on their way at once. `None` where all stay.
     #[must_use]
@@ -39,7 +46,7 @@ impl Offload {
         let slots = layout.slot_bytes() * layout.slots();
         let Needs { weights, cache, activations, staging, .. } = footprint.needs(context);
         let weights = weights - moved + slots;
-        let total = weights + (cache + activations + layout.under_way).max(staging + READ_BACK);
+        let total = weights + (cache + activations + layout.under_way).max(staging + layout.piece());
         Some(Self { resident, layers: footprint.layers.len(), moved, slots, context, total, layout })
     }
 
@@ -49,13 +56,13 @@ impl Offload {
         if footprint.refused.is_some() {
             return None;
         }
-        let least = OffloadLayout::LEAST_UNDER_WAY;
         let resident = (0..footprint.layers.len()).rev();
-        let mut fitting = resident.filter_map(|resident| Self::of(footprint, resident, least, context));
+        let mut fitting = resident.filter_map(|resident| Self::of(footprint, resident, 0, context));
         let found = fitting.find(|offload| offload.total <= budget)?;
         // a layer and half of the next one on their way keep both sides busy
         let spare = budget - found.total;
-        let under_way = found.layout.under_way.saturating_add(spare).min((found.slots * 3 / 4).max(least));
+        let under_way =
+            found.layout.under_way.saturating_add(spare).min((found.slots * 3 / 4).max(found.layout.under_way));
         Self::of(footprint, found.resident, under_way, context)
     }
 
@@ -75,11 +82,11 @@ impl Offload {
         }
     }
 
-    /// The least that it takes: no layer stays, and a sequence has `context` positions.
+    /// The least that it takes with `context` positions: with no layer that stays, or whole, where slots would be no less.
     #[must_use]
     pub fn least(footprint: &Footprint, context: u32) -> u64 {
-        let least = OffloadLayout::LEAST_UNDER_WAY;
-        Self::of(footprint, 0, least, context).map_or_else(|| footprint.needs(context).total, |offload| offload.total)
+        let whole = footprint.needs(context).total;
+        Self::of(footprint, 0, 0, context).map_or(whole, |offload| offload.total.min(whole))
     }
 }
 
@@ -123,7 +130,7 @@ fn nothing(f: &Footprint, wanted: &Wanted, budget: u64, context: u32) -> String 
         None => {
             let positions = LEAST_CONTEXT.min(f.cache.trained);
             let bytes = Offload::least(f, positions);
-            reason += &format!(": with a context of {positions} it needs {}, or choose fewer bits", size(bytes));
+            reason += &format!(": with a context of {positions} it needs {}", size(bytes));
         }
     }
     reason

@@ -36,7 +36,7 @@ pub struct Profile {
     /// When waiting sequences begin.
     pub batch_strategy: Option<Strategy>,
     /// Settings of generations, by the names of `generation_config.json`, as
-    /// [`LoadOptions::generation`](crate::session::LoadOptions::generation) takes them; their values are looked at there.
+    /// [`Session::set_settings`](crate::session::Session::set_settings) takes them; their values are looked at there.
     pub generation: Map<String, Value>,
 }
 

@@ -242,7 +242,7 @@ fn why_not(f: &Footprint, wanted: &Wanted) -> Option<String> {
     let context = enough(f, wanted);
     // longer than the model was made for is no question of memory
     let needed = context.min(f.cache.trained);
-    let shown = f.cache.longest(u64::MAX, f.max_binding);
+    let shown = shown(f);
     if needed > shown {
         return Some(format!(
             "one binding of the adapter shows a cache of {shown} positions, and {context} are wanted"
@@ -257,6 +257,11 @@ fn why_not(f: &Footprint, wanted: &Wanted) -> Option<String> {
         };
         format!("needs {} with a context of {needed}, and the budget is {}{shorter}", size(total), size(budget))
     })
+}
+
+/// Positions of the longest cache that one binding of the adapter shows.
+fn shown(f: &Footprint) -> u32 {
+    f.cache.longest(u64::MAX, f.max_binding)
 }
 
 fn find<'a>(facts: &Facts<'a>, dtype: Dtype) -> Option<&'a Footprint> {
@@ -284,10 +289,15 @@ fn within(facts: &Facts<'_>, dtype: Dtype, order: &[Dtype], budget: u64) -> Stri
 
 /// How a dtype that does not fit would run nevertheless.
 fn offload(f: &Footprint, wanted: &Wanted) -> Option<Offload> {
-    let budget = wanted.budget.filter(|_| wanted.gpu_layers.is_none())?;
-    match wanted.context {
-        Some(context) => Offload::within(f, budget, context.min(f.cache.trained)),
-        None => Offload::shorter(f, budget, enough(f, wanted)),
+    let budget = wanted.budget?;
+    let context = enough(f, wanted).min(f.cache.trained);
+    if f.refused.is_some() || context > shown(f) {
+        return None;
+    }
+    match (wanted.gpu_layers, wanted.context) {
+        (Some(resident), _) => Offload::of(f, resident as usize, 0, context).filter(|offload| offload.total <= budget),
+        (None, Some(_)) => Offload::within(f, budget, context),
+        (None, None) => Offload::shorter(f, budget, context),
     }
 }
 
@@ -302,14 +312,12 @@ fn least_moved(formats: &[Format], order: &[Dtype]) -> Option<Dtype> {
 
 /// Why `dtype`, which fits with layers that do not stay only.
 fn passing(facts: &Facts<'_>, dtype: Dtype, offload: &Offload, budget: u64) -> String {
-    let Offload { resident, layers, moved, total, context, .. } = offload;
+    let Offload { total, context, .. } = offload;
     let whole = find(facts, dtype).map_or(0, |f| f.needs(*context).total);
     format!(
-        "{}: {}{resident} of {layers} layers stay on the GPU, the others pass through two slots ({} for each step); {} of {} \
-         with a context of {context}; whole it would need {}",
+        "{}: {}of the layers {offload}; {} of {} with a context of {context}; whole it would need {}",
         dtype.name(),
         keeps(facts),
-        size(*moved),
         size(*total),
         size(budget),
         size(whole)

@@ -80,7 +80,12 @@ fn a_budget_takes_the_best_quality_that_it_holds() {
     assert_eq!(became(needs(Dtype::Q4a)), Some("q4a"));
     assert_eq!(became(needs(Dtype::Q4a) - 1), Some("nf4"), "as small as q4, and better");
     assert_eq!(became(needs(Dtype::Q4)), Some("nf4"));
-    assert_eq!(became(needs(Dtype::Q4) - 1), None);
+    // of the smallest ones, that of which the fewest bytes are copied, and then the best
+    let part = within(14 * GIB, needs(Dtype::Q4) - 1, None);
+    let offload = part.chosen().ok().and_then(|format| format.offload.clone()).expect("layers do not stay");
+    assert_eq!((part.dtype, offload.layers), (Some("nf4"), 32));
+    assert!(offload.resident < 32 && offload.total < needs(Dtype::Q4), "{offload:?}");
+    assert!(part.reason.contains("of 32 stay on the GPU") && part.reason.contains("whole it would need"), "{part:?}");
     let told = within(14 * GIB, 8 * GIB + (512 << 20), None);
     assert_eq!(told.reason, "q8: 8.0 GiB of 8.5 GiB with a context of 4096; f16 would need 14.6 GiB");
     let chosen = told.chosen().expect("it fits");
@@ -122,7 +127,9 @@ fn what_is_quantized_keeps_its_bits() {
     assert_eq!(of(Dtype::F16, Some(8 * GIB)).dtype, Some("f16"));
     assert_eq!(of(Dtype::F32, Some(8 * GIB)).dtype, Some("f32"));
     assert_eq!(of(Dtype::F32, Some(3 * GIB)).dtype, Some("f16"));
-    let none = of(Dtype::F16, Some(2 * GIB));
+    let part = of(Dtype::F16, Some(2 * GIB));
+    assert!(part.dtype == Some("f16") && part.chosen().is_ok_and(|f| f.offload.is_some()), "{part:?}");
+    let none = of(Dtype::F16, Some(GIB / 8));
     assert_eq!(none.dtype, None, "q4 would not make it smaller");
     assert!(none.formats.iter().all(|f| f.perplexity.is_none()));
     assert!(of(Dtype::F16, None).reason.contains("gptq quantized, which keep their bits"));
@@ -130,15 +137,21 @@ fn what_is_quantized_keeps_its_bits() {
 
 #[test]
 fn where_nothing_fits_it_says_what_would() {
+    // what is wanted comes before speed: 16,384 positions, and layers that do not stay
     let told = within(14 * GIB, 4 * GIB + (200 << 20), Some(16_384));
+    let nf4 = told.chosen().expect("2 GiB of cache, and half of the layers");
+    assert!((nf4.context, nf4.fits) == (16_384, false) && nf4.offload.is_some(), "{nf4:?}");
+    assert!(nf4.why_not.as_deref().is_some_and(|why| why.contains("6.0 GiB") && why.contains("; 1312 would fit")));
+    // not even without a layer
+    let told = within(14 * GIB, GIB, Some(16_384));
     let error = told.chosen().expect_err("2 GiB of cache").to_string();
-    for word in ["out of GPU memory", "6.0 GiB", "4.2 GiB", "context of 16384", "with a context of 1312", "would fit"] {
+    for word in ["out of GPU memory", "6.0 GiB", "context of 16384", "with a context of", "even if no layer stays"] {
         assert!(error.contains(word), "no {word:?} in {error}");
     }
-    let told = within(14 * GIB, GIB, None);
+    let told = within(14 * GIB, GIB / 8, None);
     let error = told.chosen().expect_err("not even the weights").to_string();
-    assert!(error.contains(&GIB.to_string()) && error.contains("with a context of 128 needs 4.1 GiB"), "{error}");
-    assert!(told.formats.iter().all(|f| !f.fits && f.longest_context == 0));
+    assert!(error.contains(&(GIB / 8).to_string()) && error.contains("even if no layer stays"), "{error}");
+    assert!(told.formats.iter().all(|f| !f.fits && f.longest_context == 0 && f.offload.is_none()));
 
     let mut refused = footprints(GIB);
     refused.iter_mut().for_each(|f| f.refused = Some("a row is too long".into()));

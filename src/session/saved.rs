@@ -5,7 +5,6 @@ use std::ops::Range;
 use sha2::{Digest, Sha256};
 
 use super::Session;
-use crate::device::Buffer;
 use crate::error::Error;
 use crate::generate::{GenerateOptions, SavedCache, SequenceId};
 use crate::source::Source;
@@ -53,9 +52,9 @@ impl Session {
         }
         let mut hash = Sha256::new();
         hash.update(self.config);
-        hash.update(self.precision.activations.to_string());
+        hash.update(self.precision().activations.to_string());
         let mut samples = Vec::new();
-        for Made { name, weight, offloaded } in &self.weights {
+        for Made { name, weight, offloaded } in self.engine.made() {
             hash.update((name.len() as u64).to_le_bytes());
             hash.update(name);
             for part in &weight.parts {
@@ -67,17 +66,17 @@ impl Session {
                 let scales = part.scales.as_ref().map(|buffer| (buffer, rows * row_scales));
                 for (buffer, bytes) in [Some((&part.data, rows * row)), scales, order].into_iter().flatten() {
                     hash.update(bytes.to_le_bytes());
-                    samples.extend(pieces(buffer, bytes).map(|piece| (*offloaded, piece)));
+                    samples.extend(pieces(bytes).map(|range| (*offloaded, buffer.clone(), range)));
                 }
             }
         }
         // of layers that do not stay on the GPU, each in its turn
-        for samples in samples.chunk_by(|(a, _), (b, _)| a == b) {
-            let layer = samples.first().and_then(|(layer, _)| *layer);
+        for samples in samples.chunk_by(|a, b| a.0 == b.0) {
+            let layer = samples.first().and_then(|(layer, ..)| *layer);
             if let (Some(layer), Some(offloaded)) = (layer, self.engine.offloaded_mut()) {
                 offloaded.bring(layer).await?;
             }
-            let ranges: Vec<_> = samples.iter().map(|(_, range)| range.clone()).collect();
+            let ranges: Vec<_> = samples.iter().map(|(_, buffer, range)| (buffer, range.clone())).collect();
             hash.update(self.engine.device().read_ranges(&ranges).await?);
         }
         let hex: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
@@ -86,8 +85,8 @@ impl Session {
 }
 
 /// Pieces of the first `bytes` of a buffer, evenly spread, in whole words.
-fn pieces(buffer: &Buffer, bytes: u64) -> impl Iterator<Item = (&Buffer, Range<u64>)> {
+fn pieces(bytes: u64) -> impl Iterator<Item = Range<u64>> {
     let size = PIECE.min(bytes);
     let step = (bytes - size) / (PIECES - 1);
-    (0..PIECES).map(move |i| (buffer, i * step / 4 * 4..i * step / 4 * 4 + size))
+    (0..PIECES).map(move |i| i * step / 4 * 4..i * step / 4 * 4 + size)
 }

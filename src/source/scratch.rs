@@ -12,25 +12,39 @@ pub struct Scratch {
 }
 
 impl Scratch {
-    /// Room for `size` bytes.
+    /// Room for nothing yet.
     ///
     /// # Errors
-    /// [`SourceError::NoRoom`] where there is none; in a browser [`SourceError::Storage`] where the page may keep no files.
-    #[cfg(not(target_arch = "wasm32"))]
+    /// In a browser [`SourceError::Storage`] where the page may keep no files.
     #[allow(clippy::unused_async, reason = "in a browser it waits")]
-    pub async fn new(size: u64) -> Result<Self, SourceError> {
-        let mut bytes = Vec::new();
-        let no_room = || SourceError::NoRoom { size };
-        let count = usize::try_from(size).map_err(|_| no_room())?;
-        bytes.try_reserve_exact(count).map_err(|_| no_room())?;
-        bytes.resize(count, 0);
-        Ok(Self { bytes })
+    pub async fn new() -> Result<Self, SourceError> {
+        Ok(Self {
+            #[cfg(not(target_arch = "wasm32"))]
+            bytes: Vec::new(),
+            #[cfg(target_arch = "wasm32")]
+            file: super::store::Temporary::new().await?,
+        })
     }
 
-    /// As natively: a file that this page has for itself.
-    #[cfg(target_arch = "wasm32")]
-    pub async fn new(_size: u64) -> Result<Self, SourceError> {
-        Ok(Self { file: super::store::Temporary::new().await? })
+    /// Room for `size` bytes in all; those that were there stay.
+    ///
+    /// # Errors
+    /// [`SourceError::NoRoom`] where there is none. A file grows as it is written.
+    #[cfg_attr(
+        target_arch = "wasm32",
+        allow(clippy::unnecessary_wraps, clippy::unused_self, reason = "natively it may fail")
+    )]
+    pub fn grow(&mut self, size: u64) -> Result<(), SourceError> {
+        #[cfg(not(target_arch = "wasm32"))]
+        {
+            let no_room = || SourceError::NoRoom { size };
+            let size = usize::try_from(size).map_err(|_| no_room())?;
+            self.bytes.try_reserve_exact(size.saturating_sub(self.bytes.len())).map_err(|_| no_room())?;
+            self.bytes.resize(size, 0);
+        }
+        #[cfg(target_arch = "wasm32")]
+        let _ = size;
+        Ok(())
     }
 
     /// Writes `bytes` from `at` on.

@@ -5,6 +5,7 @@
 //! chunks, uploads the bytes as they are stored, and a kernel converts or quantizes them into place. Host memory stays bounded by
 //! the chunks, whatever the model's size.
 
+mod arrangement;
 mod matrix;
 mod offload;
 mod packed;
@@ -14,11 +15,12 @@ mod upload;
 use std::collections::HashSet;
 
 use crate::checkpoint::{Checkpoint, TensorInfo};
-use crate::device::{Category, Device, Memory, Plan};
+use crate::device::{Buffer, Category, Device, Memory, Plan};
 use crate::error::{Error, QuantError, WeightsError};
 use crate::quant::{Quantization, Side};
 use crate::source::{Source, Stream};
 use crate::tensor::Weight;
+pub use arrangement::Arrangement;
 pub use matrix::Rows;
 use offload::Slots;
 pub use offload::{OffloadLayout, Offloaded};
@@ -81,6 +83,19 @@ pub struct Weights<'a> {
     layers: Vec<Vec<u64>>,
     /// where layers are that are not to stay on the GPU
     slots: Option<Slots>,
+    /// buffers that were asked for and stay, and their layers
+    buffers: Vec<(Option<usize>, Buffer)>,
+    /// those that are there already, with what they hold
+    there: Option<std::vec::IntoIter<Buffer>>,
+}
+
+/// What was asked of [`Weights`].
+#[derive(Debug)]
+pub struct Asked {
+    /// Buffers that stay on the GPU, and their layers, in order.
+    buffers: Vec<(Option<usize>, Buffer)>,
+    made: Vec<Made>,
+    layers: Vec<Vec<u64>>,
 }
 
 impl<'a> Weights<'a> {
@@ -113,6 +128,8 @@ impl<'a> Weights<'a> {
             layer: None,
             layers: Vec::new(),
             slots: None,
+            buffers: Vec::new(),
+            there: None,
         }
     }
 
@@ -172,10 +189,10 @@ impl<'a> Weights<'a> {
         scopes.iter().find(has).or(scopes.first()).copied().unwrap_or_default()
     }
 
-    /// All that was asked for: what an [`Image`] is made of.
+    /// All that was asked for: what an [`Arrangement`] is made of.
     #[must_use]
-    pub fn made(&self) -> Vec<Made> {
-        self.made.clone()
+    pub fn asked(&self) -> Asked {
+        Asked { buffers: self.buffers.clone(), made: self.made.clone(), layers: self.layers.clone() }
     }
 
     /// Bytes on the GPU of all that was asked for.

@@ -13,6 +13,8 @@ use crate::source::Scratch;
 
 /// Bytes read back, or written, at once.
 const PIECE: u64 = 4 << 20;
+/// What the ledger calls bytes that wgpu holds until the GPU has them.
+const WAY: &str = "a layer on its way";
 
 /// Which layers stay on the GPU, and what the others pass through.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,14 +25,11 @@ pub struct OffloadLayout {
     pub offloaded: usize,
     /// Bytes of each buffer of a slot.
     pub slot: Vec<u64>,
-    /// Bytes that may be on their way to slots at once, beside them: at least [`LEAST_UNDER_WAY`](Self::LEAST_UNDER_WAY).
+    /// Bytes that may be on their way to slots at once, beside them: at least a [`piece`](Self::piece).
     pub under_way: u64,
 }
 
 impl OffloadLayout {
-    /// Fewer bytes are not written at once.
-    pub const LEAST_UNDER_WAY: u64 = PIECE;
-
     /// Of a model whose layers have buffers of so many bytes each ([`Weights::layers`]), the first `resident` of which stay. `None`
     /// where all do.
     #[must_use]
@@ -40,8 +39,15 @@ impl OffloadLayout {
         for layer in offloaded {
             slot.iter_mut().zip(layer).for_each(|(most, bytes)| *most = (*most).max(*bytes));
         }
-        let under_way = under_way.max(Self::LEAST_UNDER_WAY);
-        Some(Self { resident, offloaded: offloaded.len(), slot, under_way })
+        let mut layout = Self { resident, offloaded: offloaded.len(), slot, under_way };
+        layout.under_way = under_way.max(layout.piece());
+        Some(layout)
+    }
+
+    /// Bytes that are written, or read back, at once.
+    #[must_use]
+    pub fn piece(&self) -> u64 {
+        self.slot.iter().copied().max().unwrap_or(0).min(PIECE)
     }
 
     /// Bytes of one slot.
@@ -60,22 +66,22 @@ impl OffloadLayout {
 /// The slots while weights are asked for.
 #[derive(Debug)]
 pub(super) struct Slots {
-    layout: OffloadLayout,
+    pub layout: OffloadLayout,
     buffers: [Vec<Buffer>; 2],
-    layers: Vec<Layer>,
+    pub layers: Vec<Layer>,
 }
 
 /// A layer that does not stay.
 #[derive(Debug, Default)]
-struct Layer {
+pub(super) struct Layer {
     /// Its buffers, which others have, too, and how many bytes it has in each.
-    buffers: Vec<(Buffer, u64)>,
+    pub buffers: Vec<(Buffer, u64)>,
     /// What is known of some of them before anything is read.
-    known: Vec<(Buffer, Vec<u32>)>,
+    pub known: Vec<(Buffer, Vec<u32>)>,
     /// Where it is kept.
-    at: u64,
+    pub at: u64,
     /// Whether it is, as far as it was read.
-    kept: bool,
+    pub kept: bool,
 }
 
 impl Layer {
@@ -89,6 +95,22 @@ impl Slots {
         Self { layout, buffers: [Vec::new(), Vec::new()], layers: Vec::new() }
     }
 
+    /// Slots that take these buffers, as far as they are large enough.
+    pub fn of(layout: OffloadLayout, device: &Device, buffers: [Vec<Buffer>; 2]) -> Result<Self, DeviceError> {
+        let mut slots = Self::new(layout);
+        for (slot, found) in buffers.into_iter().enumerate().take(slots.layout.offloaded) {
+            let mut found = found.into_iter();
+            for &bytes in &slots.layout.slot {
+                let buffer = match found.next().filter(|buffer| buffer.size() >= bytes) {
+                    Some(buffer) => buffer,
+                    None => slot_buffer(Memory::Device(device), slot, bytes)?,
+                };
+                slots.buffers[slot].push(buffer);
+            }
+        }
+        Ok(slots)
+    }
+
     pub fn layout(&self) -> &OffloadLayout {
         &self.layout
     }
@@ -100,12 +122,16 @@ impl Slots {
         let (number, buffers) = (layer_buffers.len(), &mut self.buffers[layer % 2]);
         if number == buffers.len() {
             let most = self.layout.slot.get(number).copied().unwrap_or(0).max(bytes);
-            buffers.push(memory.storage(&format!("slot {} for layers", layer % 2), Category::Weights, most)?);
+            buffers.push(slot_buffer(memory, layer % 2, most)?);
         }
         let buffer = buffers[number].clone();
         layer_buffers.push((buffer.clone(), bytes.max(4).next_multiple_of(4)));
         Ok(buffer)
     }
+}
+
+fn slot_buffer(memory: Memory<'_>, slot: usize, bytes: u64) -> Result<Buffer, DeviceError> {
+    memory.storage(&format!("slot {slot} for layers"), Category::Weights, bytes)
 }
 
 impl Weights<'_> {
@@ -120,10 +146,15 @@ impl Weights<'_> {
         if let Some(layer) = self.layer {
             self.layers[layer].push(bytes.max(4).next_multiple_of(4));
         }
-        match (self.offloaded(), &mut self.slots) {
-            (Some(layer), Some(slots)) => slots.allocate(self.memory, layer, bytes),
-            _ => self.memory.storage(label, Category::Weights, bytes),
+        if let (Some(layer), Some(slots)) = (self.offloaded(), &mut self.slots) {
+            return slots.allocate(self.memory, layer, bytes);
         }
+        let buffer = match &mut self.there {
+            Some(there) => there.next().expect("what was asked for once is asked for again, in the same order"),
+            None => self.memory.storage(label, Category::Weights, bytes)?,
+        };
+        self.buffers.push((self.layer, buffer.clone()));
+        Ok(buffer)
     }
 
     /// A buffer that holds `words`.
@@ -131,6 +162,7 @@ impl Weights<'_> {
         let buffer = self.allocate(label, 4 * words.len() as u64)?;
         match (self.offloaded(), &mut self.slots, self.memory) {
             (Some(layer), Some(slots), _) => slots.layers[layer].known.push((buffer.clone(), words)),
+            _ if self.there.is_some() => {}
             (.., Memory::Device(device)) => device.write(&buffer, 0, bytemuck::cast_slice(&words)),
             (.., Memory::Plan(_)) => {}
         }
@@ -142,9 +174,9 @@ impl Weights<'_> {
 #[derive(Debug)]
 pub struct Offloaded {
     device: Device,
-    layout: OffloadLayout,
-    layers: Vec<Layer>,
-    store: Scratch,
+    pub(super) layout: OffloadLayout,
+    pub(super) layers: Vec<Layer>,
+    pub(super) store: Scratch,
     /// the layer that is in each slot
     seated: [Option<usize>; 2],
     /// what wgpu still holds of what was written, in groups, and the last one, which is not submitted yet
@@ -159,7 +191,7 @@ pub struct Offloaded {
 #[derive(Debug)]
 struct Group {
     fence: Readback,
-    _reserved: Vec<Buffer>,
+    reserved: Vec<Buffer>,
 }
 
 impl Offloaded {
@@ -170,18 +202,24 @@ impl Offloaded {
             layer.at = end;
             end += layer.bytes();
         }
-        Ok(Self {
+        let mut store = Scratch::new().await?;
+        store.grow(end)?;
+        Ok(Self::within(device, layout, layers, store))
+    }
+
+    pub(super) fn within(device: &Device, layout: OffloadLayout, layers: Vec<Layer>, store: Scratch) -> Self {
+        Self {
             device: device.clone(),
             layout,
             layers,
-            store: Scratch::new(end).await?,
+            store,
             seated: [None; 2],
             under_way: VecDeque::new(),
             open: Vec::new(),
             free: Vec::new(),
             piece: Vec::new(),
             moved: 0,
-        })
+        }
     }
 
     /// How many layers do not stay.
@@ -239,17 +277,9 @@ impl Offloaded {
 
     /// Reads a layer back from its slot.
     async fn keep(&mut self, layer: usize) -> Result<(), Error> {
-        let mut at = self.layers[layer].at;
-        for (buffer, bytes) in &self.layers[layer].buffers {
-            let mut offset = 0;
-            while offset < *bytes {
-                let end = (offset + PIECE).min(*bytes);
-                let piece = self.device.read(buffer, offset..end).await?;
-                self.store.write(at, &piece)?;
-                (offset, at) = (end, at + piece.len() as u64);
-            }
-        }
-        self.layers[layer].kept = true;
+        let Layer { buffers, at, kept, .. } = &mut self.layers[layer];
+        keep(&self.device, buffers, &mut self.store, *at).await?;
+        *kept = true;
         Ok(())
     }
 
@@ -282,7 +312,12 @@ impl Offloaded {
                 let size = PIECE.min(bytes - offset);
                 self.settle(self.layout.under_way - size).await?;
                 // the bytes that wgpu holds until the GPU has them
-                self.open.push(self.device.reserve("a layer on its way", Category::Staging, size)?);
+                let mut reserved = self.device.reserve(WAY, Category::Staging, size);
+                if matches!(reserved, Err(DeviceError::OutOfMemory { .. })) {
+                    self.settle(0).await?;
+                    reserved = self.device.reserve(WAY, Category::Staging, size);
+                }
+                self.open.push(reserved?);
                 let piece = self.store.read(at, size as usize, &mut self.piece)?;
                 self.device.write(&buffer, offset, piece);
                 offset += size;
@@ -295,7 +330,7 @@ impl Offloaded {
     }
 
     /// Waits until no more than `most` bytes are on their way. Half of what may be is one group: where a wait takes 100 ms, there are few.
-    async fn settle(&mut self, most: u64) -> Result<(), Error> {
+    pub(super) async fn settle(&mut self, most: u64) -> Result<(), Error> {
         let bytes = |buffers: &[Buffer]| buffers.iter().map(Buffer::size).sum::<u64>();
         let half = if READBACK_MS < 100.0 { PIECE.max(self.layout.under_way / 4) } else { self.layout.under_way / 2 };
         if !self.open.is_empty() && (bytes(&self.open) >= half || most == 0) {
@@ -304,9 +339,9 @@ impl Offloaded {
                 None => Readback::new(&self.device, "fence", 4)?,
             };
             fence.submit(&self.device, self.device.encoder());
-            self.under_way.push_back(Group { fence, _reserved: std::mem::take(&mut self.open) });
+            self.under_way.push_back(Group { fence, reserved: std::mem::take(&mut self.open) });
         }
-        while bytes(&self.open) + self.under_way.iter().map(|group| bytes(&group._reserved)).sum::<u64>() > most
+        while bytes(&self.open) + self.under_way.iter().map(|group| bytes(&group.reserved)).sum::<u64>() > most
             && let Some(mut group) = self.under_way.pop_front()
         {
             group.fence.wait(&self.device).await?;
@@ -315,4 +350,23 @@ impl Offloaded {
         }
         Ok(())
     }
+}
+
+/// Keeps what these buffers hold, from `at` on.
+pub(super) async fn keep(
+    device: &Device,
+    buffers: &[(Buffer, u64)],
+    store: &mut Scratch,
+    mut at: u64,
+) -> Result<(), Error> {
+    for (buffer, bytes) in buffers {
+        let mut offset = 0;
+        while offset < *bytes {
+            let end = (offset + PIECE).min(*bytes);
+            let piece = device.read(buffer, offset..end).await?;
+            store.write(at, &piece)?;
+            (offset, at) = (end, at + piece.len() as u64);
+        }
+    }
+    Ok(())
 }

@@ -4,8 +4,8 @@ mod batch;
 mod cache;
 mod config;
 mod fork;
-mod pool;
 mod overflow;
+mod pool;
 mod processors;
 mod refused;
 mod saved;
@@ -317,10 +317,12 @@ async fn out_of_memory_is_a_typed_error() {
             generation.next().await
         };
         if let Err(error) = result.await {
-            assert!(
-                matches!(&error, Error::Device(DeviceError::OutOfMemory { label, .. }) if !label.is_empty()),
-                "{error}"
-            );
+            let is_typed = match &error {
+                Error::Device(DeviceError::OutOfMemory { label, .. }) => !label.is_empty(),
+                Error::Device(DeviceError::NothingFits { reason }) => reason.contains(&format!("({limit} bytes)")),
+                _ => false,
+            };
+            assert!(is_typed, "{error}");
             failures += 1;
         }
         assert_eq!(own.ledger().snapshot().total, 0, "all is given back");

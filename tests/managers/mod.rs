@@ -5,6 +5,6 @@ mod blocks;
 #[cfg(not(target_arch = "wasm32"))]
 mod blocks_property;
 mod pool;
-mod profile;
 mod precision;
+mod profile;
 mod tune;

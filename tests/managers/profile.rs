@@ -194,6 +194,7 @@ fn the_page_on_profiles_has_every_key() {
     let documented: Vec<_> = rows.flat_map(|(keys, _)| keys.split(", ").map(|key| key.trim_matches('`'))).collect();
     let mut expected: Vec<_> = Profile::keys().collect();
     let mut sorted = documented.clone();
-    (sorted.sort_unstable(), expected.sort_unstable());
+    sorted.sort_unstable();
+    expected.sort_unstable();
     assert_eq!(sorted, expected);
 }

@@ -2,6 +2,7 @@
 
 mod bitnet;
 mod chat;
+mod concede;
 pub mod fixtures;
 mod gguf;
 mod hostile;

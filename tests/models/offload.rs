@@ -62,7 +62,9 @@ async fn what_passes_through_is_what_stays() {
         let want = generate(&mut whole, &prompt(70), options(24)).await;
         let logits = whole.forward(&prompt(70)).await.unwrap();
         assert!(whole.offload().is_none());
-        for &resident in sample_of(2, &[1, 3, 0, 4, 5, 6]) {
+        // every number of layers of one type, of the others some
+        let all = if dtype == Dtype::Q4 { &[1, 3, 0, 4, 5, 6][..] } else { &[1, 4][..] };
+        for &resident in sample_of(2, all) {
             let mut session = open(&source, &load(dtype, Some(resident))).await;
             let name = format!("{dtype:?}, {resident} of {LAYERS} layers");
             assert_eq!(session.offload().map_or(LAYERS, |offload| offload.resident), resident as usize, "{name}");

@@ -19,7 +19,7 @@ use std::task::Poll;
 
 use js_sys::{Function, Promise, Uint32Array};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;
 use web_sys::{AbortSignal, AddEventListenerOptions};
@@ -166,6 +166,8 @@ impl Model {
             "cache_dtype": precision.cache.name(),
             "cache_policy": load.cache.policy.name(),
             "context": session.engine().context(),
+            "offload": session.offload(),
+            "found_budget": session.found_budget(),
             "has_tokenizer": session.tokenizer().is_ok(),
             "has_chat_template": session.chat_template().names().len() > 0,
             "extra_tensors": session.extra_tensors(),

@@ -133,6 +133,7 @@ pub async fn generate(args: &Generate, shared: &Shared, file: &Path) -> Result<E
     answers.write(true)?;
     opened.warn(shared);
     if shared.stats {
+        opened.tell_concessions(shared.quiet);
         show(&answers, strategy, started.elapsed().as_secs_f64(), &opened);
     }
     opened.finish(shared)?;

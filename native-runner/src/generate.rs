@@ -44,7 +44,8 @@ async fn generate(args: &Generate, shared: &Shared, prompt: Prompt) -> Result<Ex
 
     let outcome = Box::pin(stream(&mut opened, &prompt, &shown, options, args.json, &interrupt)).await;
     let (output, outcome) = outcome?;
-    let stats = Stats::of(&opened, prompt.len(), outcome.ids.len(), outcome.timing, seed);
+    opened.tell_concessions(shared.quiet);
+    let stats = Stats::of(&mut opened, prompt.len(), outcome.ids.len(), outcome.timing, seed);
     let Outcome { ids, text, tail, finish_reason, .. } = &outcome;
     output.done(&Done { ids, text, tail, finish_reason, stats: &stats })?;
     opened.warn(shared);

@@ -54,6 +54,7 @@ async fn show(args: &Inspect, shared: &Shared) -> Result<ExitCode, CliError> {
         budget: shared.max_gpu_memory,
         context: args.context,
         cache: shared.cache.options(),
+        gpu_layers: shared.gpu_layers,
         ..Wanted::default()
     };
     let mut model = inspect(&source, adapter.as_ref(), wanted).await?;
@@ -179,9 +180,10 @@ fn on_gpu(model: &Inspection) -> String {
     let recommendation = model.recommendation.as_ref();
     for f in recommendation.into_iter().flat_map(|r| &r.formats) {
         let chosen = if recommendation.is_some_and(|r| r.dtype == Some(f.dtype)) { " (auto)" } else { "" };
-        let fits = match &f.why_not {
-            None => "yes".to_owned(),
-            Some(why) => format!("no: {why}"),
+        let fits = match (&f.why_not, &f.offload) {
+            (None, _) => "yes".to_owned(),
+            (Some(_), Some(offload)) => format!("in part: of the layers {offload}"),
+            (Some(why), None) => format!("no: {why}"),
         };
         rows.push(vec![
             format!("{}{chosen}", f.dtype),

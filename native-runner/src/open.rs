@@ -12,6 +12,7 @@ use crate::args::Shared;
 use crate::errors::CliError;
 use crate::model::ModelSpec;
 use crate::output::OutputFile;
+use crate::sizes;
 
 /// A session, what it runs on, and how long it took to get there.
 #[derive(Debug)]
@@ -23,27 +24,30 @@ pub struct Opened {
     /// From the first look at the model's files to the last weight on the GPU, in milliseconds; without the download of a model
     /// from the Hub.
     pub load_ms: f64,
-    /// Classes of operations of which was told that they keep f32.
-    pub demoted: usize,
+    /// What was told of so far: concessions, bytes that were copied for layers that do not stay, and classes of operations that keep f32.
+    told: usize,
+    copied: u64,
+    demoted: usize,
 }
 
 impl Opened {
-    /// Warns of values that f16 does not hold, once for each class of operations.
-    pub fn warn(&mut self, shared: &Shared) {
-        let told = self.session.engine().precision_report();
-        for class in told.demoted.iter().skip(self.demoted).filter(|_| !shared.quiet) {
-            let Some(Overflow { site, position, .. }) = told.overflows.iter().find(|o| o.site.class == *class) else {
-                continue;
-            };
-            let name = class.name();
-            let warning = format!("{site} outgrew f16 before position {position}: {name} keeps f32 from here on");
-            let _ = writeln!(io::stderr(), "warning: {warning}");
+    /// Tells on standard error what was given up, since this was asked last, because memory ran short.
+    pub fn tell_concessions(&mut self, quiet: bool) {
+        let all = self.session.engine().concessions();
+        for concession in all.iter().skip(self.told).filter(|_| !quiet) {
+            let _ = writeln!(io::stderr(), "memory ran short: {concession}");
         }
-        self.demoted = told.demoted.len();
+        self.told = all.len();
     }
-}
 
-impl Opened {
+    /// Bytes that were copied for layers that do not stay since this was asked last, where there are such layers.
+    pub fn copied(&mut self) -> Option<u64> {
+        let moved = self.session.engine().offloaded()?.moved();
+        // what left since began to count anew
+        let before = std::mem::replace(&mut self.copied, moved);
+        Some(moved.checked_sub(before).unwrap_or(moved))
+    }
+
     /// Lets the model go, and writes the ledger where `--memory-json` asks for it: as it was before, and what is left behind.
     pub fn finish(self, shared: &Shared) -> Result<(), CliError> {
         let Some(path) = &shared.memory_json else { return Ok(()) };
@@ -56,6 +60,20 @@ impl Opened {
         let mut file = OutputFile::create(path)?;
         file.append(&json)?;
         file.finish()
+    }
+
+    /// Warns of values that f16 does not hold, once for each class of operations.
+    pub fn warn(&mut self, shared: &Shared) {
+        let told = self.session.engine().precision_report();
+        for class in told.demoted.iter().skip(self.demoted).filter(|_| !shared.quiet) {
+            let Some(Overflow { site, position, .. }) = told.overflows.iter().find(|o| o.site.class == *class) else {
+                continue;
+            };
+            let name = class.name();
+            let warning = format!("{site} outgrew f16 before position {position}: {name} keeps f32 from here on");
+            let _ = writeln!(io::stderr(), "warning: {warning}");
+        }
+        self.demoted = told.demoted.len();
     }
 }
 
@@ -139,7 +157,18 @@ pub async fn open_again(
             let _ = writeln!(io::stderr(), "dtype {}", told.reason);
         }
     }
-    Ok(Opened { session, device, load_ms, demoted: 0 })
+    if !shared.quiet {
+        let tell = |line: String| {
+            let _ = writeln!(io::stderr(), "{line}");
+        };
+        if let Some(found) = session.found_budget() {
+            tell(format!("memory: the adapter gave no more than {}", sizes::format(found)));
+        }
+        if let (Some(offload), None) = (session.offload(), session.recommendation()) {
+            tell(format!("layers: {offload}"));
+        }
+    }
+    Ok(Opened { session, device, load_ms, told: 0, copied: 0, demoted: 0 })
 }
 
 /// What to say of tensors that the model does not use; nothing of those that many exports carry along: the frequencies of old

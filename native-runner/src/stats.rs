@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde_json::Value;
 use webweft::device::{Category, LedgerSnapshot};
 use webweft::generate::Timing;
+use webweft::managers::Concession;
 
 use crate::open::Opened;
 use crate::sizes;
@@ -33,6 +34,25 @@ pub struct Stats {
     /// types of activations and cache, why, and what they did not hold
     precision: Value,
     memory: Memory,
+    /// of layers that do not stay on the GPU, where there are such
+    #[serde(skip_serializing_if = "Option::is_none")]
+    offload: Option<Offloading>,
+    /// what was given up because memory ran short
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    concessions: Vec<Concession>,
+}
+
+/// What layers take that do not stay on the GPU. Bytes.
+#[derive(Debug, Serialize)]
+struct Offloading {
+    resident: usize,
+    layers: usize,
+    /// of the others
+    bytes: u64,
+    /// to the GPU, for this text
+    copied: u64,
+    /// that, over all the time that the text took
+    copy_gb_per_s: f64,
 }
 
 /// Bytes on the GPU at the end, and the most at once.
@@ -50,9 +70,22 @@ struct Memory {
 
 impl Stats {
     /// Of a generation; `seed` where it sampled.
-    pub fn of(opened: &Opened, prompt_tokens: usize, new_tokens: usize, timing: Timing, seed: Option<u64>) -> Self {
+    pub fn of(opened: &mut Opened, prompt_tokens: usize, new_tokens: usize, timing: Timing, seed: Option<u64>) -> Self {
         let per_second = |tokens: usize, ms: f64| (tokens > 0 && ms > 0.0).then(|| tokens as f64 / ms * 1e3);
         let snapshot = opened.device.ledger().snapshot();
+        let seconds = (timing.prefill_ms + timing.decode_ms) / 1e3;
+        let copied = opened.copied();
+        let engine = opened.session.engine();
+        let offload = engine.offloaded().zip(copied).map(|(offloaded, copied)| {
+            let resident = offloaded.layout().resident;
+            Offloading {
+                resident,
+                layers: resident + offloaded.layers(),
+                bytes: offloaded.bytes(),
+                copied,
+                copy_gb_per_s: copied as f64 / 1e9 / seconds.max(1e-6),
+            }
+        });
         Self {
             load_ms: opened.load_ms,
             prompt_tokens,
@@ -76,6 +109,8 @@ impl Stats {
                 peak: snapshot.peak_total,
                 snapshot,
             },
+            offload,
+            concessions: engine.concessions().to_vec(),
         }
     }
 
@@ -109,6 +144,14 @@ impl Stats {
             &milliseconds(self.decode_ms),
             &format!("{} new tokens{}", self.new_tokens, speed(self.decode_tps)),
         );
+        if let Some(Offloading { resident, layers, bytes, copied, copy_gb_per_s }) = &self.offload {
+            let note = format!(
+                "{} for each step, {} copied, {copy_gb_per_s:.1} GB/s",
+                sizes::format(*bytes),
+                sizes::format(*copied)
+            );
+            row("layers", &format!("{resident} of {layers} stay"), &note);
+        }
         text += &memory_table(&self.memory.snapshot);
         let _ = io::stderr().write_all(text.as_bytes());
     }

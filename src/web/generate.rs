@@ -8,6 +8,7 @@ use wasm_bindgen::JsValue;
 use super::convert::to_js;
 use super::errors::{Failed, invalid};
 use crate::generate::{FinishReason, Piece, SequenceId, Timing};
+use crate::managers::Concession;
 use crate::preprocess::{ChatOptions, Message, Tokenizer};
 use crate::session::{Session, Shared};
 
@@ -31,6 +32,8 @@ pub struct Done {
     prompt_tokens: usize,
     timing: Timing,
     pub finish_reason: &'static str,
+    /// all that the model gave up so far
+    concessions: Vec<Concession>,
 }
 
 impl Done {
@@ -44,6 +47,7 @@ impl Done {
             "prompt_tokens": self.prompt_tokens,
             "cached_tokens": self.prompt_tokens.saturating_sub(computed),
             "finish_reason": self.finish_reason,
+            "concessions": self.concessions.iter().map(Concession::to_string).collect::<Vec<_>>(),
             "timing": {
                 "prefill_tokens": computed,
                 "prefill_ms": timing.prefill_ms,
@@ -83,6 +87,8 @@ pub async fn generate(shared: &Shared, request: &Request, on_piece: &Function, d
     }
     done.finish_reason = text.finish_reason().map_or("stop", FinishReason::name);
     done.timing = text.timing();
+    drop(text);
+    done.concessions = shared.lock().await.engine().concessions().to_vec();
     Ok(())
 }
 

@@ -49,7 +49,7 @@ impl Loaded {
                 opened => return opened,
             }
         }
-        let loaded = Self::open(device, source, load, tell).await?;
+        let mut loaded = Self::open(device, source, load, tell).await?;
         if quantized && keep {
             tell(json!({ "type": "stage", "stage": "keep" }));
             loaded.keep(source, &file, tell).await;

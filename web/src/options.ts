@@ -42,8 +42,10 @@ export interface LoadOptions extends SourceOptions, AssetOptions {
   context?: number | undefined;
   /** The most tokens of a prompt in one step. */
   prefillChunk?: number | undefined;
-  /** The most bytes of GPU memory. */
+  /** The most bytes of GPU memory. Layers that do not fit are kept in a file of the page's own and copied to the GPU for every step. */
   memoryLimit?: number | undefined;
+  /** How many layers stay on the GPU, the first ones; by default as many as `memoryLimit` holds, or all. */
+  gpuLayers?: number | undefined;
   /**
    * Whether the model is kept for the next visit: `true` (the default) keeps its files, `"quantized"` keeps the weights as they are
    * on the GPU (smaller and faster to load), `false` keeps nothing. Given files are never kept.
@@ -77,7 +79,8 @@ export interface LoadOptions extends SourceOptions, AssetOptions {
 
 const known = new Set<string>([
   "revision", "remoteHost", "token", "digests", "wasmUrl", "workerUrl", "dtype", "cache_dtype", "cache_policy", "batch_strategy",
-  "device", "context", "prefillChunk", "memoryLimit", "cache", "concurrency", "retries", "backoffMs", "portable", "gguf_file", "profile", "progress_callback", "on", "signal",
+  "device", "context", "prefillChunk", "memoryLimit", "gpuLayers", "cache", "concurrency", "retries", "backoffMs", "portable", "gguf_file", "profile",
+  "progress_callback", "on", "signal",
 ] satisfies (keyof LoadOptions)[]);
 
 /** Options of Transformers.js that mean nothing here. */
@@ -136,6 +139,7 @@ export function toOpenOptions(options: LoadOptions): OpenOptions {
     ["context", whole("context", 1)],
     ["prefill_chunk", whole("prefillChunk", 1)],
     ["memory_limit", whole("memoryLimit", 1)],
+    ["gpu_layers", whole("gpuLayers", 0)],
     ["concurrency", whole("concurrency", 1)],
     ["retries", whole("retries", 0)],
     ["backoff_ms", whole("backoffMs", 0)],

@@ -21,6 +21,7 @@ export interface OpenOptions {
   context?: number;
   prefill_chunk?: number;
   memory_limit?: number;
+  gpu_layers?: number;
   cache?: "none" | "stored" | "quantized";
   concurrency?: number;
   retries?: number;
@@ -97,6 +98,10 @@ export interface ModelInfo {
   cache_policy: string;
   /** Tokens that fit, prompt and answer together. */
   context: number;
+  /** Where not all layers stay on the GPU. */
+  offload?: Offload | null;
+  /** Bytes that the GPU was found to give, where it refused more and `memoryLimit` was not given. */
+  found_budget?: number | null;
   has_tokenizer: boolean;
   has_chat_template: boolean;
   /** Tensors of the files that the architecture does not use. */
@@ -225,6 +230,8 @@ export interface GenerateResult {
   /** Of the prompt's, those that were still in the cache. */
   cached_tokens: number;
   finish_reason: "stop" | "length" | "abort";
+  /** What the model gave up so far because memory ran short, in words: bits of the cache, positions, layers that stay on the GPU. */
+  concessions: string[];
   timing: Timing;
 }
 
@@ -276,6 +283,21 @@ export interface OnGpu {
   note: string | null;
 }
 
+/** A model of which not all layers stay on the GPU: the others are kept in a file, and copied there for every step. Bytes. */
+export interface Offload {
+  /** Layers that stay, of so many. */
+  resident: number;
+  layers: number;
+  /** What is copied for every step. */
+  moved: number;
+  /** The two places that layers pass through. */
+  slots: number;
+  /** Tokens that a sequence may have. */
+  context: number;
+  /** The most at once. */
+  total: number;
+}
+
 /** A model at one dtype, with the context that is wanted. Bytes. */
 export interface Format {
   dtype: Exclude<Dtype, "auto">;
@@ -290,6 +312,8 @@ export interface Format {
   total: number;
   fits: boolean;
   why_not: string | null;
+  /** How it would run nevertheless. */
+  offload: Offload | null;
   /** The longest sequence that fits, in tokens; 0 where none does. */
   longest_context: number;
   /** What decoding reads for a token. */

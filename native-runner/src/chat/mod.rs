@@ -243,7 +243,8 @@ impl Session<'_> {
 
         let finish_reason = reason.map_or("cancelled", FinishReason::name);
         let seed = (self.options.temperature > 0.0).then_some(self.options.seed);
-        let stats = Stats::of(&self.opened, prompt.len(), ids.len(), timing, seed);
+        self.opened.tell_concessions(self.shared.quiet);
+        let stats = Stats::of(&mut self.opened, prompt.len(), ids.len(), timing, seed);
         if self.args.json {
             write_line(&Line::Done(&Done { turn: self.turn, text: &said, ids: &ids, finish_reason, stats: &stats }))?;
         } else {

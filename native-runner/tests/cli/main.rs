@@ -13,6 +13,7 @@ mod generate;
 mod gguf;
 mod inspect;
 mod models;
+mod offload;
 mod profile;
 mod prompt_cache;
 mod quantize;

@@ -59,7 +59,9 @@ fn a_profile_is_under_the_flags_and_over_the_checkpoint() {
         json!({"generation_config": {"max_new_tokens": 3}, "eos_token_id": [], "quantization": "q8"}).to_string();
     let (_folder, path) = file("p.json", &chat);
     let run = run_with(&["chat", "--json", "--profile", text(&path)], b"Hello\n");
-    let done: Value = serde_json::from_str(run.ok().lines().last().expect("a line")).expect("JSON");
+    let lines = run.ok();
+    let mut lines = lines.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+    let done = lines.find(|line| line["type"] == "done").expect("an answer");
     assert_eq!((done["ids"].as_array().map(Vec::len), &done["stats"]["dtype"]), (Some(3), &json!("q8")));
 }
 

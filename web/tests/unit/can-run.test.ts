@@ -46,7 +46,7 @@ const recommendation = (dtype: Recommendation["dtype"], reason: string): Recomme
   ...{ dtype, reason, budget: 100, context: null },
   formats: (["f32", "f16", "q8", "q4", "nf4"] as const).map((name, i): Format => ({
     ...{ dtype: name, context: 4096, weights: 40 - i, cache: 4096, activations: 1, staging: 2, total: 4200 - i },
-    ...{ fits: name === dtype, why_not: null, longest_context: 4096, bytes_per_token: 1, relative_speed: 1 },
+    ...{ fits: name === dtype, why_not: null, offload: null, longest_context: 4096, bytes_per_token: 1, relative_speed: 1 },
     ...{ tokens_per_second: null, perplexity: PERPLEXITY[name] },
   })),
 });

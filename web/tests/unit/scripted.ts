@@ -152,6 +152,7 @@ const result = (ids: number[], finish_reason: GenerateResult["finish_reason"]): 
   prompt_tokens: 7,
   cached_tokens: 2,
   finish_reason,
+  concessions: [],
   timing: { prefill_tokens: 5, prefill_ms: 10, decode_tokens: ids.length, decode_ms: 20 },
 });
 

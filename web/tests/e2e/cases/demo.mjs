@@ -29,7 +29,7 @@ test("demo: a story at a click, with speed and memory", {}, async (t) => {
   assert.match(await shown(page, ".message-foot"), /\d+ tokens · [\d.]+ tokens\/s/);
   const areas = await page.evaluate(() => [...document.querySelectorAll(".chart-area")].filter((area) => area.getAttribute("d")?.length > 10).length);
   assert.equal(areas, 4);
-  assert.match(await shown(page, ".legend"), /nowpeakWeights[\d.]+ MB[\d.]+ MBCache.*Working.*Transfer/, "now and at most");
+  assert.match(await shown(page, ".legend"), /nowpeakWeights[\d.]+ [kM]B[\d.]+ [kM]BCache.*Working.*Transfer/, "now and at most");
   assert.match(await shown(page, "[aria-label=Device]"), /Backend.*subgroups/s);
   await page.until(() => document.querySelectorAll(".kept li").length === 1);
   assert.equal(await shown(page, ".kept-name"), "Stories");

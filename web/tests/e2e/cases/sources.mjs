@@ -66,6 +66,30 @@ test("a model that does not fit, one that is not supported", {}, async (t) => {
   assert.equal(await page.act("workers"), 0, "a load that fails ends its worker");
 });
 
+test("layers that do not stay on the GPU: the same tokens, from a file that goes with the model", {}, async (t) => {
+  const server = await t.server();
+  const page = await t.page(server);
+  const model = `${server.origin}/models/stories/`;
+  const info = await page.act("open", { name: "a", model, options: { ...F32, gpuLayers: 1 } });
+  assert.equal(info.offload.resident, 1);
+  assert.ok(info.offload.moved > 0 && info.offload.layers > 2, JSON.stringify(info.offload));
+  await generates(page);
+  await page.act("dispose", { name: "a" });
+  const files = () => page.evaluate(async () => {
+    const names = [];
+    const list = async (folder) => {
+      for await (const [name, handle] of folder.entries()) handle.kind === "file" ? names.push(name) : await list(handle);
+    };
+    await list(await navigator.storage.getDirectory());
+    return names;
+  });
+  await page.act("open", { name: "b", model, options: { ...F32, gpuLayers: 0 } });
+  await generates(page, "b");
+  await page.act("dispose", { name: "b" });
+  // what the first one left is removed when the second one is opened, if not before
+  assert.ok((await files()).length <= 1, JSON.stringify(await files()));
+});
+
 test("the Hub: revision and token reach it, large files come by redirect", {}, async (t) => {
   const server = await t.server();
   const models = await t.modelServer();

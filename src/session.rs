@@ -38,7 +38,8 @@ pub struct LoadOptions {
     pub dtype: Dtype,
     /// The most positions of a sequence. `None`: the model's, bounded by 1 GiB of cache and the adapter's largest binding.
     pub context: Option<u32>,
-    /// The most tokens of a prompt in one step. `None`: by [`prefill_chunk`](crate::managers::prefill_chunk), 512 for small models, fewer for large.
+    /// The most tokens of a prompt in one step. `None`: by [`prefill_chunk`](crate::managers::prefill_chunk), 512 for small models, fewer
+    /// for large.
     pub prefill_chunk: Option<u32>,
     /// How keys and values are kept.
     pub cache: CacheOptions,

@@ -4,7 +4,7 @@
 //
 // --dev: neither optimized nor limited in size. --skip-wasm: takes the wasm that lies in ../<out_dir> already.
 import { execFileSync } from "node:child_process";
-import { cpSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync } from "node:fs";
+import { cpSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { delimiter, join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { parseArgs } from "node:util";
@@ -57,6 +57,11 @@ function buildTypeScript() {
   run("tsc", ["--project", "tsconfig.json"], web);
   mkdirSync(dist, { recursive: true });
   for (const name of [`${settings.out_name}.js`, `${settings.out_name}_bg.wasm`]) cpSync(join(pkg, name), join(dist, name));
+  // a module of its own, for profiles in YAML alone: a page without them never loads it
+  const yaml = join(web, "node_modules/js-yaml");
+  const license = `/*!\n${readFileSync(join(yaml, "LICENSE"), "utf8").trim()}\n*/\n`;
+  const code = readFileSync(join(yaml, "dist/browser/js-yaml.esm.min.mjs"), "utf8").replace(/^\/\/# sourceMappingURL=.*$/m, "");
+  writeFileSync(join(dist, "js-yaml.js"), license + code);
   for (const name of ["LICENSE-MIT", "LICENSE-APACHE"]) cpSync(join(root, name), join(web, name));
 }
 

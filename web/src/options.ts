@@ -63,8 +63,8 @@ export interface LoadOptions extends SourceOptions, AssetOptions {
    */
   gguf_file?: string | undefined;
   /**
-   * Settings of the model by the names of Python's transformers, loading and generation: an object, its JSON text, or the address of that.
-   * Other options, and those of a call, go over it; it goes over the model's `generation_config.json`.
+   * Settings of the model by the names of Python's transformers, loading and generation: an object, its text in YAML or JSON, or the address
+   * of that. Other options, and those of a call, go over it; it goes over the model's `generation_config.json`.
    */
   profile?: Profile | string | URL | undefined;
   /** WebGPU's default limits and no optional feature, as on the weakest adapter. */

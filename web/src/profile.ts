@@ -55,20 +55,20 @@ const MAX_TEXT = 1 << 20;
 
 const invalid = (message: string, cause?: unknown) => new InvalidRequestError(message, { param: "profile", cause });
 
-/** What is given as a profile, an object, its JSON text or the address of that, as an object. */
+/** What is given as a profile, an object, its text in YAML or JSON or the address of that, as an object. */
 export async function readProfile(given: object | string | URL, signal?: AbortSignal): Promise<object> {
   if (given instanceof URL) return parse(await fetched(given, signal), given.href);
   if (typeof given !== "string") {
     if (typeof given === "object" && given !== null && !Array.isArray(given)) return given;
-    throw invalid("profile: give an object, a JSON text or an address");
+    throw invalid("profile: give an object, a text in YAML or JSON, or an address");
   }
-  if (given.trimStart().startsWith("{")) return parse(given, "profile");
-  if (given.includes("\n")) throw invalid("profile: the text is no JSON; of YAML, give the object that a parser makes of it");
+  // no address has a line's end, a space after a colon or a bracket before all else
+  if (/^\s*\{|\n|: /.test(given)) return parse(given, "profile");
   let url: URL;
   try {
     url = new URL(given, globalThis.document?.baseURI ?? globalThis.location?.href);
   } catch (cause) {
-    throw invalid(`profile: ${given} is neither JSON nor an address`, cause);
+    throw invalid(`profile: ${given} is neither YAML, JSON nor an address`, cause);
   }
   return parse(await fetched(url, signal), given);
 }
@@ -89,11 +89,21 @@ async function fetched(url: URL, signal: AbortSignal | undefined): Promise<strin
   return response.text();
 }
 
-function parse(text: string, name: string): object {
+/** JSON is a part of YAML; where it is not that, what reads YAML is loaded. */
+async function parse(text: string, name: string): Promise<object> {
   if (text.length > MAX_TEXT) throw invalid(`${name}: more than ${MAX_TEXT} characters are no profile`);
+  let value: unknown;
   try {
-    return JSON.parse(text) as object;
-  } catch (cause) {
-    throw invalid(`${name}: no JSON: ${(cause as Error).message}`, cause);
+    value = JSON.parse(text);
+  } catch {
+    const { load } = await import("./js-yaml.js");
+    try {
+      // an alias within itself, or many of many, would never end as JSON
+      value = load(text, { maxAliases: 0 });
+    } catch (cause) {
+      throw invalid(`${name}: neither YAML nor JSON: ${(cause as Error).message}`, cause);
+    }
   }
+  if (typeof value === "object" && value !== null && !Array.isArray(value)) return value;
+  throw invalid(`${name}: keys and their values were expected`);
 }

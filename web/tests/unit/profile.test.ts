@@ -17,6 +17,29 @@ test("a profile is an object, its text, or the address of that", async () => {
   assert.deepEqual(toOpenOptions({ profile: { context: 8 }, context: 4 }), { context: 4 });
 });
 
+test("a profile in YAML is what it is in native-runner", async () => {
+  const text = `# of one model
+model: Qwen/Qwen3-0.6B
+torch_dtype: float16
+max_memory: {0: 3.8GB}
+context: 8192
+temperature: 6e-1
+do_sample: true
+eos_token_id: [1, 2]
+stop_strings: ["</answer>"]
+generation_config:
+  top_k: 20
+`;
+  const same = {
+    model: "Qwen/Qwen3-0.6B", torch_dtype: "float16", max_memory: { 0: "3.8GB" }, context: 8192, temperature: 0.6, do_sample: true,
+    eos_token_id: [1, 2], stop_strings: ["</answer>"], generation_config: { top_k: 20 },
+  };
+  for (const given of [text, address(text), new URL(address(text))]) assert.deepEqual(await readProfile(given), same);
+  for (const given of ["context: 8", "{context: 8}", address("context: 8")]) assert.deepEqual(await readProfile(given), { context: 8 });
+  // as YAML 1.2 has it
+  assert.deepEqual(await readProfile("model: yes\nrevision: 2024-01-01\n"), { model: "yes", revision: "2024-01-01" });
+});
+
 test("what is no profile is refused", async () => {
   const refused = async (given: unknown, words: RegExp) =>
     assert.rejects(readProfile(given as object), (error) => {
@@ -26,10 +49,13 @@ test("what is no profile is refused", async () => {
       return true;
     });
   for (const given of [null, 7, true, [1]]) await refused(given, /give an object/);
-  await refused("{context: 8}", /no JSON/);
-  await refused(address("context: 8"), /no JSON/);
-  await refused("context: 8\ntop_k: 5\n", /of YAML, give the object/);
-  await refused("http://", /neither JSON nor an address/);
+  await refused("{context: 8", /profile: neither YAML nor JSON: .*\(1:\d+\)/);
+  await refused("top_k: 5\ncontext: 8\ntop_k: 6\n", /duplicated mapping key.*\(3:/);
+  await refused(address("context: [8"), /^data:.*neither YAML nor JSON/);
+  await refused("context\n", /keys and their values were expected/);
+  await refused(address("[1]"), /keys and their values were expected/);
+  await refused("context: &a [*a, *a]", /aliases/);
+  await refused("http://", /neither YAML, JSON nor an address/);
   await refused(`{"model": "${"x".repeat(1 << 20)}"}`, /are no profile/);
 });
 

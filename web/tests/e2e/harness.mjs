@@ -90,7 +90,9 @@ export class Context {
         return error;
       },
       /** Begins something; `finish` waits for it. */
-      start: (id, action, argument) => page.evaluate((given) => globalThis.start(given), [id, action, argument]),
+      start: (id, action, argument) => page.evaluate((calls) => globalThis.start(calls), [[id, action, argument]]),
+      /** Begins several in one turn of the page, so that none can end before another has begun. */
+      startTogether: (calls) => page.evaluate((calls) => globalThis.start(calls), calls),
       finish: (id) => page.evaluate((id) => globalThis.result(id), id),
       events: (type) => page.evaluate((type) => globalThis.events.filter((event) => type === null || event.type === type), type ?? null),
     });

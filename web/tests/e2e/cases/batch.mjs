@@ -16,10 +16,11 @@ async function opened(t, options = {}) {
 
 /** Starts `count` generations, one for each prompt that there are natively; `more`: by place, what else is said of one. */
 async function startAll(page, count, tokens, more = {}) {
-  for (let at = 0; at < count; at++) {
+  const call = (at) => {
     const input = { prompt: natives[at].prompt, options: greedy(tokens) };
-    await page.start(at, "generate", { call: `call ${at}`, input, ...more[at] });
-  }
+    return [at, "generate", { call: `call ${at}`, input, ...more[at] }];
+  };
+  await page.startTogether(Array.from({ length: count }, (_, at) => call(at)));
 }
 
 async function finished(page, at, tokens) {
@@ -135,8 +136,7 @@ test("batch: two chats on one page", {}, async (t) => {
   const other = [{ role: "user", content: "Tell me a story about a lost key." }];
   const request = (messages) => ({ request: { messages, temperature: 0, max_tokens: 32 } });
   const alone = (await page.act("complete", request(other))).choices[0].message.content;
-  await page.start("one", "completeStream", request(ASK));
-  await page.start("two", "completeStream", request(other));
+  await page.startTogether([["one", "completeStream", request(ASK)], ["two", "completeStream", request(other)]]);
   const answers = [];
   for (const id of ["one", "two"]) {
     const { value, error } = await page.finish(id);

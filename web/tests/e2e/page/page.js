@@ -228,6 +228,8 @@ globalThis.act = async ([action, argument]) => {
   }
 };
 const started = new Map();
-globalThis.start = ([id, action, argument]) => void started.set(id, globalThis.act([action, argument]));
+globalThis.start = (calls) => {
+  for (const [id, action, argument] of calls) started.set(id, globalThis.act([action, argument]));
+};
 globalThis.result = (id) => started.get(id);
 globalThis.ready = true;

@@ -6,9 +6,9 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
-use crate::args::Sampling;
 use crate::errors::CliError;
 use crate::prompt::Prompt;
+use crate::sampling::Sampling;
 
 /// A prompt, and how to go on after it.
 #[derive(Debug)]

@@ -1,11 +1,75 @@
-//! The flags of [`Sampling`] over a model's defaults.
+//! How tokens are chosen: the flags, and those over a model's defaults.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 
+use clap::Args;
+use serde::{Deserialize, Serialize};
 use webweft::generate::GenerateOptions;
 use webweft::session::Session;
 
-use crate::args::Sampling;
+use crate::lists::TokenIds;
+
+/// How to generate: flags of `generate` and `chat`.
+#[derive(Clone, Debug, Default, Args, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[command(next_help_heading = "Generation")]
+pub struct Sampling {
+    /// The most tokens to generate [default: 256]
+    #[arg(long, value_name = "N")]
+    pub max_new_tokens: Option<usize>,
+    /// 0: always the most likely token. Higher: more variety [default: the model's, or 0; 1 where --seed or a cut-off
+    /// is given and the model's is 0]
+    #[arg(long, value_name = "T", allow_negative_numbers = true)]
+    pub temperature: Option<f32>,
+    /// Choose among the K most likely tokens; 0: among all [default: the model's, or 0]
+    #[arg(long, value_name = "K")]
+    pub top_k: Option<u32>,
+    /// Choose among the most likely tokens that together have this probability [default: the model's, or 1]
+    #[arg(long, value_name = "P", allow_negative_numbers = true)]
+    pub top_p: Option<f32>,
+    /// Choose among the tokens that are at least P times as likely as the most likely one [default: the model's, or 0]
+    #[arg(long, value_name = "P", allow_negative_numbers = true)]
+    pub min_p: Option<f32>,
+    /// Choose among the tokens whose surprise is nearest to the entropy, up to this probability [default: the model's, or 1]
+    #[arg(long, value_name = "P", allow_negative_numbers = true)]
+    pub typical_p: Option<f32>,
+    /// Choose among the tokens of at least this probability [default: the model's, or 0]
+    #[arg(long, value_name = "P", allow_negative_numbers = true)]
+    pub epsilon_cutoff: Option<f32>,
+    /// The same, but of a lower one where the entropy is high [default: the model's, or 0]
+    #[arg(long, value_name = "P", allow_negative_numbers = true)]
+    pub eta_cutoff: Option<f32>,
+    /// Makes tokens of prompt and text less likely (above 1), or more [default: the model's, or 1]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    pub repetition_penalty: Option<f32>,
+    /// Subtracted from the score of each token that was generated, -2 to 2 [default: 0]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    pub presence_penalty: Option<f32>,
+    /// The same, as many times as it was generated [default: 0]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    pub frequency_penalty: Option<f32>,
+    /// No N tokens in a row come twice in prompt and text; 0: off [default: the model's, or 0]
+    #[arg(long, value_name = "N")]
+    pub no_repeat_ngram_size: Option<u32>,
+    /// Do not end before so many tokens [default: the model's, or 0]
+    #[arg(long, value_name = "N")]
+    pub min_new_tokens: Option<usize>,
+    /// A text that ends the text, and is not part of it; may be given several times [default: the model's]
+    #[arg(long, value_name = "STRING", allow_hyphen_values = true)]
+    pub stop: Vec<String>,
+    /// Equal seeds give equal texts [default: random; --stats tells it]
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+    /// Go on after an end-of-sequence token
+    #[arg(long)]
+    pub ignore_eos: bool,
+    /// Tokens that end the text: 2 or 1,2 [default: the model's]
+    #[arg(long, value_name = "IDS", conflicts_with = "ignore_eos", allow_hyphen_values = true)]
+    pub eos_token_id: Option<TokenIds>,
+    /// How many steps the GPU may be ahead of the text; 0: the CPU samples [default: 8]
+    #[arg(long, value_name = "N")]
+    pub lookahead: Option<usize>,
+}
 
 /// The flags over what a profile says, over the model's defaults. `chat`: for answers.
 pub fn of(args: &Sampling, session: &Session, chat: bool) -> GenerateOptions {

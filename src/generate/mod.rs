@@ -7,6 +7,7 @@ mod engine;
 mod fork;
 mod forward;
 mod generation;
+mod logits;
 mod options;
 mod overflow;
 mod processors;

@@ -2,24 +2,21 @@
 
 use web_time::Instant;
 
+use super::GenerateOptions;
 use super::batch::{Burst, Seats};
 use super::engine::Engine;
-use super::forward::unpack_rows;
 use super::programs::{Output, Phase};
 use super::schedule::Piece;
 use super::select::Gathering;
 use super::sequence::{Sequence, SequenceId};
-use super::{GenerateOptions, Logprobs};
 use crate::device::{READBACK_MS, Readback};
 use crate::error::{DeviceError, Error, GenerateError};
 use crate::managers::batch::{Strategy, Took, Turn};
 use crate::managers::blocks::{self, Pool, Shortage};
 use crate::models::Workspace;
 use crate::nn::Block;
-use crate::reference;
 use crate::shaders::{Row, Slot};
 use crate::step::{BLOCK, MAX_SLOTS, Step};
-use crate::tensor::vec4s;
 
 /// `Slot::done` where no token is left to choose, as `shaders/sample.wgsl` has it.
 const NOT_A_NUMBER: u32 = 2;
@@ -31,11 +28,11 @@ const BURSTS: usize = 2;
 pub(super) const MAX_BURST: usize = GenerateOptions::MAX_LOOKAHEAD / BURSTS;
 
 /// Steps to be submitted.
-struct Encoded {
-    encoder: wgpu::CommandEncoder,
-    logits: Option<Output>,
+pub(super) struct Encoded {
+    pub encoder: wgpu::CommandEncoder,
+    pub logits: Option<Output>,
     /// what comes after them
-    gathering: Option<(SequenceId, Gathering)>,
+    pub gathering: Option<(SequenceId, Gathering)>,
 }
 
 impl Engine {
@@ -144,7 +141,7 @@ impl Engine {
     }
 
     /// Encodes `count` steps of those that run, the first of them with `pieces`.
-    async fn encode(&mut self, pieces: &[Piece], phase: Phase, count: usize) -> Result<Encoded, Submit> {
+    pub(super) async fn encode(&mut self, pieces: &[Piece], phase: Phase, count: usize) -> Result<Encoded, Submit> {
         let mut live = 1;
         let step = self.workspace().step.clone();
         for (_, id) in self.batch.seated() {
@@ -348,7 +345,7 @@ impl Engine {
     }
 
     /// Those whose rotary frequencies change with their next token wait to be computed again.
-    fn begin_again(&mut self) {
+    pub(super) fn begin_again(&mut self) {
         for slot in 0..self.batch.slots {
             let Some(id) = self.batch.seats[slot as usize] else { continue };
             let Some(mut sequence) = self.sequences.remove(&id) else { continue };
@@ -393,110 +390,10 @@ impl Engine {
         self.sequences.insert(id, sequence);
         Ok(())
     }
-
-    /// Has the logits after a sequence's last token come to the host. It runs alone, once the others are done.
-    pub(super) async fn fetch_logits(&mut self, id: SequenceId) -> Result<(), Error> {
-        while !self.fetch_logits_once(id).await? {}
-        Ok(())
-    }
-
-    /// As [`fetch_logits`](Self::fetch_logits), unless a step overflowed: then `false`, and the logits are not to be used.
-    async fn fetch_logits_once(&mut self, id: SequenceId) -> Result<bool, Error> {
-        loop {
-            self.begin_again();
-            self.admit().await?;
-            let Some(sequence) = self.sequences.get_mut(&id) else { return Ok(true) };
-            if sequence.slot.is_some() || sequence.failed.is_some() {
-                self.check(id)?;
-                break;
-            }
-            self.run_ahead().await?;
-            self.collect().await?;
-        }
-        // what sequences that are gone left under way
-        self.drain().await?;
-        if self.sequences.get(&id).is_some_and(|s| s.submitted == 0) {
-            self.discard_logits().await?;
-        }
-        while self.sequences.get(&id).is_some_and(|s| s.submitted == 0) {
-            if self.batch.is_forgotten {
-                self.tell_again()?;
-            }
-            let pieces = self.pieces(&[id], &self.plan(&[id]));
-            // before anything is encoded, as above
-            let size = u64::from(vec4s(self.vocab_size())) * 16 + 4;
-            if self.batch.readbacks.first().is_none_or(|readback| readback.size() < size) {
-                self.batch.readbacks = vec![Readback::new(&self.device, "logits", size)?];
-            }
-            let is_last = pieces.iter().any(|piece| piece.is_last);
-            let phase = if is_last { Phase::Logits } else { Phase::Fill };
-            let Encoded { mut encoder, logits, gathering } = match self.encode(&pieces, phase, 1).await {
-                Ok(encoded) => encoded,
-                Err(Submit::Short(short)) => return Err(self.no_room(&short)),
-                Err(Submit::Failed(error)) => return Err(error),
-            };
-            self.batch.told = (0, 0);
-            let Some(Output { tensor, buffer }) = logits else {
-                self.device.submit(encoder);
-                gathering.map_or(Ok(()), |(id, gathering)| self.gather(id, gathering))?;
-                continue;
-            };
-            let overflow = self.workspace().step.overflow.clone();
-            let readback = &mut self.batch.readbacks[0];
-            readback.copy(&mut encoder, &buffer, 0, u64::from(tensor.dim4()) * tensor.elem.bytes4());
-            readback.copy(&mut encoder, &overflow, 0, 4);
-            readback.submit(&self.device, encoder);
-            self.batch.row = Some(tensor);
-            self.sequences.entry(id).and_modify(|s| s.submitted = 1);
-            gathering.map_or(Ok(()), |(id, gathering)| self.gather(id, gathering))?;
-        }
-        self.batch.readbacks[0].wait(&self.device).await?;
-        self.sequences.entry(id).and_modify(|s| s.submitted = 0);
-        let batch = &mut self.batch;
-        let (logits, row) = (&mut batch.logits, &batch.row);
-        logits.clear();
-        let found = batch.readbacks[0].take(|bytes| {
-            let (bytes, found) = bytes.split_at(bytes.len() - 4);
-            row.iter().for_each(|row| unpack_rows(bytes, row, logits));
-            bytemuck::pod_read_unaligned(found)
-        })?;
-        batch.row = None;
-        let position = self.sequences.get(&id).map_or(0, |sequence| sequence.ids.len());
-        Ok(self.is_finite(found, 1, position))
-    }
-
-    /// Waits for logits that nobody wants any more: their sequence went while they came.
-    pub(super) async fn discard_logits(&mut self) -> Result<(), Error> {
-        if self.batch.row.is_some() {
-            self.batch.readbacks[0].discard(&self.device).await?;
-            self.batch.row = None;
-        }
-        Ok(())
-    }
-
-    /// Chooses the token after those so far from the logits that were fetched; `process` is given both.
-    pub(super) fn choose(&mut self, id: SequenceId, process: impl FnOnce(&[u32], &mut [f32])) -> Result<(), Error> {
-        let Some(sequence) = self.sequences.get_mut(&id) else { return Ok(()) };
-        let logits = &mut self.batch.logits;
-        let raw = sequence.options.logprobs.map(|top| (top, log_softmax(logits)));
-        let ids = &sequence.ids;
-        if let Some(processors) = &sequence.processors {
-            processors.process(logits, &sequence.sampling, ids, sequence.sampled());
-        }
-        process(ids, logits);
-        let position = ids.len();
-        let id = reference::sample(logits, &sequence.sampling, position as u32);
-        let id = id.ok_or(GenerateError::NotANumber { position })?;
-        self.begun_anew = false;
-        sequence.logprobs =
-            raw.map(|(top, logs)| Logprobs { logprob: logs[id as usize], top: most_likely(&logs, top) });
-        sequence.sample([id]);
-        Ok(())
-    }
 }
 
 /// Why nothing was submitted.
-enum Submit {
+pub(super) enum Submit {
     /// The cache is full.
     Short(Shortage),
     Failed(Error),
@@ -506,23 +403,4 @@ impl<E: Into<Error>> From<E> for Submit {
     fn from(error: E) -> Self {
         Self::Failed(error.into())
     }
-}
-
-/// Natural logarithms of the softmax; minus infinity for what is no number.
-fn log_softmax(logits: &[f32]) -> Vec<f32> {
-    let scores = logits.iter().map(|&v| if v.is_finite() { f64::from(v) } else { f64::NEG_INFINITY });
-    let logs = reference::sample::log_softmax(&scores.collect::<Vec<_>>());
-    logs.into_iter().map(|v| v as f32).collect()
-}
-
-/// The `count` greatest, in descending order, of equal ones the lowest id first.
-fn most_likely(logs: &[f32], count: usize) -> Vec<(u32, f32)> {
-    let mut all: Vec<(u32, f32)> = (0..).zip(logs.iter().copied()).collect();
-    let descending = |a: &(u32, f32), b: &(u32, f32)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
-    if count < all.len() {
-        all.select_nth_unstable_by(count, descending);
-        all.truncate(count);
-    }
-    all.sort_unstable_by(descending);
-    all
 }

@@ -1,6 +1,8 @@
 //! The GPU: which adapter, what it can do, its buffers and their ledger, compiled kernels, readback.
 
 mod adapter;
+#[cfg(target_arch = "wasm32")]
+mod ending;
 mod ledger;
 mod pipeline;
 mod plan;
@@ -71,6 +73,13 @@ struct Inner {
     pipelines: Pipelines,
     submits: AtomicU64,
     failure: Arc<Mutex<Failure>>,
+}
+
+#[cfg(target_arch = "wasm32")]
+impl Drop for Inner {
+    fn drop(&mut self) {
+        ending::keep(self.wgpu.clone(), self.queue.clone());
+    }
 }
 
 /// What wgpu told us out of band, until somebody asks.

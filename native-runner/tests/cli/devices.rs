@@ -6,7 +6,8 @@ use crate::support::{binary, finish, run};
 
 #[test]
 fn adapters_are_listed() {
-    let table = run(&["devices"]).ok();
+    let tables = run(&["devices"]).ok();
+    let (table, chosen) = tables.split_once("\n\n").expect("two tables");
     let json: Value = serde_json::from_str(&run(&["devices", "--json"]).ok()).expect("JSON");
     let adapters = json.as_array().expect("an array");
     assert!(table.starts_with("index") && !adapters.is_empty(), "{table}");
@@ -15,9 +16,13 @@ fn adapters_are_listed() {
         assert_eq!(adapter["index"], index);
         assert!(adapter["max_binding"].as_u64().is_some_and(|v| v >= 128 << 20), "{adapter}");
         let precision = adapter["precision"].as_array().expect("an array");
-        let chosen: Vec<_> = precision.iter().map(|d| (d["what"].as_str(), d["chosen"].as_str())).collect();
+        let types: Vec<_> = precision.iter().map(|d| (d["what"].as_str(), d["chosen"].as_str())).collect();
         let pairs = [("activations", "f16"), ("cache", "f16"), ("sums", "f32")];
-        assert_eq!(chosen, pairs.map(|(what, chosen)| (Some(what), Some(chosen))));
+        assert_eq!(types, pairs.map(|(what, chosen)| (Some(what), Some(chosen))));
+        for decision in precision {
+            let why = decision["reason"].as_str().expect("a text");
+            assert!(!why.is_empty() && chosen.contains(why), "{chosen}");
+        }
         for name in ["name", "backend", "kind"] {
             let value = adapter[name].as_str().expect("a text");
             assert!(!value.is_empty() && table.contains(value), "{adapter}");

@@ -4,6 +4,8 @@
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used)] // a test may panic
 
+mod common;
+
 use webweft::device::{Device, DeviceOptions};
 use webweft::generate::GenerateOptions;
 use webweft::managers::Dtype;
@@ -26,7 +28,7 @@ fn rss_anon() -> i64 {
 
 #[pollster::test]
 async fn nothing_is_left_of_many_rounds() {
-    let is_long = std::env::var_os("WEBWEFT_LONG").is_some_and(|value| value == "1");
+    let is_long = common::is_long();
     let (cycles, settled) = if is_long { LONG } else { SHORT };
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/stories");
     let source = Source::Folder(Folder::open(folder).unwrap());

@@ -101,6 +101,12 @@ pub fn sample_of<T>(n: usize, cases: &[T]) -> &[T] {
     if cfg!(target_arch = "wasm32") { &cases[..n.min(cases.len())] } else { cases }
 }
 
+/// Whether tests of minutes run whole (`./test --long`); never in browsers, which have no environment.
+#[must_use]
+pub fn is_long() -> bool {
+    std::env::var_os("WEBWEFT_LONG").is_some_and(|value| value == "1")
+}
+
 /// How many: fewer in browsers, for the same reason.
 pub const fn here(natively: usize, in_browsers: usize) -> usize {
     if cfg!(target_arch = "wasm32") { in_browsers } else { natively }

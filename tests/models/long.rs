@@ -12,7 +12,7 @@ use webweft::source::{Folder, Source};
 use webweft::tensor::CacheDtype;
 
 use super::{generate, open};
-use crate::common::{report, skipped};
+use crate::common::{is_long, report, skipped};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 /// Positions of the built-in model.
@@ -101,11 +101,6 @@ fn check(stories: &[String]) -> Option<Fluency> {
     Some(Fluency { sentences: sentences.parse().unwrap(), parse: percent / 100.0 })
 }
 
-/// Whether tests of minutes run.
-fn is_wanted() -> bool {
-    std::env::var_os("WEBWEFT_LONG").is_some_and(|value| value == "1")
-}
-
 /// 20,000 tokens in windows of 512 and of 256 positions, against what the model tells while it forgets nothing.
 ///
 /// The documents that it learned from are hardly longer than 400 tokens. Within its context, too, sentences go wrong behind that: 93 % of all
@@ -113,7 +108,7 @@ fn is_wanted() -> bool {
 /// what the model tells at those positions, and the second with all that it tells within its context.
 #[pollster::test]
 async fn a_window_goes_on_telling() {
-    if !is_wanted() {
+    if !is_long() {
         return skipped("it takes minutes: ./test --long");
     }
     let (mut all, mut late) = (Vec::new(), Vec::new());

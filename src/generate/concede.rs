@@ -66,6 +66,15 @@ impl Engine {
     /// Where `result` says that memory is short, something is given up if there is something: all is well then, but nothing was
     /// computed.
     pub(super) async fn or_concede(&mut self, result: Result<(), Error>) -> Result<(), Error> {
+        self.or_give_up(result, false).await
+    }
+
+    /// As [`or_concede`](Self::or_concede), but what is computed stays the same: only time is given up.
+    pub(super) async fn or_concede_layers(&mut self, result: Result<(), Error>) -> Result<(), Error> {
+        self.or_give_up(result, true).await
+    }
+
+    async fn or_give_up(&mut self, result: Result<(), Error>, exact: bool) -> Result<(), Error> {
         let Err(Error::Device(DeviceError::OutOfMemory { size, .. })) = &result else { return result };
         let missing = *size;
         let seated = self.batch.seated().count() as u32;
@@ -82,7 +91,7 @@ impl Engine {
             self.most_seats = seated / 2;
             return Ok(());
         }
-        if self.concede(missing).await? { Ok(()) } else { result }
+        if self.concede(missing, exact).await? { Ok(()) } else { result }
     }
 
     /// Takes all seats, and drops the cache: every sequence waits to be computed from its beginning. Nothing may be under way.
@@ -98,17 +107,17 @@ impl Engine {
         self.release();
     }
 
-    /// Gives up what is next; `false` where nothing is left. Nobody has a seat, and nothing is cached.
-    async fn concede(&mut self, missing: u64) -> Result<bool, Error> {
+    /// Gives up what is next; `false` where nothing is left. Nobody has a seat, and nothing is cached. `exact`: nothing that shows in what is computed.
+    async fn concede(&mut self, missing: u64, exact: bool) -> Result<bool, Error> {
         let under_way = || self.sequences.values().filter(|sequence| !sequence.is_over());
         let longest = under_way().map(|s| self.kept(s.prompt + s.limit) as u32).max();
         let by_now = under_way().map(|s| s.ids.len() as u32).max();
         let Settled { cache, context, layers } = self.settled;
         // one that f16 did not hold keeps f32
-        let cache = cache || self.precision_report().demoted.contains(&OpClass::Cache);
+        let cache = exact || cache || self.precision_report().demoted.contains(&OpClass::Cache);
         let holding = Holding {
             cache: (!cache).then_some(self.precision.cache),
-            context: longest.zip(by_now).filter(|_| !context && !self.policy.moves()),
+            context: longest.zip(by_now).filter(|_| !exact && !context && !self.policy.moves()),
             layers: self.loaded.resident().filter(|_| !layers),
             missing,
         };

@@ -23,7 +23,8 @@ pub struct Hidden {
 
 impl Engine {
     /// The model once over `ids`, from an empty cache: every position's hidden state and logits. Where f16 does not hold a value, it is made
-    /// again in f32; what f32 does not hold either is given as it is.
+    /// again in f32; what f32 does not hold either is given as it is. Where memory runs short, only what costs time is given up: layers
+    /// that stay on the GPU.
     ///
     /// # Errors
     /// [`GenerateError`](crate::error::GenerateError) for ids that cannot be; those of the device.
@@ -51,7 +52,15 @@ impl Engine {
     async fn everything(&mut self, ids: &[u32], phase: Phase, prompt: usize) -> Result<Hidden, Error> {
         self.check_ids(ids)?;
         loop {
-            let made = self.everything_once(ids, phase, prompt).await?;
+            let made = match self.everything_once(ids, phase, prompt).await {
+                Ok(made) => made,
+                Err(error) => {
+                    // whoever asks for values wants those that would have been
+                    self.or_concede_layers(Err(error)).await?;
+                    continue;
+                }
+            };
+            self.begun_anew = false;
             let Some((site, position)) = self.overflowed else { return Ok(made) };
             if self.widen(site, position).is_err() {
                 // whoever asks for all values may want to see where they are no numbers

@@ -12,7 +12,7 @@ use webweft::tensor::CacheDtype;
 
 use super::reference_llama::{Shape, Synthetic};
 use super::{generate, rest};
-use crate::common::{here, report};
+use crate::common::{assert_close, here, report};
 
 /// 1.2 MB at f32 in each of the layers, and 1.5 kB for each position.
 fn model(layers: usize) -> Source {
@@ -104,6 +104,33 @@ async fn layers_leave_while_a_model_is_in_use() {
         drop(session);
         assert_eq!(device.ledger().snapshot().total, 0);
     }
+}
+
+/// A whole forward pass gives up what costs time alone, though neither cache nor context is set: its values stay.
+#[cfg_attr(target_arch = "wasm32", wasm_bindgen_test)]
+#[cfg_attr(not(target_arch = "wasm32"), pollster::test)]
+async fn a_whole_pass_gives_up_layers_alone() {
+    let source = model_with(12, 24);
+    let load = load(None, None);
+    let ids = prompt(400);
+    let whole = adapter_of(None).await;
+    let mut session = open(&whole, &source, &load).await;
+    let loaded = whole.ledger().snapshot().peak_total;
+    let want = session.forward(&ids).await.unwrap();
+    let peak = whole.ledger().snapshot().peak_total;
+    drop(session);
+    assert!(peak > loaded + (14 << 20), "{peak} after {loaded}");
+    let device = adapter_of(Some(peak - (12 << 20))).await;
+    let mut session = open(&device, &source, &load).await;
+    for _ in 0..2 {
+        // where there is room for fewer positions, attention may add in another order
+        let got = session.forward(&ids).await.unwrap();
+        let want: Vec<f64> = want.logits.iter().map(|&v| f64::from(v)).collect();
+        assert_close("logits", &got.logits, &want, 2e-5, 0.0);
+    }
+    let given = session.engine().concessions().to_vec();
+    assert!(given.iter().all(|c| matches!(c, Concession::Layers { .. })) && !given.is_empty(), "{given:?}");
+    report(&format!("{} bytes in place of {peak}: {given:?}", peak - (12 << 20)));
 }
 
 /// Where nothing is set, the cache has fewer bits first: the tokens are those of a model that was opened so.

@@ -5,6 +5,7 @@ import { existsSync, readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { Hub } from "../server/hub.mjs";
 import { startServer } from "../server/server.mjs";
+import { remove, temporary } from "./browser.mjs";
 
 const path = (relative) => fileURLToPath(new URL(relative, import.meta.url));
 
@@ -39,6 +40,7 @@ export function test(name, options, run) {
 export class Context {
   #servers = [];
   #pages = [];
+  #folders = [];
 
   constructor(browser, name) {
     this.browser = browser;
@@ -98,6 +100,13 @@ export class Context {
     });
   }
 
+  /** An empty folder, for as long as the test runs. */
+  folder(name) {
+    const folder = temporary(name);
+    this.#folders.push(folder);
+    return folder;
+  }
+
   /** A page with nothing on it. */
   async blank() {
     const page = await this.browser.newPage();
@@ -108,6 +117,7 @@ export class Context {
   async end() {
     for (const page of this.#pages) await page.close().catch(() => undefined);
     for (const server of this.#servers) await server.close();
+    for (const folder of this.#folders) remove(folder);
   }
 }
 

@@ -2,7 +2,7 @@
 //
 // They need web/dist (npm run build in web/) and web/demo/dist (npm run build there). One line per test; the last line counts.
 
-import { existsSync } from "node:fs";
+import { existsSync, readdirSync } from "node:fs";
 import { parseArgs } from "node:util";
 import { endAll, findBrowser, launch } from "./browser.mjs";
 import { Context, FOLDERS, Skip, tests } from "./harness.mjs";
@@ -11,7 +11,9 @@ const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: { browser: { type: "string" }, long: { type: "boolean", default: false }, list: { type: "boolean", default: false } },
 });
-for (const file of ["generate", "doors", "batch", "saved", "sources", "faults", "cache", "life", "lost", "demo", "quantized", "long"]) await import(`./cases/${file}.mjs`);
+// all of them, so that none is forgotten
+const cases = new URL("cases/", import.meta.url);
+for (const file of readdirSync(cases).sort()) await import(new URL(file, cases).href);
 
 const browsers = values.browser ? [values.browser] : ["chromium", "firefox"];
 const long = values.long || process.env.WEBWEFT_LONG === "1";

@@ -108,6 +108,7 @@ const actions = {
   },
   abort: ({ name }) => signals.get(name).abort(),
   memory: ({ name = "a" } = {}) => engines.get(name).memory(),
+  precision: ({ name = "a" } = {}) => engines.get(name).precision(),
   /** Two pipelines of one pool at once, and what is left when both were disposed of; { model, options, input, tokens }. */
   async sharePool({ model, options, input, tokens }) {
     const pool = new webweft.ModelPool({ idleTimeout: 0 });

@@ -146,6 +146,10 @@ impl Engine {
         sequence.sample(given.iter().copied());
         self.next_id += 1;
         let id = SequenceId(self.next_id);
+        if !self.is_busy() {
+            // others may have let go of memory since
+            self.most_seats = MAX_SLOTS;
+        }
         self.sequences.insert(id, sequence);
         Ok(id)
     }

@@ -4,7 +4,7 @@
 use wasm_bindgen_test::wasm_bindgen_test;
 use webweft::device::{Device, DeviceOptions};
 use webweft::error::{DeviceError, Error};
-use webweft::generate::{FinishReason, GenerateOptions};
+use webweft::generate::{Event, FinishReason, GenerateOptions};
 use webweft::managers::{CacheOptions, Concession, Dtype};
 use webweft::session::{LoadOptions, Session};
 use webweft::source::Source;
@@ -242,23 +242,32 @@ async fn fewer_run_at_once() {
     drop(session);
     let device = adapter_of(Some(alone + (1 << 18))).await;
     let mut session = open(&device, &source, &load).await;
-    let ids: Vec<_> = prompts.iter().map(|prompt| session.add(prompt.as_slice(), options(30)).unwrap()).collect();
-    let mut got = vec![Vec::new(); ids.len()];
+    let told = all(&mut session, &prompts, options(30)).await;
+    let got = |at: usize| told.iter().filter(|(by, _)| *by == at).map(|(_, id)| *id).collect::<Vec<_>>();
+    (0..prompts.len()).for_each(|at| assert_eq!(got(at), want[at]));
+    assert_eq!(session.engine().concessions(), []);
+    // later ones, which need less, run together again
+    let short: Vec<Vec<u32>> = (3..6).map(prompt).collect();
+    let order: Vec<usize> = all(&mut session, &short, options(12)).await.into_iter().map(|(at, _)| at).collect();
+    let (last_begins, first_ends) = (order.iter().position(|at| *at == 2), order.iter().rposition(|at| *at == 0));
+    assert!(last_begins < first_ends, "{order:?}");
+}
+
+/// Runs all of them to the end: which of them had which token, as they came.
+async fn all(session: &mut Session, prompts: &[Vec<u32>], options: GenerateOptions) -> Vec<(usize, u32)> {
+    let ids: Vec<_> = prompts.iter().map(|prompt| session.add(prompt.as_slice(), options.clone()).unwrap()).collect();
+    let mut told = Vec::new();
     loop {
         let events = session.step().await.unwrap();
         if events.is_empty() {
-            break;
+            return told;
         }
         for (id, event) in events {
             match event {
-                webweft::generate::Event::Piece(piece) => {
-                    got[ids.iter().position(|known| *known == id).unwrap()].push(piece.id);
-                }
-                webweft::generate::Event::Finished { .. } => {}
-                webweft::generate::Event::Failed(error) => panic!("{error}"),
+                Event::Piece(piece) => told.push((ids.iter().position(|known| *known == id).unwrap(), piece.id)),
+                Event::Finished { .. } => {}
+                Event::Failed(error) => panic!("{error}"),
             }
         }
     }
-    assert_eq!(got, want);
-    assert_eq!(session.engine().concessions(), []);
 }

@@ -17,6 +17,8 @@ export async function rounds(page, server, count) {
     // it grows by pages of 64 KiB, as bytes happen to come
     assert.ok(memory.wasm <= wasm + (1 << 20), `round ${round}: ${memory.wasm} bytes of wasm, ${wasm} at first`);
     assert.equal((await page.act("dispose")).total, 0);
+    // what the page under test keeps itself
+    await page.evaluate(() => globalThis.events.splice(0).length);
   }
   assert.equal(await page.act("workers"), 0);
 }

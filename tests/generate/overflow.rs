@@ -241,9 +241,9 @@ async fn what_f32_does_not_hold_is_an_error() {
     );
 }
 
-/// What looking costs: steps of two sessions, of which one does not look, in turns. On llvmpipe, whose GPU is the processor.
-#[cfg(not(target_arch = "wasm32"))]
-#[pollster::test]
+/// What looking costs: steps of two sessions, of which one does not look, in turns. On llvmpipe and SwiftShader the GPU is the processor.
+#[cfg_attr(target_arch = "wasm32", wasm_bindgen_test)]
+#[cfg_attr(not(target_arch = "wasm32"), pollster::test)]
 #[ignore = "a measurement: it wants a quiet machine"]
 async fn looking_costs_less_than_can_be_measured() {
     let shape = Shape {
@@ -277,7 +277,7 @@ async fn looking_costs_less_than_can_be_measured() {
         for step in 0..220 {
             // whoever is second finds other caches: they take turns at that, too
             for which in [step % 2, (step + 1) % 2] {
-                let began = std::time::Instant::now();
+                let began = web_time::Instant::now();
                 both[which].next().await.unwrap();
                 took[which].push(began.elapsed().as_secs_f64() * 1e3);
             }

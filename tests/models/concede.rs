@@ -111,7 +111,8 @@ async fn layers_leave_while_a_model_is_in_use() {
 #[cfg_attr(not(target_arch = "wasm32"), pollster::test)]
 async fn a_whole_pass_gives_up_layers_alone() {
     let source = model_with(12, 24);
-    let load = load(None, None);
+    // few steps: a layer that passes may take a browser 100 ms
+    let load = LoadOptions { prefill_chunk: Some(128), ..load(None, None) };
     let ids = prompt(400);
     let whole = adapter_of(None).await;
     let mut session = open(&whole, &source, &load).await;
@@ -119,10 +120,10 @@ async fn a_whole_pass_gives_up_layers_alone() {
     let want = session.forward(&ids).await.unwrap();
     let peak = whole.ledger().snapshot().peak_total;
     drop(session);
-    assert!(peak > loaded + (14 << 20), "{peak} after {loaded}");
+    assert!(peak > loaded + (12 << 20), "{peak} after {loaded}");
     let device = adapter_of(Some(peak - (12 << 20))).await;
     let mut session = open(&device, &source, &load).await;
-    for _ in 0..2 {
+    for _ in 0..here(2, 1) {
         // where there is room for fewer positions, attention may add in another order
         let got = session.forward(&ids).await.unwrap();
         let want: Vec<f64> = want.logits.iter().map(|&v| f64::from(v)).collect();

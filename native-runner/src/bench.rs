@@ -54,6 +54,9 @@ struct Figures {
     /// `None` where there was no memory to measure it
     copy_gb_per_s: Option<f64>,
     fma_gflops: Option<f64>,
+    dispatch_us: Option<f64>,
+    submit_us: Option<f64>,
+    readback_us: Option<f64>,
     decode_share: Option<f64>,
     prefill_share: Option<f64>,
 }
@@ -130,6 +133,9 @@ async fn bench(args: &Bench, shared: &Shared) -> Result<ExitCode, CliError> {
         operations_per_token: 2 * traffic.parameters,
         copy_gb_per_s: roofline.map(|r| r.bytes_per_second / 1e9),
         fma_gflops: roofline.map(|r| r.operations_per_second / 1e9),
+        dispatch_us: roofline.map(|r| r.costs.dispatch_us),
+        submit_us: roofline.map(|r| r.costs.submit_us),
+        readback_us: roofline.map(|r| r.costs.readback_us),
         decode_share: roofline.map(|r| traffic.decode_share(&r, median(&decode_tps), live)),
         prefill_share: roofline.map(|r| traffic.prefill_share(&r, median(&prefill_tps))),
         prefill_tps,

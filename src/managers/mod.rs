@@ -4,6 +4,7 @@ pub mod batch;
 pub mod blocks;
 mod concession;
 mod context;
+mod costs;
 mod files;
 mod footprint;
 mod inspect;
@@ -21,6 +22,7 @@ pub mod tune;
 
 pub use concession::{Concession, Holding, concede};
 pub use context::{CacheOptions, CacheShape, cache_chunk, cache_groups, cache_plan, cache_rows};
+pub use costs::Costs;
 pub use files::ModelFiles;
 pub use footprint::{Footprint, Model, Needs};
 pub use inspect::{Architecture, Inspection, OnGpu, Stored, StoredFile, TokenizerFacts, inspect, inspect_weights};

@@ -4,7 +4,7 @@
 use serde::Serialize;
 use web_time::Instant;
 
-use super::{Architecture, CacheShape};
+use super::{Architecture, CacheShape, Costs};
 use crate::device::{Category, Device};
 use crate::error::{DeviceError, Error};
 use crate::graph::{Arena, Graph};
@@ -27,10 +27,12 @@ pub struct Roofline {
     pub copied: u64,
     /// Multiplications and additions in f32 per second, in chains of fused multiply-adds that touch no memory.
     pub operations_per_second: f64,
+    /// What dispatches, submits and readbacks cost, whatever they do.
+    pub costs: Costs,
 }
 
 impl Roofline {
-    /// Measures, in about two seconds. Up to 512 MiB are taken for it, less where they are not there.
+    /// Measures, in about two seconds (in a browser where each answer takes 100 ms, in some ten). Up to 512 MiB are taken for it, less where they are not there.
     ///
     /// # Errors
     /// Those of the device; running out of memory is none, unless not even the smallest copy has room.
@@ -48,7 +50,8 @@ impl Roofline {
             }
         }
         let operations_per_second = arithmetic(device).await?;
-        Ok(Self { bytes_per_second: best.0, copied: best.1, operations_per_second })
+        let costs = Costs::measure(device).await?;
+        Ok(Self { bytes_per_second: best.0, copied: best.1, operations_per_second, costs })
     }
 }
 
@@ -162,7 +165,8 @@ mod tests {
             Traffic { weights: 1000, parameters: 500, cache_per_layer: 10, layers: 4, windows: vec![(5, 1), (50, 2)] };
         assert_eq!(traffic.cache(3), 4 * 3 * 10);
         assert_eq!(traffic.cache(100), (100 + 5 + 2 * 50) * 10);
-        let roofline = Roofline { bytes_per_second: 1e6, copied: 1, operations_per_second: 1e6 };
+        let costs = Costs { dispatch_us: 1.0, submit_us: 1.0, readback_us: 1.0 };
+        let roofline = Roofline { bytes_per_second: 1e6, copied: 1, operations_per_second: 1e6, costs };
         assert!((traffic.decode_share(&roofline, 100.0, 100) - 0.305).abs() < 1e-9);
         assert!((traffic.prefill_share(&roofline, 100.0) - 0.1).abs() < 1e-9);
     }

@@ -6,6 +6,7 @@ mod bench;
 mod built_in;
 mod cache;
 mod chat;
+mod date;
 mod devices;
 mod errors;
 mod fingerprint;

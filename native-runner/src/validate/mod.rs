@@ -22,6 +22,7 @@ use webweft::tensor::CacheDtype;
 use crate::args::{DtypeName, Shared};
 use crate::built_in;
 use crate::cache::CacheArgs;
+use crate::date;
 use crate::errors::CliError;
 use crate::fingerprint;
 use crate::interrupt::Interrupt;
@@ -93,7 +94,7 @@ async fn validate(args: &Validate, shared: &Shared) -> Result<ExitCode, CliError
     };
     let history = History::open(args, warn)?;
     let run = Run { args, shared, interrupt: Interrupt::catch()? };
-    let date = history::now();
+    let date = date::now();
 
     let mut reference = Box::pin(run.baseline(&corpus)).await?;
     let mut formats = Vec::new();

@@ -9,6 +9,7 @@ use webweft::device::Backend;
 use webweft::managers::Dtype;
 
 use crate::batch::BatchArgs;
+use crate::bench;
 use crate::cache::CacheArgs;
 use crate::lists::TokenIds;
 use crate::prompt_cache::PromptCacheArgs;
@@ -22,7 +23,7 @@ Exit codes:
   0    done
   1    failed: one line `error: ...` on standard error says why and what to do
   2    the command line is wrong
-  3    validate: a threshold does not hold
+  3    validate: a threshold does not hold; bench compare: something is slower
   130  cancelled (Ctrl-C)
 
 Examples:
@@ -98,6 +99,8 @@ Examples:
   native-runner bench MODEL
   native-runner bench MODEL --dtype q4 --prompt-tokens 512 --new-tokens 128 --runs 10
   native-runner bench MODEL --json
+  native-runner bench matrix --out new.jsonl
+  native-runner bench compare old.jsonl new.jsonl
 
 Exit codes: 0 done, 1 failed, 2 wrong command line";
 
@@ -295,8 +298,11 @@ pub struct Inspect {
 
 /// `bench`.
 #[derive(Debug, Args)]
-#[command(after_help = BENCH_EXAMPLES)]
+#[command(after_help = BENCH_EXAMPLES, args_conflicts_with_subcommands = true)]
 pub struct Bench {
+    /// Another thing to do.
+    #[command(subcommand)]
+    pub part: Option<bench::Part>,
     /// The model: a folder, a GGUF file, a name on the Hugging Face Hub (ORG/NAME, ORG/NAME@REVISION), or an https:// address
     /// [default: the built-in model, which tells little stories]
     #[arg(value_name = "MODEL", value_parser = NonEmptyStringValueParser::new())]

@@ -251,6 +251,24 @@ pub enum CliError {
         /// The file.
         file: String,
     },
+    /// Figures that are none.
+    #[error("`{}`, {at}: {problem}", .path.display())]
+    Figures {
+        /// The file.
+        path: PathBuf,
+        /// Which line.
+        at: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// Figures cannot be read.
+    #[error("the figures `{}` cannot be read", .path.display())]
+    FiguresFile {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
     /// The output file cannot be written.
     #[error("the output `{}` cannot be written", .path.display())]
     OutputFile {

@@ -32,6 +32,7 @@ mod stream;
 mod svg;
 mod table;
 mod tensors;
+mod together;
 mod tune;
 mod validate;
 

@@ -1,12 +1,7 @@
 //! Batch after batch.
 
-use std::collections::HashMap;
-use std::time::Instant;
-
 use webweft::device::Category;
 use webweft::error::{DeviceError, Error};
-use webweft::generate::{Event, GenerateOptions};
-use webweft::managers::batch::Strategy;
 use webweft::managers::tune::{Point, next};
 
 use super::Tune;
@@ -16,6 +11,7 @@ use crate::errors::CliError;
 use crate::interrupt::Interrupt;
 use crate::open::Opened;
 use crate::progress::Bar;
+use crate::together::{prompt, together};
 
 /// Runs of a batch that count; one more comes first, and compiles kernels.
 const RUNS: usize = 3;
@@ -43,7 +39,9 @@ pub async fn all(
         let mut steps = Vec::new();
         for run in 0..=RUNS {
             bar.set(run, format!("{batch} at once"));
-            match Box::pin(one(opened, &prompts, new_tokens, interrupt)).await {
+            opened.session.engine_mut().reset();
+            let ran = Box::pin(together(&mut opened.session, &prompts, new_tokens, interrupt)).await;
+            match ran.map(|ran| ran.step_ms) {
                 Ok(Some(_)) if run == 0 => {}
                 Ok(Some(step_ms)) => steps.push(step_ms),
                 // memory ends here: some waited for others, or there was no room at all
@@ -59,49 +57,4 @@ pub async fn all(
         points.push(point);
     }
     Ok(points)
-}
-
-/// A prompt whose beginning no other one has.
-fn prompt(tokens: usize, number: u32, vocab: u32) -> Vec<u32> {
-    (0..tokens as u64).map(|i| ((i * 37 + 11 + u64::from(number) * 101) % u64::from(vocab)) as u32).collect()
-}
-
-/// Milliseconds of a step while all decode: from the first token of the last of them to the first end; `None` where they did not all run
-/// at once.
-async fn one(
-    opened: &mut Opened,
-    prompts: &[Vec<u32>],
-    new: usize,
-    interrupt: &Interrupt,
-) -> Result<Option<f64>, CliError> {
-    let session = &mut opened.session;
-    session.engine_mut().reset();
-    session.set_strategy(Strategy::Fixed { sequences: prompts.len() as u32 });
-    // each one's tokens so far
-    let mut counts = HashMap::new();
-    for prompt in prompts {
-        let options = GenerateOptions { max_new_tokens: new, ..GenerateOptions::default() };
-        counts.insert(session.add(prompt.as_slice(), options)?, 0usize);
-    }
-    let (mut began, mut took, mut ended): (Option<(Instant, usize)>, Option<f64>, usize) = (None, None, 0);
-    while ended < prompts.len() {
-        interrupt.check()?;
-        for (id, event) in session.step().await? {
-            match event {
-                Event::Piece(_) => *counts.entry(id).or_default() += 1,
-                Event::Finished { .. } => ended += 1,
-                Event::Failed(error) => return Err(error.into()),
-            }
-        }
-        let tokens = counts.values().sum::<usize>();
-        match began {
-            None if ended == 0 && counts.values().all(|&count| count > 0) => began = Some((Instant::now(), tokens)),
-            Some((at, before)) if took.is_none() && ended > 0 => {
-                let steps = (tokens - before) as f64 / prompts.len() as f64;
-                took = Some(at.elapsed().as_secs_f64() * 1e3 / steps).filter(|ms| ms.is_finite());
-            }
-            _ => {}
-        }
-    }
-    Ok(took)
 }

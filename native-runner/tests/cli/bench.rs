@@ -1,8 +1,10 @@
 //! `bench`: figures that add up, of ids that `generate` gives, too.
 
+use std::fs;
+
 use serde_json::Value;
 
-use crate::support::{generate, run, stories, text};
+use crate::support::{binary, finish, generate, run, stories, text};
 
 #[test]
 fn figures_add_up() {
@@ -18,9 +20,12 @@ fn figures_add_up() {
         assert!(speeds.len() == 3 && speeds.iter().all(|v| v.as_f64().is_some_and(|v| v > 0.0)), "{name}: {last}");
         assert!(speeds.iter().zip(runs).all(|(speed, run)| *speed == run[name]), "{name}");
     }
-    for name in ["load_ms", "copy_gb_per_s", "fma_gflops", "decode_share", "prefill_share"] {
+    for name in ["load_ms", "copy_gb_per_s", "fma_gflops", "readback_us", "decode_share", "prefill_share"] {
         assert!(last[name].as_f64().is_some_and(|v| v > 0.0), "{name}: {last}");
     }
+    // differences, which noise may make none
+    assert!(["dispatch_us", "submit_us"].iter().all(|&name| last[name].as_f64().is_some_and(|v| v >= 0.0)), "{last}");
+    assert_eq!((&last["model"], &last["parameters"]), (&Value::from("stories260K"), &Value::from(260_032)));
     let memory = |name: &str| last["memory"][name].as_u64().unwrap_or_else(|| panic!("{name}: {last}"));
     assert!(memory("weights") >= 260_032 * 4 && memory("cache") > 0 && memory("peak") >= memory("weights"));
     assert!(memory("peak") < 100 << 20, "what measures the adapter is not the model's");
@@ -54,4 +59,58 @@ fn the_table_shows_shares() {
     }
     run(&["bench", text(&model), "--prompt-tokens", "500", "--new-tokens", "13"])
         .fails(1, &["500", "13", "context of 512"]);
+}
+
+#[test]
+fn a_matrix_is_measured_and_compared() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| folder.path().join(name);
+    let new = path("new.jsonl");
+    let cells = ["--shapes", "tiny", "--dtypes", "q4,f32", "--prompts", "7", "--cache", "64", "--batch", "1,2"];
+    let flags = ["--runs", "2", "--new-tokens", "8"];
+    let mut command = binary();
+    command.args(["bench", "matrix", "--out", text(&new)]).args(cells).args(flags).env("WEBWEFT_COMMIT", "0123abc");
+    let run_of = finish(command, b"");
+    assert!(run_of.stderr.contains("cell 4 of 4: tiny f32, prompt 7, cache 64, batch 2: "), "{run_of:?}");
+    let table = run_of.ok();
+    for word in ["GB/s", "A dispatch costs", "prefill", "decode", "tiny   q4", "tiny   f32"] {
+        assert!(table.contains(word), "no {word:?} in {table}");
+    }
+    let lines = fs::read_to_string(&new).expect("figures");
+    let cells: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    assert_eq!(cells.len(), 4, "{lines}");
+    for cell in &cells {
+        assert_eq!((&cell["schema"], &cell["commit"]), (&Value::from(1), &Value::from("0123abc")));
+        let speeds = |name: &str| cell[name].as_array().map(|runs| runs.iter().filter_map(Value::as_f64).collect());
+        let [prefill, decode]: [Option<Vec<f64>>; 2] = ["prefill_tps", "decode_tps"].map(speeds);
+        assert!([prefill, decode].iter().all(|runs| runs.as_ref().is_some_and(|runs| runs.len() == 2)), "{cell}");
+        assert!(cell["roofline"]["copy_gb_per_s"].as_f64().is_some_and(|v| v > 0.0), "{cell}");
+        assert!(cell["memory"]["weights"].as_u64() >= cell["parameters"].as_u64().map(|count| count / 2), "{cell}");
+        // the caches of all, half way: 2 layers, keys and values of 64, in f32 or f16
+        let bytes = if cell["dtype"] == "f32" { 4 } else { 2 };
+        let caches = cell["batch"].as_u64().map(|batch| batch * (64 + 7 + 4) * 2 * 2 * 64 * bytes);
+        assert!(cell["bytes_per_step"].as_u64() > caches, "{cell}");
+    }
+
+    // a hundred times as fast is a gain; going back is a loss
+    let faster = |run: &Value| Value::from(run.as_f64().expect("a speed") * 100.0);
+    let mut faster_cells = cells.clone();
+    for cell in &mut faster_cells {
+        let runs: Vec<Value> = cell["decode_tps"].as_array().expect("runs").iter().map(faster).collect();
+        cell["decode_tps"] = runs.into();
+    }
+    let fast = path("fast.jsonl");
+    // the last one has no partner
+    let lines: String = faster_cells[..3].iter().map(|cell| format!("{cell}\n")).collect();
+    fs::write(&fast, lines).expect("written");
+    let compare = |old: &str, new: &str| run(&["bench", "compare", old, new]);
+    let gained = compare(text(&new), text(&fast)).ok();
+    assert!(gained.contains("0 slower, 3 faster") && gained.contains("only in OLD: tiny f32"), "{gained}");
+    let lost = compare(text(&fast), text(&new));
+    assert!(lost.code == Some(3) && lost.stdout.contains("SLOWER") && lost.stdout.contains("only in NEW"), "{lost:?}");
+    fs::write(&fast, "{\"schema\":1}\n").expect("written");
+    compare(text(&new), text(&fast)).fails(1, &["fast.jsonl", "line 1", "missing field"]);
+    compare(text(&new), text(&path("none.jsonl"))).fails(1, &["none.jsonl", "cannot be read"]);
+    run(&["bench", "matrix", "--out", text(folder.path())]).fails(1, &["cannot be written"]);
+    run(&["bench", "matrix", "--out", text(&new), "--shapes", "2B"]).fails(2, &["2B", "110M"]);
 }

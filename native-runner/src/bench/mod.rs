@@ -1,15 +1,26 @@
 //! `bench`: how fast a model runs here, and what share that is of what the adapter could do.
 
+mod compare;
+mod matrix;
+mod record;
+mod shapes;
+
 use std::process::ExitCode;
 
+use clap::Subcommand;
+use compare::Compare;
+use matrix::Matrix;
+use record::{Peak, Rates};
 use serde::Serialize;
-use webweft::device::{Category, LedgerSnapshot};
+use webweft::device::Device;
 use webweft::error::{DeviceError, Error};
 use webweft::generate::{GenerateOptions, Timing};
 use webweft::managers::{Roofline, Traffic};
 
 use crate::args::{Bench, Shared};
+use crate::built_in;
 use crate::errors::CliError;
+use crate::model::short_name;
 use crate::open::{Opened, open};
 use crate::sizes;
 use crate::stdout::{write, write_line};
@@ -38,6 +49,8 @@ struct Run {
 struct Figures {
     adapter: String,
     driver: String,
+    model: String,
+    parameters: u64,
     dtype: &'static str,
     prompt_tokens: usize,
     new_tokens: usize,
@@ -51,29 +64,29 @@ struct Figures {
     bytes_per_token: u64,
     /// multiplications and additions per token of the prompt, attention apart
     operations_per_token: u64,
-    /// `None` where there was no memory to measure it
-    copy_gb_per_s: Option<f64>,
-    fma_gflops: Option<f64>,
-    dispatch_us: Option<f64>,
-    submit_us: Option<f64>,
-    readback_us: Option<f64>,
+    /// `None` where there was no memory to measure them
+    #[serde(flatten)]
+    rates: Option<Rates>,
     decode_share: Option<f64>,
     prefill_share: Option<f64>,
 }
 
-/// The most that was in use at once.
-#[derive(Serialize)]
-struct Peak {
-    weights: u64,
-    cache: u64,
-    activations: u64,
-    staging: u64,
-    peak: u64,
+/// More that `bench` does.
+#[derive(Debug, Subcommand)]
+pub enum Part {
+    /// Measure Llamas of random weights, shape by shape, into a file that `compare` and databases read
+    Matrix(Matrix),
+    /// Tell what became faster or slower from one file of figures to another
+    Compare(Compare),
 }
 
 /// Runs it and tells.
 pub fn run(args: &Bench, shared: &Shared) -> Result<ExitCode, CliError> {
-    pollster::block_on(bench(args, shared))
+    match &args.part {
+        Some(Part::Matrix(args)) => pollster::block_on(matrix::run(args, shared)),
+        Some(Part::Compare(args)) => compare::run(args),
+        None => pollster::block_on(bench(args, shared)),
+    }
 }
 
 async fn bench(args: &Bench, shared: &Shared) -> Result<ExitCode, CliError> {
@@ -108,11 +121,7 @@ async fn bench(args: &Bench, shared: &Shared) -> Result<ExitCode, CliError> {
     }
     // before the buffers that measure the adapter
     let snapshot = opened.device.ledger().snapshot();
-    let roofline = match Roofline::measure(&opened.device).await {
-        Ok(roofline) => Some(roofline),
-        Err(Error::Device(DeviceError::OutOfMemory { .. })) => None,
-        Err(error) => return Err(error.into()),
-    };
+    let roofline = roofline(&opened.device).await?;
 
     let traffic: &Traffic = opened.session.traffic();
     // the first new token needs no step of its own
@@ -123,6 +132,8 @@ async fn bench(args: &Bench, shared: &Shared) -> Result<ExitCode, CliError> {
     let figures = Figures {
         adapter: info.to_string(),
         driver: info.driver.clone(),
+        model: args.model.as_deref().map_or(built_in::NAME, short_name).to_owned(),
+        parameters: opened.session.parameters(),
         dtype: opened.session.precision().dtype.name(),
         prompt_tokens,
         new_tokens,
@@ -131,11 +142,7 @@ async fn bench(args: &Bench, shared: &Shared) -> Result<ExitCode, CliError> {
         memory: Peak::of(&snapshot),
         bytes_per_token: traffic.weights + traffic.cache(live),
         operations_per_token: 2 * traffic.parameters,
-        copy_gb_per_s: roofline.map(|r| r.bytes_per_second / 1e9),
-        fma_gflops: roofline.map(|r| r.operations_per_second / 1e9),
-        dispatch_us: roofline.map(|r| r.costs.dispatch_us),
-        submit_us: roofline.map(|r| r.costs.submit_us),
-        readback_us: roofline.map(|r| r.costs.readback_us),
+        rates: roofline.as_ref().map(Rates::of),
         decode_share: roofline.map(|r| traffic.decode_share(&r, median(&decode_tps), live)),
         prefill_share: roofline.map(|r| traffic.prefill_share(&r, median(&prefill_tps))),
         prefill_tps,
@@ -147,6 +154,15 @@ async fn bench(args: &Bench, shared: &Shared) -> Result<ExitCode, CliError> {
         write(&table(&figures))?
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What the adapter could do; `None` where there is no memory to measure it.
+async fn roofline(device: &Device) -> Result<Option<Roofline>, CliError> {
+    match Roofline::measure(device).await {
+        Ok(roofline) => Ok(Some(roofline)),
+        Err(Error::Device(DeviceError::OutOfMemory { .. })) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// A prompt of that length: the same everywhere.
@@ -164,19 +180,6 @@ pub async fn one(opened: &mut Opened, prompt: &[u32], new: usize, ids: &mut Vec<
         ids.push(id);
     }
     Ok(generation.timing())
-}
-
-impl Peak {
-    fn of(snapshot: &LedgerSnapshot) -> Self {
-        let of = |category| snapshot.peak[category as usize];
-        Self {
-            weights: of(Category::Weights),
-            cache: of(Category::Cache),
-            activations: of(Category::Activations),
-            staging: of(Category::Staging),
-            peak: snapshot.peak_total,
-        }
-    }
 }
 
 /// The value in the middle; 0 of none.
@@ -212,10 +215,10 @@ fn table(f: &Figures) -> String {
     let runs = if f.decode_tps.len() == 1 { "1 run".to_owned() } else { format!("{} runs", f.decode_tps.len()) };
     let mut text = format!("{}\n{runs} of {}, loaded in {:.0} ms\n\n", f.adapter, f.dtype, f.load_ms);
     text += &columns(&rows, &[1, 2, 3, 4]);
-    if let (Some(copy), Some(fma)) = (f.copy_gb_per_s, f.fma_gflops) {
+    if let Some(rates) = &f.rates {
         text += &format!(
-            "\nThe adapter copies {copy:.1} GB/s (read and written) and computes {fma:.1} GFLOP/s in f32 (chains of \
-             multiply-adds).\nA new token reads {} of weights and cache, a token of the prompt takes {:.1} MFLOP.\n",
+            "\n{}A new token reads {} of weights and cache, a token of the prompt takes {:.1} MFLOP.\n",
+            rates.describe(),
             sizes::format(f.bytes_per_token),
             f.operations_per_token as f64 / 1e6
         );

@@ -1,0 +1,288 @@
+//! `bench compare`: what became faster or slower.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Args;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::median;
+use super::record::SCHEMA;
+use crate::errors::CliError;
+use crate::stdout::write;
+use crate::table::columns;
+
+/// Medians that differ by less are the same.
+const NOISE: f64 = 0.05;
+
+const EXAMPLES: &str = "\
+Cells are the same by adapter, shape (or model), dtype, prompt, cache and batch; of one that stands in a file several times, all runs count.
+A cell is slower or faster where its medians differ by more than 5 % and the ranges between the quartiles have nothing in common.
+
+Example:
+  native-runner bench compare old.jsonl new.jsonl
+
+Exit codes: 0 nothing is slower, 1 failed, 2 wrong command line, 3 something is slower";
+
+/// `bench compare`.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Compare {
+    /// Figures from before: of `bench matrix`, or of `bench --json`
+    #[arg(value_name = "OLD")]
+    pub old: PathBuf,
+    /// Figures from now
+    #[arg(value_name = "NEW")]
+    pub new: PathBuf,
+}
+
+/// What the two kinds of lines have in common.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+struct Measured {
+    #[serde(flatten)]
+    key: Key,
+    prefill_tps: Vec<f64>,
+    decode_tps: Vec<f64>,
+}
+
+/// What must be the same.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+struct Key {
+    adapter: String,
+    #[serde(alias = "model", default)]
+    shape: String,
+    dtype: String,
+    prompt_tokens: usize,
+    #[serde(default)]
+    cache_tokens: usize,
+    #[serde(default = "one")]
+    batch: usize,
+}
+
+fn one() -> usize {
+    1
+}
+
+/// What became of a speed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    Same,
+    Faster,
+    Slower,
+}
+
+/// Reads, compares and tells.
+pub fn run(args: &Compare) -> Result<ExitCode, CliError> {
+    let (old, new) = (read(&args.old)?, read(&args.new)?);
+    let (text, is_slower) = compare(&old, &new);
+    write(&text)?;
+    Ok(if is_slower { ExitCode::from(3) } else { ExitCode::SUCCESS })
+}
+
+fn read(path: &Path) -> Result<Vec<Measured>, CliError> {
+    let text = fs::read_to_string(path).map_err(|source| CliError::FiguresFile { path: path.into(), source })?;
+    parse(&text).map_err(|(at, problem)| CliError::Figures { path: path.into(), at, problem })
+}
+
+/// Every cell of a file once, or which line is wrong, and why.
+fn parse(text: &str) -> Result<Vec<Measured>, (String, String)> {
+    let mut all: Vec<Measured> = Vec::new();
+    for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+        let wrong = |problem: String| (format!("line {}", number + 1), problem);
+        let json: Value = serde_json::from_str(line).map_err(|error| wrong(format!("it is no JSON: {error}")))?;
+        match (json["schema"].as_u64(), json["type"].as_str()) {
+            (None, Some("run")) => continue, // the line after them has its figures
+            (None, Some("bench")) => {}
+            (Some(schema), _) if schema <= u64::from(SCHEMA) => {}
+            (Some(schema), _) => {
+                return Err(wrong(format!("schema {schema} is newer than this program, which reads {SCHEMA}")));
+            }
+            _ => return Err(wrong("it is neither of `bench matrix` nor of `bench --json`".to_owned())),
+        }
+        let cell: Measured = serde_json::from_value(json).map_err(|error| wrong(error.to_string()))?;
+        for tps in [&cell.prefill_tps, &cell.decode_tps] {
+            if tps.is_empty() {
+                return Err(wrong("it has no runs".to_owned()));
+            }
+            if tps.iter().any(|&speed| speed <= 0.0) {
+                return Err(wrong("speeds have to be above 0".to_owned()));
+            }
+        }
+        match all.iter_mut().find(|known| known.key == cell.key) {
+            Some(known) => {
+                known.prefill_tps.extend(cell.prefill_tps);
+                known.decode_tps.extend(cell.decode_tps);
+            }
+            None => all.push(cell),
+        }
+    }
+    if all.is_empty() {
+        return Err(("at its end".to_owned(), "it has no figures".to_owned()));
+    }
+    Ok(all)
+}
+
+/// A table for each adapter, and whether something is slower.
+fn compare(old: &[Measured], new: &[Measured]) -> (String, bool) {
+    let head = ["shape", "dtype", "prompt", "cache", "batch", "tokens/s", "old", "new", "ratio", ""].map(str::to_owned);
+    let pairs: Vec<_> = old.iter().filter_map(|cell| Some((cell, partner(cell, new)?))).collect();
+    let (mut text, mut slower, mut faster) = (String::new(), 0, 0);
+    let mut adapters: Vec<&str> = Vec::new();
+    for (cell, _) in &pairs {
+        if !adapters.contains(&cell.key.adapter.as_str()) {
+            adapters.push(&cell.key.adapter);
+        }
+    }
+    for adapter in adapters {
+        let mut rows = vec![head.to_vec()];
+        for (before, now) in pairs.iter().filter(|(cell, _)| cell.key.adapter == adapter) {
+            let speeds =
+                [("prefill", &before.prefill_tps, &now.prefill_tps), ("decode", &before.decode_tps, &now.decode_tps)];
+            for (name, before_tps, tps) in speeds {
+                let verdict = judge(before_tps, tps);
+                slower += usize::from(verdict == Verdict::Slower);
+                faster += usize::from(verdict == Verdict::Faster);
+                let word = match verdict {
+                    Verdict::Same => "",
+                    Verdict::Faster => "faster",
+                    Verdict::Slower => "SLOWER",
+                };
+                let [a, b] = [before_tps, tps].map(|tps| median(tps));
+                let figures = [format!("{a:.1}"), format!("{b:.1}"), format!("{:.2}", b / a), word.to_owned()];
+                rows.push([&before.key.names()[..], &[name.to_owned()], &figures].concat());
+            }
+        }
+        text += &format!("{adapter}\n{}\n", columns(&rows, &[2, 3, 4, 6, 7, 8]));
+    }
+    for (which, cells, others) in [("OLD", old, new), ("NEW", new, old)] {
+        for cell in cells.iter().filter(|cell| partner(cell, others).is_none()) {
+            let [shape, dtype, prompt, cache, batch] = cell.key.names();
+            let adapter = &cell.key.adapter;
+            text += &format!(
+                "only in {which}: {shape} {dtype}, prompt {prompt}, cache {cache}, batch {batch}, {adapter}\n"
+            );
+        }
+    }
+    (text + &format!("{} in both, {slower} slower, {faster} faster\n", 2 * pairs.len()), slower > 0)
+}
+
+fn partner<'a>(cell: &Measured, others: &'a [Measured]) -> Option<&'a Measured> {
+    others.iter().find(|other| other.key == cell.key)
+}
+
+impl Key {
+    /// The first columns.
+    fn names(&self) -> [String; 5] {
+        let numbers = [self.prompt_tokens, self.cache_tokens, self.batch].map(|number| number.to_string());
+        let [prompt, cache, batch] = numbers;
+        [self.shape.clone(), self.dtype.clone(), prompt, cache, batch]
+    }
+}
+
+/// Whether speeds differ by more than noise: medians by more than 5 %, and the middle halves do not meet.
+fn judge(old: &[f64], new: &[f64]) -> Verdict {
+    let ratio = median(new) / median(old);
+    if ratio > 1.0 + NOISE && quantile(new, 0.25) > quantile(old, 0.75) {
+        Verdict::Faster
+    } else if ratio < 1.0 - NOISE && quantile(new, 0.75) < quantile(old, 0.25) {
+        Verdict::Slower
+    } else {
+        Verdict::Same
+    }
+}
+
+/// Linear between neighbours, as NumPy's and DuckDB's `quantile_cont`.
+fn quantile(values: &[f64], at: f64) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let place = at * (sorted.len() - 1) as f64;
+    let (below, above) = (sorted[place.floor() as usize], sorted[place.ceil() as usize]);
+    below + (above - below) * place.fract()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::record::tests::cell;
+
+    fn measured(cells: &[crate::bench::record::Cell]) -> Vec<Measured> {
+        let lines: Vec<_> = cells.iter().map(|cell| serde_json::to_string(cell).expect("JSON")).collect();
+        parse(&lines.join("\n")).expect("figures")
+    }
+
+    #[test]
+    fn noise_is_neither_gain_nor_loss() {
+        let old = [100.0, 101.0, 102.0, 99.0, 98.0];
+        for (new, verdict) in [
+            (vec![120.0, 118.0, 122.0], Verdict::Faster),
+            (vec![80.0, 82.0, 78.0], Verdict::Slower),
+            // surely, but not by much
+            (vec![104.0, 104.0, 104.1], Verdict::Same),
+            (vec![96.0, 96.0, 96.1], Verdict::Same),
+            // by much, but not surely
+            (vec![60.0, 90.0, 130.0], Verdict::Same),
+            (vec![70.0, 120.0, 130.0], Verdict::Same),
+            // one run has no range
+            (vec![90.0], Verdict::Slower),
+        ] {
+            assert_eq!(judge(&old, &new), verdict, "{new:?}");
+        }
+        assert_eq!([0.0, 0.25, 0.5, 1.0].map(|at| quantile(&[4.0, 1.0, 3.0, 2.0], at)), [1.0, 1.75, 2.5, 4.0]);
+        assert_eq!(quantile(&[7.0], 0.75), 7.0);
+    }
+
+    #[test]
+    fn tables_tell_gains_losses_and_what_is_alone() {
+        let same = [10.0, 10.1, 9.9];
+        let old = measured(&[cell("26M", &same, &same), cell("gone", &same, &same)]);
+        let new = measured(&[cell("new", &same, &same), cell("26M", &[20.0, 21.0, 20.5], &[5.0, 5.1, 5.2])]);
+        let (text, is_slower) = compare(&old, &new);
+        assert!(is_slower);
+        for line in [
+            "A (Vulkan, CPU)",
+            "shape  dtype  prompt  cache  batch  tokens/s   old   new  ratio",
+            "26M    q4         32      0      1  prefill   10.0  20.5   2.05  faster",
+            "26M    q4         32      0      1  decode    10.0   5.1   0.51  SLOWER",
+            "only in OLD: gone q4, prompt 32, cache 0, batch 1, A (Vulkan, CPU)",
+            "only in NEW: new q4, prompt 32, cache 0, batch 1, A (Vulkan, CPU)",
+            "2 in both, 1 slower, 1 faster",
+        ] {
+            assert!(text.lines().any(|l| l == line), "no {line:?} in\n{text}");
+        }
+        let (text, is_slower) = compare(&old, &old);
+        assert!(!is_slower && text.ends_with("4 in both, 0 slower, 0 faster\n"), "{text}");
+        assert_eq!(compare(&old[1..], &new).0.lines().count(), 4, "nothing in common is no table");
+    }
+
+    #[test]
+    fn figures_of_bench_are_read_too() {
+        let bench = r#"{"type":"run","run":1}
+            {"type":"bench","adapter":"a","model":"m","dtype":"q4","prompt_tokens":5,"prefill_tps":[1,2],"decode_tps":[3],"more":0}"#;
+        let [one] = &parse(bench).expect("figures")[..] else { panic!("one line has figures") };
+        assert_eq!((one.key.shape.as_str(), one.key.cache_tokens, one.key.batch), ("m", 0, 1));
+        // what stands there twice was measured more often
+        let [both] = &parse(&format!("{bench}\n\n{bench}")).expect("figures")[..] else { panic!("one cell") };
+        assert_eq!((&both.prefill_tps[..], &both.decode_tps[..]), (&[1.0, 2.0, 1.0, 2.0][..], &[3.0, 3.0][..]));
+    }
+
+    #[test]
+    fn what_is_no_benchmark_is_told_by_line() {
+        let good = serde_json::to_string(&cell("26M", &[1.0], &[1.0])).expect("JSON");
+        for (text, line, problem) in [
+            (format!("{good}\n\n{{\"schema\":"), "line 3", "no JSON"),
+            (format!("{good}\n[1]"), "line 2", "bench matrix"),
+            ("{\"type\":\"tune\"}".to_owned(), "line 1", "bench --json"),
+            ("{\"schema\":1}".to_owned(), "line 1", "missing field"),
+            (good.replace("\"schema\":1", "\"schema\":2"), "line 1", "newer"),
+            (good.replace("[1.0]", "[]"), "line 1", "no runs"),
+            (good.replace("[1.0]", "[\"fast\"]"), "line 1", "fast"),
+            (good.replace("[1.0]", "[0.0]"), "line 1", "above 0"),
+            ("\n".to_owned(), "at its end", "no figures"),
+        ] {
+            let (at, told) = parse(&text).expect_err(&text);
+            assert!(at == line && told.contains(problem), "{at}: {told}");
+        }
+    }
+}

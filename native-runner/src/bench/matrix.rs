@@ -31,12 +31,13 @@ const EXAMPLES: &str = "\
 Each cell is a Llama of random weights, loaded anew: a cache is filled, a prompt after it is computed, new tokens are decoded, greedily.
 One run more comes first and is not counted. A cell that does not fit is left out, and told of. Without flags the matrix is
 
-              on a GPU                on a CPU that acts as one
-  --shapes    26M,110M,0.5B,1B        26M,110M
-  --dtypes    q4,f16                  q4,f16
-  --prompts   32,512                  32,128
-  --cache     0,2048                  0,256
-  --batch     1,8                     1,4
+                on a GPU            on a CPU that acts as one
+  --shapes      26M,110M,0.5B,1B    26M,110M
+  --dtypes      q4,f16              q4,f16
+  --prompts     32,512              32,128
+  --cache       0,2048              0,128
+  --batch       1,8                 1,2
+  --new-tokens  64                  16
 
 and with --quick 26M,110M and the first of the others. docs/benchmarks.md tells what the fields mean. WEBWEFT_COMMIT names the commit
 where git does not.
@@ -74,8 +75,8 @@ pub struct Matrix {
     #[arg(long, value_name = "NUMBERS", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_SLOTS)))]
     pub batch: Option<Vec<u32>>,
     /// Tokens that each sequence generates
-    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(8..))]
-    pub new_tokens: u32,
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(8..))]
+    pub new_tokens: Option<u32>,
     /// How often each cell is measured
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub runs: u32,
@@ -98,6 +99,7 @@ struct Task {
 struct Setting<'a> {
     args: &'a Matrix,
     shared: &'a Shared,
+    new_tokens: usize,
     commit: Option<String>,
     roofline: Option<Roofline>,
     interrupt: Interrupt,
@@ -107,11 +109,12 @@ struct Setting<'a> {
 pub async fn run(args: &Matrix, shared: &Shared) -> Result<ExitCode, CliError> {
     let device = Device::open(&device_options(shared)).await?;
     let info = device.info().clone();
-    let tasks = tasks(args, shared.dtype, info.kind == "CPU");
+    let is_cpu = info.kind == "CPU";
+    let tasks = tasks(args, shared.dtype, is_cpu);
+    let new_tokens = args.new_tokens.unwrap_or(if is_cpu { 16 } else { 64 }) as usize;
     let longest = tasks.iter().map(|task| task.prompt + task.cache).max().unwrap_or_default();
-    if longest + args.new_tokens as usize > CONTEXT {
-        let (prompt_tokens, new_tokens) = (longest, args.new_tokens as usize);
-        return Err(CliError::BeyondContext { prompt_tokens, new_tokens, context: CONTEXT });
+    if longest + new_tokens > CONTEXT {
+        return Err(CliError::BeyondContext { prompt_tokens: longest, new_tokens, context: CONTEXT });
     }
     let failed = |source| CliError::OutputFile { path: args.out.clone(), source };
     // what cannot be written is told before the work begins
@@ -121,12 +124,12 @@ pub async fn run(args: &Matrix, shared: &Shared) -> Result<ExitCode, CliError> {
             let _ = writeln!(io::stderr(), "{line}");
         }
     };
-    if info.kind == "CPU" && args.shapes.is_none() {
+    if is_cpu && args.shapes.is_none() {
         tell(format!("larger models are left out, since {info} is no GPU: --shapes 0.5B,1B,7B asks for them"));
     }
     let roofline = roofline(&device).await?;
     drop(device);
-    let setting = Setting { args, shared, commit: commit(), roofline, interrupt: Interrupt::catch()? };
+    let setting = Setting { args, shared, new_tokens, commit: commit(), roofline, interrupt: Interrupt::catch()? };
     let mut cells = Vec::new();
     let mut made: Option<(Shape, Source)> = None;
     for (number, task) in tasks.iter().enumerate() {
@@ -146,7 +149,10 @@ pub async fn run(args: &Matrix, shared: &Shared) -> Result<ExitCode, CliError> {
                 cells.push(cell);
             }
             // it is told even where nothing else is: a cell is missing
-            Err(CliError::NothingFits | CliError::Engine(Error::Device(DeviceError::OutOfMemory { .. }))) => {
+            Err(
+                CliError::NothingFits
+                | CliError::Engine(Error::Device(DeviceError::OutOfMemory { .. } | DeviceError::NothingFits { .. })),
+            ) => {
                 let _ = writeln!(io::stderr(), "{name}: left out, there is no room for it");
             }
             Err(error) => return Err(error),
@@ -171,8 +177,8 @@ fn tasks(args: &Matrix, dtype: Option<DtypeName>, is_cpu: bool) -> Vec<Task> {
     let usual = if args.quick { vec![DtypeName::Q4] } else { vec![DtypeName::Q4, DtypeName::F16] };
     let dtypes = args.dtypes.clone().unwrap_or_else(|| dtype.map_or(usual, |dtype| vec![dtype]));
     let prompts = numbers(&args.prompts, [32, 128], [32, 512]);
-    let caches = numbers(&args.cache, [0, 256], [0, 2048]);
-    let batches = numbers(&args.batch, [1, 4], [1, 8]);
+    let caches = numbers(&args.cache, [0, 128], [0, 2048]);
+    let batches = numbers(&args.batch, [1, 2], [1, 8]);
     let mut tasks = Vec::new();
     for &shape in &shapes {
         for &dtype in &dtypes {
@@ -192,9 +198,8 @@ fn tasks(args: &Matrix, dtype: Option<DtypeName>, is_cpu: bool) -> Vec<Task> {
 impl Setting<'_> {
     /// One cell, on a device of its own: so the most that was in use at once is this cell's.
     async fn measure(&self, task: &Task, source: &Source) -> Result<Cell, CliError> {
-        let (args, shared) = (self.args, self.shared);
+        let Self { args, shared, new_tokens, .. } = *self;
         let Task { shape, dtype, prompt: prompt_tokens, cache: cache_tokens, batch } = *task;
-        let new_tokens = args.new_tokens as usize;
         let device = Device::open(&device_options(shared)).await?;
         let load = LoadOptions {
             dtype,
@@ -228,6 +233,10 @@ impl Setting<'_> {
                 decode_tps.push(batch as f64 / step_ms.max(1e-6) * 1e3);
             }
         }
+        // figures of what runs otherwise than was asked are another cell's
+        if session.offload().is_some() && shared.gpu_layers.is_none() || !session.engine().concessions().is_empty() {
+            return Err(CliError::NothingFits);
+        }
         let (info, traffic) = (device.info(), session.traffic());
         let live = (cache_tokens + prompt_tokens + new_tokens / 2) as u64;
         let bytes_per_step = traffic.weights + batch as u64 * traffic.cache(live);
@@ -245,6 +254,7 @@ impl Setting<'_> {
             shape: shape.name.to_owned(),
             parameters: session.parameters(),
             dtype: session.precision().dtype.name().to_owned(),
+            cache_dtype: session.precision().cache.name().to_owned(),
             prompt_tokens,
             cache_tokens,
             batch,

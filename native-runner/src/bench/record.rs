@@ -30,9 +30,11 @@ pub struct Cell {
     pub parameters: u64,
     /// How they are stored.
     pub dtype: String,
-    /// Tokens of each sequence's prompt...
+    /// How keys and values are.
+    pub cache_dtype: String,
+    /// Tokens of each sequence's prompt,
     pub prompt_tokens: usize,
-    /// ... of which so many are in the cache before.
+    /// and those that are in its cache before.
     pub cache_tokens: usize,
     /// Sequences at once.
     pub batch: usize,
@@ -132,6 +134,7 @@ pub mod tests {
             shape: shape.to_owned(),
             parameters: 26,
             dtype: "q4".to_owned(),
+            cache_dtype: "f16".to_owned(),
             prompt_tokens: 32,
             cache_tokens: 0,
             batch: 1,

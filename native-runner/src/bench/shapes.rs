@@ -132,7 +132,7 @@ fn noise(file: &mut Vec<u8>, count: usize, dim: usize, state: &mut u64) {
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         z ^= z >> 31;
-        let four = z & 0x807f_807f_807f_807f | (exponent << 7) * 0x0001_0001_0001_0001;
+        let four = (z & 0x807f_807f_807f_807f) | ((exponent << 7) * 0x0001_0001_0001_0001);
         let bytes = four.to_le_bytes();
         let taken = left.min(bytes.len());
         file.extend(&bytes[..taken]);

@@ -85,12 +85,12 @@ async function runPage(url, parameters) {
 
 const filesBelow = (folder) => readdirSync(folder, { recursive: true, encoding: "utf8" });
 
-/** The worker and the wasm are files of the bundle, once each. */
+/** The page, the worker, what reads YAML (the app's profile is in it) and the wasm are files of the bundle, once each. */
 function checkBundle(dist) {
   const files = filesBelow(dist);
   const count = (pattern) => files.filter((file) => pattern.test(file)).length;
   if (count(/\.wasm$/) !== 1) throw new Error(`one wasm is expected: ${files.join(", ")}`);
-  if (count(/\.js$/) !== 2) throw new Error(`two scripts are expected, page and worker: ${files.join(", ")}`);
+  if (count(/\.js$/) !== 3) throw new Error(`three scripts are expected, page, worker and YAML: ${files.join(", ")}`);
 }
 
 /** Vite's dev server at a free port. */

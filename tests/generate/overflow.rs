@@ -297,6 +297,8 @@ async fn looking_costs_less_than_can_be_measured() {
              quartiles are {low:.3} and {high:.3} ms",
             a.1, b.1
         ));
-        assert!(low <= 0.0 && high >= 0.0, "it shows");
+        // of kernels that the adapter does not take by itself it is told only
+        let is_taken = processor == device().await.capabilities().processor;
+        assert!(!is_taken || (low <= 0.0 && high >= 0.0), "it shows");
     }
 }

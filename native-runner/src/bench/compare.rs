@@ -18,7 +18,7 @@ use crate::table::columns;
 const NOISE: f64 = 0.05;
 
 const EXAMPLES: &str = "\
-Cells are the same by adapter, shape (or model), dtype, prompt, cache and batch; of one that stands in a file several times, all runs count.
+Cells are the same by adapter, shape (or model), dtypes, prompt, cache and batch; of one that stands in a file several times, all runs count.
 A cell is slower or faster where its medians differ by more than 5 % and the ranges between the quartiles have nothing in common.
 
 Example:
@@ -54,6 +54,9 @@ struct Key {
     #[serde(alias = "model", default)]
     shape: String,
     dtype: String,
+    /// of keys and values; `bench --json` does not tell it
+    #[serde(default)]
+    cache_dtype: String,
     prompt_tokens: usize,
     #[serde(default)]
     cache_tokens: usize,
@@ -126,7 +129,8 @@ fn parse(text: &str) -> Result<Vec<Measured>, (String, String)> {
 
 /// A table for each adapter, and whether something is slower.
 fn compare(old: &[Measured], new: &[Measured]) -> (String, bool) {
-    let head = ["shape", "dtype", "prompt", "cache", "batch", "tokens/s", "old", "new", "ratio", ""].map(str::to_owned);
+    let head = ["shape", "dtype", "cached", "prompt", "cache", "batch", "tokens/s", "old", "new", "ratio", ""]
+        .map(str::to_owned);
     let pairs: Vec<_> = old.iter().filter_map(|cell| Some((cell, partner(cell, new)?))).collect();
     let (mut text, mut slower, mut faster) = (String::new(), 0, 0);
     let mut adapters: Vec<&str> = Vec::new();
@@ -154,14 +158,14 @@ fn compare(old: &[Measured], new: &[Measured]) -> (String, bool) {
                 rows.push([&before.key.names()[..], &[name.to_owned()], &figures].concat());
             }
         }
-        text += &format!("{adapter}\n{}\n", columns(&rows, &[2, 3, 4, 6, 7, 8]));
+        text += &format!("{adapter}\n{}\n", columns(&rows, &[3, 4, 5, 7, 8, 9]));
     }
     for (which, cells, others) in [("OLD", old, new), ("NEW", new, old)] {
         for cell in cells.iter().filter(|cell| partner(cell, others).is_none()) {
-            let [shape, dtype, prompt, cache, batch] = cell.key.names();
+            let [shape, dtype, cached, prompt, cache, batch] = cell.key.names();
             let adapter = &cell.key.adapter;
             text += &format!(
-                "only in {which}: {shape} {dtype}, prompt {prompt}, cache {cache}, batch {batch}, {adapter}\n"
+                "only in {which}: {shape} {dtype}, prompt {prompt}, cache {cache} {cached}, batch {batch}, {adapter}\n"
             );
         }
     }
@@ -174,10 +178,11 @@ fn partner<'a>(cell: &Measured, others: &'a [Measured]) -> Option<&'a Measured> 
 
 impl Key {
     /// The first columns.
-    fn names(&self) -> [String; 5] {
+    fn names(&self) -> [String; 6] {
         let numbers = [self.prompt_tokens, self.cache_tokens, self.batch].map(|number| number.to_string());
         let [prompt, cache, batch] = numbers;
-        [self.shape.clone(), self.dtype.clone(), prompt, cache, batch]
+        let cached = if self.cache_dtype.is_empty() { "-" } else { &self.cache_dtype };
+        [self.shape.clone(), self.dtype.clone(), cached.to_owned(), prompt, cache, batch]
     }
 }
 
@@ -205,9 +210,10 @@ fn quantile(values: &[f64], at: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bench::record::Cell;
     use crate::bench::record::tests::cell;
 
-    fn measured(cells: &[crate::bench::record::Cell]) -> Vec<Measured> {
+    fn measured(cells: &[Cell]) -> Vec<Measured> {
         let lines: Vec<_> = cells.iter().map(|cell| serde_json::to_string(cell).expect("JSON")).collect();
         parse(&lines.join("\n")).expect("figures")
     }
@@ -242,11 +248,11 @@ mod tests {
         assert!(is_slower);
         for line in [
             "A (Vulkan, CPU)",
-            "shape  dtype  prompt  cache  batch  tokens/s   old   new  ratio",
-            "26M    q4         32      0      1  prefill   10.0  20.5   2.05  faster",
-            "26M    q4         32      0      1  decode    10.0   5.1   0.51  SLOWER",
-            "only in OLD: gone q4, prompt 32, cache 0, batch 1, A (Vulkan, CPU)",
-            "only in NEW: new q4, prompt 32, cache 0, batch 1, A (Vulkan, CPU)",
+            "shape  dtype  cached  prompt  cache  batch  tokens/s   old   new  ratio",
+            "26M    q4     f16         32      0      1  prefill   10.0  20.5   2.05  faster",
+            "26M    q4     f16         32      0      1  decode    10.0   5.1   0.51  SLOWER",
+            "only in OLD: gone q4, prompt 32, cache 0 f16, batch 1, A (Vulkan, CPU)",
+            "only in NEW: new q4, prompt 32, cache 0 f16, batch 1, A (Vulkan, CPU)",
             "2 in both, 1 slower, 1 faster",
         ] {
             assert!(text.lines().any(|l| l == line), "no {line:?} in\n{text}");
@@ -254,6 +260,11 @@ mod tests {
         let (text, is_slower) = compare(&old, &old);
         assert!(!is_slower && text.ends_with("4 in both, 0 slower, 0 faster\n"), "{text}");
         assert_eq!(compare(&old[1..], &new).0.lines().count(), 4, "nothing in common is no table");
+        // another cache is another cell, within a file, too
+        let narrow = Cell { cache_dtype: "q4".to_owned(), ..cell("26M", &[1.0], &[1.0]) };
+        let both = measured(&[cell("26M", &same, &same), narrow]);
+        let (text, is_slower) = compare(&old[..1], &both);
+        assert!(both.len() == 2 && !is_slower && text.contains("only in NEW: 26M q4, prompt 32, cache 0 q4"), "{text}");
     }
 
     #[test]

@@ -107,7 +107,8 @@ impl Engine {
         self.release();
     }
 
-    /// Gives up what is next; `false` where nothing is left. Nobody has a seat, and nothing is cached. `exact`: nothing that shows in what is computed.
+    /// Gives up what is next; `false` where nothing is left. Nobody has a seat, and nothing is cached. `exact`: nothing that shows in what
+    /// is computed.
     async fn concede(&mut self, missing: u64, exact: bool) -> Result<bool, Error> {
         let under_way = || self.sequences.values().filter(|sequence| !sequence.is_over());
         let longest = under_way().map(|s| self.kept(s.prompt + s.limit) as u32).max();

@@ -4,6 +4,7 @@
 @if(x_f16) import package::shared::elem_f16::{Elem4 as X4, unpack4 as unpack_x, pack4 as pack_x};
 import package::shared::finite::{step, is_beyond, report};
 import package::shared::group::flat_group;
+import package::shared::tanh::tanh4;
 
 // Which act, by the numbers below.
 override ACT: u32 = 0u;
@@ -17,6 +18,7 @@ const GELU: u32 = 2u;
 const QUICK_GELU: u32 = 3u;
 const RELU: u32 = 4u;
 const RELU2: u32 = 5u;
+const TANH: u32 = 6u;
 
 struct Params {
     // F in vec4s
@@ -71,6 +73,9 @@ fn act(v: vec4<f32>) -> vec4<f32> {
         case RELU2: {
             let positive = max(v, vec4<f32>(0.0));
             return positive * positive;
+        }
+        case TANH: {
+            return tanh4(v);
         }
         default: {
             return v * sigmoid(v);

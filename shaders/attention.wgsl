@@ -1,5 +1,6 @@
-// Causal attention with online softmax (Milakov & Gimelshein 2018; Dao et al. 2022): scores are never written out.
-//   y[t, h, ..] = sum_s softmax_s(scale * q[t, h, ..] . k[s, h', ..]) v[s, h', ..],  s <= position + t,  h' = h / (H / K)
+// Attention with online softmax (Milakov & Gimelshein 2018; Dao et al. 2022): scores are never written out.
+//   y[t, h, ..] = sum_s softmax_s(scale * q[t, h, ..] . k[s, h', ..]) v[s, h', ..],  h' = h / (H / K)
+// for s <= position + t, or where not CAUSAL for all of the slot's,
 // with scores bounded by `softcap` where there is one.
 // q: [T, H, E]; caches: [blocks, 32, K, E], or where c_blocks hot blocks in f16, then cold ones, see shared/cache: a row reads its
 // own block from the hot page, those before it from cold ones. y: [T, H, E], or where SPLIT one unnormalised part per split, with its
@@ -23,6 +24,8 @@ const MASKED: f32 = -1e30;
 // E in vec4s: sizes the workgroup's copy of the queries
 override HEAD4: u32 = 16u;
 override SPLIT: bool = false;
+// Whether a row sees no keys after its own; else it sees those of all rows of its slot.
+override CAUSAL: bool = true;
 // Whether the cache has keys as they came: each is rotated as it is read, by where it is in the cache. The others say how, as those of
 // rope_append do.
 override RAW_KEYS: bool = false;
@@ -134,7 +137,7 @@ fn main(
     // keys of this split that any of these rows sees: begin .. end
     let last_row = min(row0 + QUERIES, rows) - 1u;
     let cached = slot.position - slot.dropped;
-    let visible = cached + last_row / share + 1u;
+    let visible = cached + select(slot.rows, last_row / share + 1u, CAUSAL);
     let first_position = cached + row0 / share;
     let oldest = select(0u, first_position + 1u - min(params.window, first_position + 1u), params.window > 0u);
     let begin = max(split * params.split_keys, oldest / BLOCK * BLOCK);
@@ -190,7 +193,7 @@ fn main(
             s = params.softcap * tanh4(s / params.softcap);
         }
         for (var r = 0u; r < 4u; r++) {
-            let position = cached + (row0 + row_half + r) / share;
+            let position = select(visible - 1u, cached + (row0 + row_half + r) / share, CAUSAL);
             let seen = key0 + key <= position && key0 + key < end
                 && (!QUANTIZED || is_hot == (key0 == position / BLOCK * BLOCK))
                 && (params.window == 0u || key0 + key + params.window > position);

@@ -1,4 +1,5 @@
-// y[t, ..] = table[id of row t, ..] * scale, or where POSITIONS  y[t, ..] += table[its position + offset, ..]: learned positions.
+// y[t, ..] = table[id of row t, ..] * scale, or where ADD  y[t, ..] += table[id of row t, ..], as token types are, or where POSITIONS
+// y[t, ..] += table[its position + offset, ..]: learned positions.
 // Rows of the table outside this part, and t >= T, are left alone.
 // table: [V, D] (this part: rows first .. first + count); rows: [T]; y: [T, D] f32
 @if(w_f32) import package::shared::elem_f32::{Elem4 as W4, unpack4 as unpack_w};
@@ -9,6 +10,7 @@
 import package::shared::step::{Row, Step};
 import package::shared::group::flat_group;
 
+override ADD: bool = false;
 override POSITIONS: bool = false;
 // As in `matmul_few`.
 @if(w_blocks) override CODES: u32 = 0u;
@@ -84,7 +86,7 @@ fn main(
     if row >= params.count {
         return;
     }
-    if POSITIONS {
+    if ADD || POSITIONS {
         y[index] += table4(row, i);
     } else {
         y[index] = table4(row, i) * params.scale;

@@ -265,6 +265,7 @@ impl Layer {
             scale: layer.scale,
             softcap: c.attn_logit_softcapping,
             window: layer.window,
+            causal: true,
             qkv_bias: c.qkv_bias,
             o_bias: c.o_bias,
             qk_norm: c.qk_norm.then_some(c.norm),

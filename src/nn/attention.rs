@@ -7,7 +7,7 @@ use crate::site::OpClass;
 use crate::tensor::{Elem, Storage, Tensor};
 use crate::weights::{Rows, Weights};
 
-/// Causal self-attention with grouped heads: q, k and v are one product.
+/// Self-attention with grouped heads: q, k and v are one product.
 #[derive(Debug)]
 pub struct Attention {
     qkv: Linear,
@@ -30,6 +30,8 @@ pub struct AttentionConfig {
     pub softcap: f32,
     /// Keys that a query sees, itself included; 0: all.
     pub window: u32,
+    /// Whether tokens see none after themselves.
+    pub causal: bool,
     /// Biases in q, k and v.
     pub qkv_bias: bool,
     /// A bias in o.
@@ -102,7 +104,7 @@ impl Attention {
         rope: Option<&Rope>,
         pass: &Pass<'_>,
     ) -> Result<Tensor> {
-        let AttentionConfig { heads, scale, softcap, window, .. } = self.config;
+        let AttentionConfig { heads, scale, softcap, window, causal, .. } = self.config;
         g.enter(OpClass::Attention);
         let kv = pass.cache.layer(layer); // [blocks, 32, K, E] twice
         // what is normalized before it is used may be of any magnitude until then
@@ -114,7 +116,7 @@ impl Attention {
         let rope = rope.map(Rope::table);
         let q = ops::rope_append(g, &qkv, &heads, rope, kv, pass.step)?; // [T, H E]
         ops::quantize_cache(g, &heads, kv, pass.rows, pass.slots, pass.step)?;
-        let params = AttentionParams { heads, scale, softcap, window, live: pass.live, slots: pass.slots };
+        let params = AttentionParams { heads, scale, softcap, window, causal, live: pass.live, slots: pass.slots };
         if let Some(selection) = pass.selection {
             selection.select(g, &q, (layer, kv), &params, pass.step)?;
         }

@@ -110,6 +110,14 @@ impl Embedding {
         ops::embed_positions(g, &self.table, x, offset, pass.step)
     }
 
+    /// As token types: adds the row of each token's type to `x`, `[T, D]`; see [`ops::embed_types`].
+    ///
+    /// # Errors
+    /// [`ops::RecordError`]
+    pub fn add_types(&self, g: &mut Graph<'_>, x: &Tensor, types: &Buffer, pass: &Pass<'_>) -> Result<()> {
+        ops::embed_types(g, &self.table, x, types, pass.step)
+    }
+
     /// As output head: `x` `[T, D]` to logits `[T, V]`, in f32.
     ///
     /// # Errors

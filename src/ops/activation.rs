@@ -20,6 +20,8 @@ pub enum Act {
     Relu = 4,
     /// `max(v, 0)^2` (So et al. 2021).
     Relu2 = 5,
+    /// `tanh(v)`.
+    Tanh = 6,
 }
 
 /// `y[t, f] = act(x[t, f])`, or with a gate `act(gate[t, f]) * up[t, f]` (Shazeer 2020).

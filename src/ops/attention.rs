@@ -15,6 +15,8 @@ pub struct AttentionParams {
     pub softcap: f32,
     /// Keys that a query sees, itself included (sliding window); 0: all.
     pub window: u32,
+    /// Whether rows see no keys after their own; else those of all rows of their slot (not of a quantized cache, nor in a window).
+    pub causal: bool,
     /// The most keys that a slot may have in the cache once the step's own are: cost follows it, not the cache's capacity.
     pub live: u32,
     /// B, the most slots whose rows these are.
@@ -29,7 +31,7 @@ const MAX_HEAD: u32 = 256;
 const ENOUGH_GROUPS: u32 = 256;
 const MIN_SPLIT: u32 = 128;
 
-/// Causal attention over the cache, which already holds this step's keys; `rope` rotates them where it has them
+/// Attention over the cache, causal or not, which already holds this step's keys; `rope` rotates them where it has them
 /// [raw](LayerKv::raw_keys).
 /// `q`: `[T, H E]`; returns `[T, H E]`. Scores are never written; where rows are few, the cache is split over workgroups and the
 /// parts are merged.
@@ -52,6 +54,8 @@ pub fn attention(
         let (got, limit) = (u64::from(heads.head_dim), u64::from(MAX_HEAD));
         return Err(OpError::Limit { op: "attention", what: "head width", got, limit }.into());
     }
+    let is_plain = params.window == 0 && kv.dtype.bits().is_none();
+    expect("attention.causal", params.causal || is_plain, || "no window, no quantized cache".into(), &[params.window])?;
     // each slot's rows begin with a block of their own
     let query_blocks = (q.rows * (h / k) + (QUERIES - 1) * params.slots) / QUERIES;
     let live = params.live.max(1);
@@ -86,7 +90,7 @@ pub fn attention(
         softcap: params.softcap,
     };
     let of = |on: bool| f64::from(u8::from(on));
-    let mut constants = vec![("HEAD4", f64::from(head4)), ("SPLIT", of(split)), ("RAW_KEYS", of(rope.is_some()))];
+    let mut constants = vec![("HEAD4", f64::from(head4)), ("SPLIT", of(split)), ("CAUSAL", of(params.causal)), ("RAW_KEYS", of(rope.is_some()))];
     constants.extend(rope.map(|rope| rope.layout).unwrap_or_default().constants());
     constants.extend(bits.map(|bits| ("BITS", f64::from(bits))));
     let operands = [

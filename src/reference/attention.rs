@@ -49,3 +49,12 @@ pub(super) fn weights(
     let sum: f64 = weights.iter().sum();
     weights.into_iter().map(|weight| weight / sum).collect()
 }
+
+/// As [`attention`], each row seeing all keys of `k`, those after it too (Devlin et al. 2018).
+#[must_use]
+pub fn attention_of_all(q: &[f32], k: &[f32], v: &[f32], sizes: [usize; 3], caps: [f32; 2]) -> Vec<f64> {
+    let [heads, kv_heads, head_dim] = sizes;
+    let keys = k.len() / (kv_heads * head_dim);
+    // one row after another in the place of the last
+    q.chunks_exact(heads * head_dim).flat_map(|row| attention(row, k, v, sizes, keys - 1, caps, 0)).collect()
+}

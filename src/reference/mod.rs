@@ -38,6 +38,9 @@ pub mod norm;
 pub mod observe;
 /// Bias, penalties, forbidden tokens.
 pub mod penalize;
+/// One row for each text.
+#[cfg(feature = "reference")]
+pub mod pool;
 /// Blocks of the cache in few bits.
 #[cfg(feature = "reference")]
 pub mod quantize_cache;
@@ -70,14 +73,15 @@ pub use sample::{probabilities, sample};
 #[cfg(feature = "reference")]
 pub use {
     activation::activation,
-    attention::attention,
-    embed::{embed, embed_positions},
+    attention::{attention, attention_of_all},
+    embed::{embed, embed_positions, embed_types},
     fma::fma,
     gather_cache::gather_cache,
     head_norm::head_norm,
     matmul::matmul,
     norm::{Norm, norm},
     observe::observe,
+    pool::pool,
     quantize_rows::quantize_rows,
     rope_append::{Rotated, cache_row, rope_append},
     select_keys::select_keys,

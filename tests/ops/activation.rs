@@ -10,13 +10,14 @@ use crate::common::{assert_close, device, random};
 
 type Scalar = fn(f64) -> f64;
 
-const ACTS: [(Act, Scalar); 6] = [
+const ACTS: [(Act, Scalar); 7] = [
     (Act::Silu, scalar::silu),
     (Act::GeluTanh, scalar::gelu_tanh),
     (Act::Gelu, scalar::gelu),
     (Act::QuickGelu, scalar::quick_gelu),
     (Act::Relu, scalar::relu),
     (Act::Relu2, scalar::relu2),
+    (Act::Tanh, f64::tanh),
 ];
 
 /// Every nonlinearity, with a gate and without, in both element types; arguments far out on either side.

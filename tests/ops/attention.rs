@@ -29,6 +29,7 @@ struct Setup {
     live: u32,
     /// keys are rotated as they are read
     rope: Option<Turns>,
+    causal: bool,
 }
 
 /// R, the attention factor, and how the table is read.
@@ -40,7 +41,7 @@ struct Turns {
 }
 
 fn setup(heads: [u32; 3], [bucket, rows, position]: [u32; 3], window: u32, live: u32) -> Setup {
-    Setup { heads, bucket, slots: vec![(rows, position)], window, softcap: 0.0, live, rope: None }
+    Setup { heads, bucket, slots: vec![(rows, position)], window, softcap: 0.0, live, rope: None, causal: true }
 }
 
 /// A slot's keys, or values, `[S, K E]`: as they came, and as the cache has them once their blocks are full.
@@ -118,13 +119,17 @@ fn attended(q: &[f32], cache: [&Cached; 2], position: u32, setup: &Setup, inv_fr
             keys = rotated.k.iter().map(|&v| v as f32).collect();
         }
         let caps = [scale, setup.softcap];
+        if !setup.causal {
+            y.extend(reference::attention_of_all(row, &keys, &values, [h, k, e], caps));
+            continue;
+        }
         y.extend(reference::attention(row, &keys, &values, [h, k, e], p as usize, caps, setup.window as usize));
     }
     y
 }
 
 fn record(bench: &mut Bench, setup: &Setup, x_elem: Elem, dtype: CacheDtype) {
-    let &Setup { heads: [heads, kv_heads, head_dim], bucket, ref slots, window, softcap, live, rope } = setup;
+    let &Setup { heads: [heads, kv_heads, head_dim], bucket, ref slots, window, softcap, live, rope, causal } = setup;
     let [h, k, e] = [heads, kv_heads, head_dim].map(|v| v as usize);
     let rotary = rope.map_or(head_dim / 2 * 2, |rope| rope.rotary);
     let heads = Heads { heads, kv_heads, head_dim, rotary };
@@ -159,12 +164,12 @@ fn record(bench: &mut Bench, setup: &Setup, x_elem: Elem, dtype: CacheDtype) {
     let rows = slots.iter().map(|slot| slot.0).sum();
     let layout = rope.map(|rope| rope.layout);
     let name = format!(
-        "attention H {h} K {k} E {e}, rows from positions {slots:?} of {bucket}, window {window}, cap {softcap}, live {live}, \
+        "attention H {h} K {k} E {e}, rows from positions {slots:?} of {bucket}, window {window}, cap {softcap}, live {live}, causal {causal}, \
          rotated on read {layout:?} R {rotary}, {x_elem:?} cache {dtype:?}"
     );
     bench.case(|case| {
         let input = case.input(&wide, bucket, h * padded, x_elem);
-        let params = AttentionParams { heads, scale, softcap, window, live, slots: slots.len() as u32 };
+        let params = AttentionParams { heads, scale, softcap, window, causal, live, slots: slots.len() as u32 };
         let y = attention(&mut case.g, &input, &kv, table.as_ref(), &params, &step).expect("shapes fit");
         let (abs, rel) = tolerance(x_elem);
         case.output(&y, rows, name, move |name, got| assert_close(name, &got, &want, abs, rel));
@@ -247,6 +252,37 @@ async fn attends_in_every_slot() {
             for bucket in [rows, rows.next_power_of_two()] {
                 let setup = Setup { slots: slots.clone(), ..setup(heads, [bucket, 0, 0], window, 1024) };
                 KINDS.iter().for_each(|&dtype| record(&mut bench, &setup, Elem::F32, dtype));
+            }
+        }
+    }
+    bench.run().await;
+}
+
+/// Rows that see those after them, around blocks and tiles; slots of their own lengths; in one piece and split.
+#[cfg_attr(target_arch = "wasm32", wasm_bindgen_test)]
+#[cfg_attr(not(target_arch = "wasm32"), pollster::test)]
+async fn attends_to_all() {
+    let mut bench = Bench::new(&device().await);
+    let slots = [
+        vec![(1, 0)],
+        vec![(8, 0)],
+        vec![(31, 0), (32, 0), (33, 0)],
+        vec![(7, 0), (1, 0), (130, 0), (9, 0)],
+        vec![(300, 0)],
+    ];
+    for slots in slots {
+        let rows: u32 = slots.iter().map(|slot| slot.0).sum();
+        for (heads, live) in [([4, 4, 16], 64), ([3, 3, 6], 512), ([4, 2, 32], 1024)] {
+            let bucket = rows.next_power_of_two();
+            for dtype in [CacheDtype::F32, CacheDtype::F16] {
+                let setup = Setup {
+                    slots: slots.clone(),
+                    causal: false,
+                    softcap: if live == 64 { 3.0 } else { 0.0 },
+                    ..setup(heads, [bucket, 0, 0], 0, live.max(rows.next_power_of_two()))
+                };
+                record(&mut bench, &setup, Elem::F32, dtype);
+                record(&mut bench, &setup, Elem::F16, dtype);
             }
         }
     }

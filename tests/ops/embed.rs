@@ -1,7 +1,8 @@
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test;
 
-use webweft::ops::{embed, embed_positions};
+use webweft::ops::{embed, embed_positions, embed_types};
+use webweft::shaders::Row;
 use webweft::reference;
 use webweft::tensor::Elem;
 
@@ -59,6 +60,32 @@ async fn adds_positions() {
                 let (abs, rel) = tolerance(Elem::F32);
                 let name =
                     format!("positions {storage:?} of {dim} from {position} + {offset}, rows {rows} of {bucket}");
+                case.output(&input, rows, name, move |name, got| assert_close(name, &got, &want, abs, rel));
+            });
+        }
+    }
+    bench.run().await;
+}
+
+/// Types from a list of their own, in every storage.
+#[cfg_attr(target_arch = "wasm32", wasm_bindgen_test)]
+#[cfg_attr(not(target_arch = "wasm32"), pollster::test)]
+async fn adds_types() {
+    let mut bench = Bench::new(&device().await);
+    for storage in STORAGES {
+        for (dim, bucket, rows) in [(31, 4, 3), (64, 1, 1), (33, 32, 31)] {
+            let (table, values) = bench.weight(&random(3 * dim, dim as u32), dim, storage, &[]);
+            let x = random(rows as usize * dim, 2);
+            let step = bench.step(rows, 5);
+            let types: Vec<u32> = (0..rows).map(|t| (t * 7 + 2) % 3).collect();
+            let own: Vec<Row> = types.iter().map(|&id| Row { id, slot: 0 }).collect();
+            let own = bench.buffer(&own);
+            bench.case(|case| {
+                let input = case.input(&x, bucket, dim, Elem::F32);
+                embed_types(&mut case.g, &table, &input, &own, &step).expect("shapes fit");
+                let want = reference::embed_types(&x, &values, dim, &types);
+                let (abs, rel) = tolerance(Elem::F32);
+                let name = format!("types {storage:?} of {dim}, rows {rows} of {bucket}");
                 case.output(&input, rows, name, move |name, got| assert_close(name, &got, &want, abs, rel));
             });
         }

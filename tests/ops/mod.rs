@@ -14,6 +14,7 @@ mod no_repeat_ngram;
 mod norm;
 mod observe;
 pub mod penalize;
+mod pool;
 mod quantize_cache;
 mod quantize_rows;
 mod repack_codes;

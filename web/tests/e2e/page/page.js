@@ -86,8 +86,8 @@ const actions = {
     engines.set(name, engine);
     return engine.info;
   },
-  /** { name, call, input, abort, abortAt } -> result, with the pieces as they came; abortAt: after so many of them */
-  async generate({ name = "a", call = name, input, abort, abortAt, loseAt }) {
+  /** { name, call, input, abort, abortAt, loseAt, atFirst } -> result, with the pieces as they came; abortAt: after so many of them; atFirst: calls that the first begins */
+  async generate({ name = "a", call = name, input, abort, abortAt, loseAt, atFirst }) {
     const pieces = [];
     const own = signal(abort ?? (abortAt === undefined ? undefined : `own ${call}`));
     try {
@@ -96,6 +96,7 @@ const actions = {
         onPiece(piece) {
           pieces.push(piece);
           if (pieces.length === abortAt) signals.get(abort ?? `own ${call}`).abort();
+          if (pieces.length === 1 && atFirst) globalThis.start(atFirst);
           if (pieces.length === loseAt) void engines.get(name).loseDevice();
           events.push({ of: name, call, type: "piece", count: pieces.length });
         },
@@ -230,7 +231,11 @@ globalThis.act = async ([action, argument]) => {
 };
 const started = new Map();
 globalThis.start = (calls) => {
-  for (const [id, action, argument] of calls) started.set(id, globalThis.act([action, argument]));
+  for (const [id, action, argument] of calls) {
+    const result = globalThis.act([action, argument]);
+    void result.then(() => events.push({ type: "ended", id }));
+    started.set(id, result);
+  }
 };
 globalThis.result = (id) => started.get(id);
 globalThis.ready = true;

@@ -218,6 +218,14 @@ pub enum ConfigError {
         /// What we have.
         supported: String,
     },
+    /// A model that does something else than it was opened for.
+    #[error("this model is for {task}, and not for {asked}")]
+    OtherTask {
+        /// What it was opened for.
+        asked: &'static str,
+        /// What it does.
+        task: &'static str,
+    },
 }
 
 /// Weights that do not fit the architecture that the config describes.
@@ -300,6 +308,14 @@ pub enum GenerateError {
         tokens: usize,
         /// Positions.
         context: usize,
+    },
+    /// A text longer than an encoder takes.
+    #[error("the text has {tokens} tokens and the model takes {most} at most: shorten it")]
+    TextTooLong {
+        /// Its tokens.
+        tokens: usize,
+        /// The most.
+        most: usize,
     },
     /// More positions than the cache has blocks for, of all sequences together.
     #[error(

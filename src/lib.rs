@@ -40,6 +40,7 @@
 
 pub mod checkpoint;
 pub mod device;
+pub mod encode;
 pub mod error;
 pub mod generate;
 pub mod graph;

@@ -1,5 +1,6 @@
 //! The API: open a model, generate, look inside.
 
+mod features;
 mod loading;
 mod pool;
 mod saved;
@@ -13,7 +14,7 @@ use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 use crate::device::{Buffer, Device, Ownership};
-use crate::error::{DeviceError, Error, GenerateError};
+use crate::error::{ConfigError, DeviceError, Error, GenerateError};
 use crate::generate::{
     Engine, Event, GenerateOptions, Generation, Hidden, SequenceId, Settled, TextGeneration, Texts, Timing,
 };
@@ -28,6 +29,7 @@ use crate::source::Source;
 use crate::weights::{Arrangement, Image, Progress};
 use loading::{LoadedFacts, Loading};
 
+pub use features::{FeatureExtractor, Input};
 pub use pool::{ModelPool, Pooled};
 pub use shared::{Shared, SharedText};
 
@@ -123,7 +125,10 @@ impl Session {
         let device = &device;
         let files = ModelFiles::open(source).await?;
         let json = files.config().await?;
-        let ModelConfig::Decoder(config) = files.model_config(&json)?;
+        let config = match files.model_config(&json)? {
+            ModelConfig::Decoder(config) => config,
+            other => return Err(ConfigError::OtherTask { asked: "text-generation", task: other.task() }.into()),
+        };
         let model_type = json["model_type"].as_str().unwrap_or_default().to_owned();
         let digest = Sha256::digest(json.to_string()).into();
         let (bos_token_id, eos_token_id) = (config.bos_token_id, config.eos_token_id.clone());

@@ -155,6 +155,23 @@ pub struct Tensor {
 }
 
 impl Tensor {
+    /// Appends its rows as `bytes` has them, without their padding, as f32.
+    pub(crate) fn unpack(&self, bytes: &[u8], to: &mut Vec<f32>) {
+        let row = self.dim4() as usize * self.elem.bytes4() as usize;
+        for row in bytes.chunks_exact(row) {
+            match self.elem {
+                Elem::F32 => {
+                    to.extend(row.chunks_exact(4).take(self.dim as usize).map(bytemuck::pod_read_unaligned::<f32>))
+                }
+                Elem::F16 => to.extend(
+                    row.chunks_exact(2)
+                        .take(self.dim as usize)
+                        .map(|b| half::f16::from_bits(bytemuck::pod_read_unaligned(b)).to_f32()),
+                ),
+            }
+        }
+    }
+
     /// vec4s of a row.
     #[must_use]
     pub const fn dim4(&self) -> u32 {

@@ -7,7 +7,7 @@ use crate::device::Readback;
 use crate::error::{Error, GenerateError};
 use crate::managers::blocks;
 use crate::shaders::Slot;
-use crate::tensor::{Elem, Tensor, vec4s};
+use crate::tensor::vec4s;
 
 /// Everything that a forward pass over given tokens makes, as transformers names it.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -172,7 +172,7 @@ impl Engine {
                         1 => &mut out.logits,
                         _ => &mut out.hidden_states[index - 2],
                     };
-                    unpack_rows(&bytes[range.start as usize..range.end as usize], tensor, to);
+                    tensor.unpack(&bytes[range.start as usize..range.end as usize], to);
                 }
                 bytemuck::pod_read_unaligned(&bytes[total as usize..])
             })?;
@@ -193,22 +193,5 @@ impl Engine {
         let most = (self.device.max_binding() / logits.max(states)).max(1) as usize;
         // buckets are powers of two: the largest that fits
         (self.chunk as usize).min(1 << most.ilog2())
-    }
-}
-
-/// Appends the rows of `tensor` as `bytes` has them, without their padding, as f32.
-pub(super) fn unpack_rows(bytes: &[u8], tensor: &Tensor, to: &mut Vec<f32>) {
-    let row = tensor.dim4() as usize * tensor.elem.bytes4() as usize;
-    for row in bytes.chunks_exact(row) {
-        match tensor.elem {
-            Elem::F32 => {
-                to.extend(row.chunks_exact(4).take(tensor.dim as usize).map(bytemuck::pod_read_unaligned::<f32>))
-            }
-            Elem::F16 => to.extend(
-                row.chunks_exact(2)
-                    .take(tensor.dim as usize)
-                    .map(|b| half::f16::from_bits(bytemuck::pod_read_unaligned(b)).to_f32()),
-            ),
-        }
     }
 }

@@ -2,7 +2,6 @@
 
 use super::Logprobs;
 use super::engine::Engine;
-use super::forward::unpack_rows;
 use super::programs::{Output, Phase};
 use super::sequence::SequenceId;
 use super::submit::{Encoded, Submit};
@@ -75,7 +74,7 @@ impl Engine {
         logits.clear();
         let found = batch.readbacks[0].take(|bytes| {
             let (bytes, found) = bytes.split_at(bytes.len() - 4);
-            row.iter().for_each(|row| unpack_rows(bytes, row, logits));
+            row.iter().for_each(|row| row.unpack(bytes, logits));
             bytemuck::pod_read_unaligned(found)
         })?;
         batch.row = None;

@@ -36,6 +36,17 @@ impl Gguf {
     }
 }
 
+/// Tokens that a text may have, as `tokenizer_config.json` says (`model_max_length`); without bound where it says nothing.
+///
+/// # Errors
+/// What is wrong with the file.
+pub async fn max_length(source: &Source) -> Result<usize, Error> {
+    let json = read_json(source, "tokenizer_config.json", MAX_CONFIG).await?.unwrap_or(Value::Null);
+    // "very large" is written as 1e30
+    let most = json["model_max_length"].as_f64().filter(|most| *most >= 1.0);
+    Ok(most.map_or(usize::MAX, |most| most as usize))
+}
+
 impl<'s> ModelFiles<'s> {
     /// Of `source`: the GGUF file that is meant ([`find_gguf`]), whose headers are read now; else a folder.
     ///

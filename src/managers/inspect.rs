@@ -11,7 +11,7 @@ use super::{Footprint, Model, ModelFiles, Recommendation, Wanted};
 use crate::checkpoint::Checkpoint;
 use crate::device::AdapterInfo;
 use crate::error::Error;
-use crate::models::{DecoderConfig, ModelConfig, RopeConfig, RopeScaling};
+use crate::models::{DecoderConfig, EncoderConfig, ModelConfig, RopeConfig, RopeScaling};
 use crate::source::Source;
 
 /// Everything that can be told of a model without loading it.
@@ -219,7 +219,10 @@ impl Architecture {
     /// Of a configuration.
     #[must_use]
     pub fn of(config: &ModelConfig) -> Self {
-        let ModelConfig::Decoder(c) = config;
+        let c = match config {
+            ModelConfig::Decoder(c) => c,
+            ModelConfig::Encoder(c) => return Self::of_encoder(c),
+        };
         let mut windows = BTreeMap::new();
         for layer in c.layers.iter().filter(|layer| layer.window > 0) {
             *windows.entry(layer.window).or_default() += 1;
@@ -238,6 +241,26 @@ impl Architecture {
             windows,
             tied: c.tie_word_embeddings,
             embedding_parameters: u64::from(c.vocab_size) * u64::from(c.embedding.size) * tables,
+        }
+    }
+}
+
+impl Architecture {
+    fn of_encoder(c: &EncoderConfig) -> Self {
+        let tables = c.vocab_size + c.max_position_embeddings + c.type_vocab_size;
+        Self {
+            layers: c.num_hidden_layers,
+            hidden_size: c.hidden_size,
+            heads: c.heads.heads,
+            kv_heads: c.heads.kv_heads,
+            head_dim: c.heads.head_dim,
+            intermediate_size: c.intermediate_size,
+            vocab_size: c.vocab_size,
+            context: c.max_position_embeddings,
+            positions: "learned".to_owned(),
+            windows: BTreeMap::new(),
+            tied: true,
+            embedding_parameters: u64::from(tables) * u64::from(c.hidden_size),
         }
     }
 }

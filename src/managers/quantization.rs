@@ -4,7 +4,7 @@ use super::activations;
 use crate::checkpoint::{self, Checkpoint, find_gguf};
 use crate::device::Plan;
 use crate::error::{CheckpointError, ConfigError, Error};
-use crate::models::{Decoder, DecoderConfig};
+use crate::models::ModelConfig;
 use crate::nn::WeightTypes;
 use crate::quant::{Blocks, Quantization};
 use crate::source::Source;
@@ -94,7 +94,7 @@ impl Precision {
 /// What is wrong with quantized tensors; wrong names and shapes are told when the weights are loaded.
 pub fn choose(
     dtype: Dtype,
-    config: &DecoderConfig,
+    config: &ModelConfig,
     checkpoint: &Checkpoint,
     quantization: &Quantization,
 ) -> Result<Precision, Error> {
@@ -114,7 +114,7 @@ pub fn choose(
     // a word of a quantized tensor holds several weights
     let plan = Plan::new(None);
     let mut weights = Weights::planned(&plan, checkpoint).quantized_by(quantization, None);
-    Decoder::load(&mut weights, config, resolve(Dtype::F16, parameters, false).weights)?;
+    config.ask(&mut weights, resolve(Dtype::F16, parameters, false).weights)?;
     let small = weights.parameters().saturating_mul(4) <= KEEP_F32;
     Ok(resolve(if small { Dtype::F32 } else { Dtype::F16 }, parameters, stored_f32))
 }

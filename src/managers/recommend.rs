@@ -6,6 +6,7 @@ use super::offload::Offload;
 use super::{CacheOptions, Dtype, Footprint, Model, Needs, choose};
 use crate::device::AdapterInfo;
 use crate::error::{DeviceError, Error};
+use crate::models::ModelConfig;
 
 /// Perplexity over that of f32: stories260K on its three greedy texts (`tests/models/stories.rs`). Such a small model suffers more from
 /// few bits than large ones do; the order is what counts.
@@ -183,7 +184,9 @@ impl Recommendation {
         wanted: Wanted,
     ) -> Result<(Self, Vec<Footprint>, u64), Error> {
         let (footprints, parameters) = Footprint::all(model, adapter, wanted)?;
-        let unbounded = choose(Dtype::Auto, model.config, model.checkpoint, model.quantization)?.dtype;
+        let unbounded =
+            choose(Dtype::Auto, &ModelConfig::Decoder(model.config.clone()), model.checkpoint, model.quantization)?
+                .dtype;
         let bytes_per_second = wanted.bytes_per_second.filter(|_| adapter.is_none_or(|adapter| adapter.kind != "CPU"));
         let wanted = Wanted { bytes_per_second, ..wanted };
         let facts = Facts { footprints: &footprints, unbounded, quantized: model.quantization.name(), wanted };

@@ -3,13 +3,17 @@
 
 use serde_json::Value;
 
-use super::decoder::DecoderConfig;
-use super::{gemma, gpt2, llama, opt, phi};
-use crate::error::ConfigError;
+use super::decoder::{Decoder, DecoderConfig};
+use super::encoder::{Encoder, EncoderConfig};
+use super::{bert, gemma, gpt2, llama, opt, phi};
+use crate::error::{ConfigError, Error};
+use crate::nn::WeightTypes;
 use crate::ops::{Act, Heads};
+use crate::weights::Weights;
 
 /// Values of `model_type` that there is an architecture for.
 pub const SUPPORTED: &[&str] = &[
+    "bert",
     "bitnet",
     "gemma",
     "gemma2",
@@ -32,6 +36,8 @@ pub const SUPPORTED: &[&str] = &[
 pub enum ModelConfig {
     /// Generates text.
     Decoder(DecoderConfig),
+    /// Makes vectors of text.
+    Encoder(EncoderConfig),
 }
 
 impl ModelConfig {
@@ -49,6 +55,7 @@ impl ModelConfig {
             other => return Err(bad("model_type", other, "a name")),
         };
         let config = match model_type {
+            "bert" => return Ok(Self::Encoder(bert::config(json)?)),
             "bitnet" | "llama" | "mistral" | "phi3" | "qwen2" | "qwen3" | "smollm3" => llama::config(json, model_type)?,
             "gemma" | "gemma2" | "gemma3" | "gemma3_text" => gemma::config(json, model_type)?,
             "gpt2" => gpt2::config(json)?,
@@ -60,6 +67,26 @@ impl ModelConfig {
             }
         };
         Ok(Self::Decoder(config))
+    }
+
+    /// The task that such a model is for, as transformers names pipelines.
+    #[must_use]
+    pub fn task(&self) -> &'static str {
+        match self {
+            Self::Decoder(_) => "text-generation",
+            Self::Encoder(_) => "feature-extraction",
+        }
+    }
+
+    /// Asks `w` for all weights, to see what they are.
+    ///
+    /// # Errors
+    /// As [`Weights::matrix`].
+    pub fn ask(&self, w: &mut Weights<'_>, types: WeightTypes) -> Result<(), Error> {
+        match self {
+            Self::Decoder(config) => Decoder::load(w, config, types).map(drop),
+            Self::Encoder(config) => Encoder::load(w, config, types).map(drop),
+        }
     }
 }
 

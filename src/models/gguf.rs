@@ -95,8 +95,10 @@ pub fn config(json: &Value, checkpoint: &Checkpoint) -> Result<ModelConfig, Conf
         let supported = ARCHITECTURES.iter().map(|(arch, _)| *arch).collect();
         return Err(ConfigError::UnsupportedModel { model_type, supported });
     };
-    let ModelConfig::Decoder(config) = ModelConfig::from_json(json)?;
-    Ok(ModelConfig::Decoder(as_stored(config, arch, checkpoint)))
+    Ok(match ModelConfig::from_json(json)? {
+        ModelConfig::Decoder(config) => ModelConfig::Decoder(as_stored(config, arch, checkpoint)),
+        other => other,
+    })
 }
 
 /// Whether the tensor of that name is part of the config, and no weight.

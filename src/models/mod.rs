@@ -1,7 +1,10 @@
-//! Architectures, and how their configs are read: `decoder` is the network, each family's file says what it makes of it.
+//! Architectures, and how their configs are read: `decoder` and `encoder` are the networks, each family's file says what it makes of
+//! one.
 
+mod bert;
 pub mod config;
 pub mod decoder;
+pub mod encoder;
 mod gemma;
 pub mod gguf;
 mod gpt2;
@@ -13,5 +16,6 @@ mod workspace;
 
 pub use config::ModelConfig;
 pub use decoder::{Decoder, DecoderConfig};
+pub use encoder::{Encoder, EncoderConfig};
 pub use rope::{RopeConfig, RopeScaling};
 pub use workspace::{Room, Workspace};

@@ -90,7 +90,12 @@ pub fn attention(
         softcap: params.softcap,
     };
     let of = |on: bool| f64::from(u8::from(on));
-    let mut constants = vec![("HEAD4", f64::from(head4)), ("SPLIT", of(split)), ("CAUSAL", of(params.causal)), ("RAW_KEYS", of(rope.is_some()))];
+    let mut constants = vec![
+        ("HEAD4", f64::from(head4)),
+        ("SPLIT", of(split)),
+        ("CAUSAL", of(params.causal)),
+        ("RAW_KEYS", of(rope.is_some())),
+    ];
     constants.extend(rope.map(|rope| rope.layout).unwrap_or_default().constants());
     constants.extend(bits.map(|bits| ("BITS", f64::from(bits))));
     let operands = [

@@ -75,6 +75,34 @@ impl Tokenizer {
             .map_err(|error| TokenizerError::Encode { bytes: text.len(), detail: error.to_string() })
     }
 
+    /// Ids and type ids of a text, or of two that belong together, with what the tokenizer puts around them; what is beyond `max_length`
+    /// ids is cut off before that, of two texts from the longer one, as transformers' `truncation=True` does.
+    ///
+    /// # Errors
+    /// [`TokenizerError::Encode`], where the vocabulary cannot express a text.
+    pub fn encode_input(
+        &self,
+        text: &str,
+        pair: Option<&str>,
+        max_length: usize,
+    ) -> Result<(Vec<u32>, Vec<u32>), TokenizerError> {
+        use tokenizers::PostProcessor;
+        use tokenizers::utils::truncation::{TruncationParams, truncate_encodings};
+        let tokenizer = &self.inner.tokenizer;
+        let of = |text: &str| {
+            let wrong =
+                |error: tokenizers::Error| TokenizerError::Encode { bytes: text.len(), detail: error.to_string() };
+            tokenizer.encode_fast(text, false).map_err(wrong)
+        };
+        let added = tokenizer.get_post_processor().map_or(0, |post| post.added_tokens(pair.is_some()));
+        let room = TruncationParams { max_length: max_length.saturating_sub(added), ..TruncationParams::default() };
+        let (first, second) = truncate_encodings(of(text)?, pair.map(of).transpose()?, &room)
+            .map_err(|error| TokenizerError::Encode { bytes: text.len(), detail: error.to_string() })?;
+        let whole = tokenizer.post_process(first, second, true);
+        let whole = whole.map_err(|error| TokenizerError::Encode { bytes: text.len(), detail: error.to_string() })?;
+        Ok((whole.get_ids().to_vec(), whole.get_type_ids().to_vec()))
+    }
+
     /// The text of `ids`, with or without special tokens. Bytes that are no UTF-8 become U+FFFD. An id that the
     /// tokenizer does not know gives no text, as in transformers: models have rows beyond their vocabulary, and one
     /// of those must not end a generation.

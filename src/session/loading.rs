@@ -85,7 +85,8 @@ impl Loading {
         held: &mut u64,
     ) -> Result<(Engine, Option<Offloaded>, Asked, LoadedFacts), Error> {
         let Model { config, checkpoint, quantization } = model;
-        let precision = managers::choose(self.dtype, config, checkpoint, quantization)?.with_cache(options.cache.dtype);
+        let whole = ModelConfig::Decoder(config.clone());
+        let precision = managers::choose(self.dtype, &whole, checkpoint, quantization)?.with_cache(options.cache.dtype);
         let layout = self.offload.as_ref().map(|offload| offload.layout.clone());
         let mut weights = Weights::new(device, checkpoint).quantized_by(quantization, Some(side)).offloading(layout);
         let decoder = Decoder::load(&mut weights, config, precision.weights);
@@ -96,7 +97,7 @@ impl Loading {
         let chunk = options.prefill_chunk.unwrap_or_else(|| managers::prefill_chunk(parameters));
         let policy = options.cache.policy;
         let cache = CacheShape::of(config, precision.cache, policy, chunk);
-        let architecture = Architecture::of(&ModelConfig::Decoder(config.clone()));
+        let architecture = Architecture::of(&whole);
         let table = precision.weights.embedding.row_bytes(config.embedding.size) * u64::from(config.vocab_size);
         let read = bytes.saturating_sub(if config.tie_word_embeddings { 0 } else { table });
         let traffic = Traffic::new(&architecture, &cache, read, parameters);

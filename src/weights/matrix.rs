@@ -290,8 +290,10 @@ impl<'a> Weights<'a> {
 
     /// The tensor `NAME.suffix`, if it is there as it should be; else what is wrong with it is noted.
     fn find(&mut self, name: &str, suffix: &str, shape: &[u32]) -> Option<&'a TensorInfo> {
-        let name = format!("{}{name}.{suffix}", self.scope);
-        let Some(info) = self.checkpoint.get(&name) else {
+        // as TensorFlow's norms are called, in checkpoints that were converted from there
+        let old = if suffix == "bias" { "beta" } else { "gamma" };
+        let [old, name] = [old, suffix].map(|suffix| format!("{}{name}.{suffix}", self.scope));
+        let Some(info) = self.checkpoint.get(&name).or_else(|| self.checkpoint.get(&old)) else {
             self.missing.push(name);
             return None;
         };

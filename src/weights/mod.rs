@@ -178,13 +178,19 @@ impl<'a> Weights<'a> {
         result
     }
 
+    /// Whether the checkpoint has the tensor `name`.
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
+        self.checkpoint.get(&format!("{}{name}", self.scope)).is_some()
+    }
+
     /// The first of `scopes` that has a tensor `name`; the first of all where none has. Checkpoints of a bare model lack the scope
     /// that one with a head puts around it, and multimodal ones put another around that.
     #[must_use]
     pub fn scope_of<'s>(&self, scopes: &[&'s str], name: &str) -> &'s str {
         let has = |scope: &&&str| {
             let dot = if scope.is_empty() { "" } else { "." };
-            self.checkpoint.get(&format!("{}{scope}{dot}{name}", self.scope)).is_some()
+            self.has(&format!("{scope}{dot}{name}"))
         };
         scopes.iter().find(has).or(scopes.first()).copied().unwrap_or_default()
     }

@@ -125,11 +125,16 @@ pub async fn read_shared(path: &str) -> Option<Vec<u8>> {
     let own = |folder: &str| std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
     let shared = || std::env::var_os("WEBWEFT_SHARED").map_or_else(|| own("../shared"), Into::into);
     let root = if is_own(path) { own("tests") } else { shared() };
-    match std::fs::read(root.join(path)) {
-        Ok(bytes) => Some(bytes),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => None,
-        Err(e) => panic!("{path}: {e}"),
+    // what `./test` fetched lies where it copies the material for browsers
+    let fetched = own("target/fixtures");
+    for path in [root.join(path), fetched.join(path)] {
+        match std::fs::read(&path) {
+            Ok(bytes) => return Some(bytes),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+            Err(e) => panic!("{}: {e}", path.display()),
+        }
     }
+    None
 }
 
 /// As natively; `./test` copied the material to where the test runner serves it.

@@ -24,7 +24,7 @@ pub async fn folders() -> Vec<String> {
         let Some(config) = read_shared(&format!("{folder}/config.json")).await else { continue };
         let config: serde_json::Value = serde_json::from_slice(&config).unwrap();
         let model_type = config["model_type"].as_str().unwrap_or_default();
-        if SUPPORTED.contains(&model_type) && config["quantization_config"].is_null() {
+        if model_type != "bert" && SUPPORTED.contains(&model_type) && config["quantization_config"].is_null() {
             found.push(folder);
         }
     }

@@ -3,6 +3,7 @@
 mod bitnet;
 mod chat;
 mod concede;
+mod encoders;
 pub mod fixtures;
 mod gguf;
 mod hostile;

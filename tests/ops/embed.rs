@@ -2,8 +2,8 @@
 use wasm_bindgen_test::wasm_bindgen_test;
 
 use webweft::ops::{embed, embed_positions, embed_types};
-use webweft::shaders::Row;
 use webweft::reference;
+use webweft::shaders::Row;
 use webweft::tensor::Elem;
 
 use super::{Bench, STORAGES, tolerance};

@@ -46,7 +46,8 @@ fn record(bench: &mut Bench, setup: &Setup, x_elem: Elem, dtype: CacheDtype) {
         format!("observe H {h} K {k} E {e}, slot {observed} of {slots:?}, live {live}, {x_elem:?} cache {dtype:?}");
     bench.case(|case| {
         let input = case.input(&wide, rows, h * heads.padded() as usize, x_elem);
-        let params = AttentionParams { heads, scale, softcap, window: 0, causal: true, live, slots: slots.len() as u32 };
+        let params =
+            AttentionParams { heads, scale, softcap, window: 0, causal: true, live, slots: slots.len() as u32 };
         let sums = observe(&mut case.g, &input, &kv, &params, &step).expect("shapes fit");
         let keys = (tokens - OBSERVED) as usize;
         case.output(&sums, kv_heads, name, move |name, got| {

@@ -16,7 +16,9 @@ async fn pools() {
         let mut bench = Bench::new(&device);
         for (elem, dim) in ELEMS.into_iter().flat_map(|elem| [1_usize, 33, 64, 255, 256, 257, 384].map(|d| (elem, d))) {
             for rows in [vec![1], vec![5, 1, 64], vec![33, 32, 7, 31]] {
-                for (kind, normalize) in [PoolKind::Mean, PoolKind::First].into_iter().flat_map(|k| [(k, true), (k, false)]) {
+                for (kind, normalize) in
+                    [PoolKind::Mean, PoolKind::First].into_iter().flat_map(|k| [(k, true), (k, false)])
+                {
                     record(&mut bench, elem, dim, &rows, kind, normalize);
                 }
             }

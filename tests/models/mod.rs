@@ -17,6 +17,7 @@ mod offload;
 mod packed;
 mod quantized;
 mod recommend;
+mod reference_bert;
 pub mod reference_llama;
 mod references;
 mod stories;

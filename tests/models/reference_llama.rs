@@ -69,11 +69,16 @@ impl Synthetic {
         if !s.tied {
             shapes.push(("lm_head.weight".into(), vec![s.vocab, s.hidden]));
         }
+        Self::of(config, shapes, dtype, seed)
+    }
+
+    /// Random tensors of those names and shapes; gains are about 1.
+    pub fn of(config: Value, shapes: Vec<(String, Vec<usize>)>, dtype: Dtype, seed: u32) -> Self {
         let tensors = (seed..)
             .zip(shapes)
             .map(|(seed, (name, shape))| {
                 let count = shape.iter().product();
-                let norm = name.contains("norm");
+                let norm = name.to_lowercase().contains("norm") && !name.ends_with("bias") && !name.ends_with("beta");
                 let scale = if shape.len() == 2 { (*shape.last().unwrap() as f32).powf(-0.5) * 1.7 } else { 0.3 };
                 let values = random(count, seed).into_iter().map(|v| v * scale + f32::from(u8::from(norm)));
                 (name, (shape, values.map(|v| rounded(v, dtype)).collect()))
@@ -112,11 +117,11 @@ impl Synthetic {
         Source::Memory(memory)
     }
 
-    fn tensor(&self, name: &str) -> &[f32] {
+    pub fn tensor(&self, name: &str) -> &[f32] {
         &self.tensors[name].1
     }
 
-    fn linear(&self, name: &str, x: &[f32]) -> Vec<f32> {
+    pub fn linear(&self, name: &str, x: &[f32]) -> Vec<f32> {
         let (shape, weight) = &self.tensors[&format!("{name}.weight")];
         let bias = self.tensors.get(&format!("{name}.bias")).map(|(_, b)| b.as_slice());
         narrow(&reference::matmul::matmul(x, weight, shape[1], bias))
@@ -195,10 +200,10 @@ fn rounded(v: f32, dtype: Dtype) -> f32 {
     }
 }
 
-fn narrow(x: &[f64]) -> Vec<f32> {
+pub fn narrow(x: &[f64]) -> Vec<f32> {
     x.iter().map(|&v| v as f32).collect()
 }
 
-fn add(x: &mut [f64], y: &[f32]) {
+pub fn add(x: &mut [f64], y: &[f32]) {
     x.iter_mut().zip(y).for_each(|(x, &y)| *x += f64::from(y));
 }

@@ -11,6 +11,7 @@ use webweft::managers::Dtype;
 use crate::batch::BatchArgs;
 use crate::bench;
 use crate::cache::CacheArgs;
+use crate::embed::Embed;
 use crate::lists::TokenIds;
 use crate::prompt_cache::PromptCacheArgs;
 use crate::sampling::Sampling;
@@ -31,6 +32,7 @@ Examples:
   native-runner chat
   native-runner generate \"Once upon a time\" --model Qwen/Qwen3-0.6B
   native-runner forward ~/models/stories --input in.safetensors --output out.safetensors
+  native-runner embed --model sentence-transformers/all-MiniLM-L6-v2 \"A cat sat.\" \"A feline rested.\"
   native-runner devices
 
 Models of the Hub are kept where Python's huggingface_hub keeps them. Environment: HF_HOME, HF_HUB_CACHE, HF_TOKEN,
@@ -58,9 +60,11 @@ Input tensors, named as transformers names its arguments:
   input_ids       [B, S] or [S], any integer type
   attention_mask  the same shape, 0 or 1 (integers or BOOL), optional: each row runs alone over its tokens, which must be
                   in one piece, padded left or right
+  token_type_ids  the same shape, optional, of encoders alone
 Output tensors, f32, zero where the mask is 0:
-  logits             [B, S, V]
+  logits             [B, S, V], not of encoders
   last_hidden_state  [B, S, D]
+  pooler_output      [B, D], of encoders that have a pooler
 
 Example:
   native-runner forward MODEL --input in.safetensors --output out.safetensors --dtype f32
@@ -146,6 +150,8 @@ pub enum Command {
     Generate(Generate),
     /// Run the model once over tensors of a file
     Forward(Forward),
+    /// Make vectors of texts, and tell how near they are to one another
+    Embed(Embed),
     /// List the GPU adapters
     Devices(Devices),
     /// Talk with a model

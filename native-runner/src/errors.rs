@@ -141,6 +141,9 @@ pub enum CliError {
         /// The file.
         path: PathBuf,
     },
+    /// `embed` without a model.
+    #[error("which model? Give an encoder with --model: sentence-transformers/all-MiniLM-L6-v2, say")]
+    NoEncoder,
     /// A line that is no request.
     #[error("line {line} of `{}` is no prompt: {problem}", .path.display())]
     PromptLine {

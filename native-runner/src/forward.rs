@@ -4,9 +4,13 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Instant;
 
+use webweft::encode::Tokens;
+use webweft::managers;
+
 use crate::args::{Forward, Shared};
+use crate::embed;
 use crate::errors::CliError;
-use crate::open::open;
+use crate::open::{Place, write_memory};
 use crate::output::{OutputFile, Tensor};
 use crate::stats::memory_table;
 use crate::tensors::Inputs;
@@ -20,7 +24,16 @@ pub fn run(args: &Forward, shared: &Shared) -> Result<ExitCode, CliError> {
 }
 
 async fn forward(args: &Forward, shared: &Shared, inputs: &Inputs, output: OutputFile) -> Result<(), CliError> {
-    let mut opened = open(Some(&args.model), shared, args.context, args.prefill_chunk).await?;
+    let place = Place::find(Some(&args.model), shared).await?;
+    if managers::task(&place.source).await? == "feature-extraction" {
+        return encode(args, shared, inputs, output, place).await;
+    }
+    let mut opened = place.open(shared, args.context, args.prefill_chunk).await?;
+    opened.warn_of_extra(shared);
+    if inputs.has_types() {
+        let problem = "`token_type_ids` are for encoders, and this model is none".to_owned();
+        return Err(CliError::Input { path: args.input.clone(), problem });
+    }
     let engine = opened.session.engine();
     let (vocab, hidden) = (engine.vocab_size(), engine.hidden_size());
     let bad = |problem| CliError::Input { path: args.input.clone(), problem };
@@ -57,6 +70,49 @@ async fn forward(args: &Forward, shared: &Shared, inputs: &Inputs, output: Outpu
         let _ = io::stderr().write_all(text.as_bytes());
     }
     opened.finish(shared)
+}
+
+/// As [`forward`], of an encoder: all rows together.
+async fn encode(
+    args: &Forward,
+    shared: &Shared,
+    inputs: &Inputs,
+    output: OutputFile,
+    place: Place,
+) -> Result<(), CliError> {
+    let (mut extractor, device, load_ms) = place.open_encoder(shared, args.context, args.prefill_chunk).await?;
+    let config = extractor.engine().config();
+    let (vocab, kinds, hidden) = (config.vocab_size, config.type_vocab_size, config.hidden_size);
+    let bad = |problem| CliError::Input { path: args.input.clone(), problem };
+    let row = |row| {
+        let (span, ids) = inputs.row(row, vocab)?;
+        Ok((span, Tokens { ids, type_ids: inputs.types(row, kinds)? }))
+    };
+    let rows: Vec<_> = (0..inputs.rows).map(row).collect::<Result<_, _>>().map_err(bad)?;
+    let mut last_hidden_state = Rows::new(inputs, hidden)?;
+    let mut pooler_output = Vec::new();
+
+    let started = Instant::now();
+    let mut tokens = 0;
+    for (row, (span, text)) in rows.iter().enumerate() {
+        let made = extractor.forward(text).await?;
+        last_hidden_state.put(row, span.start, &made.last_hidden_state);
+        pooler_output.extend(made.pooler_output.into_iter().flatten().flat_map(f32::to_le_bytes));
+        tokens += text.ids.len();
+    }
+    let elapsed = started.elapsed().as_secs_f64();
+    let mut tensors = vec![last_hidden_state.as_tensor("last_hidden_state")];
+    let shape = [inputs.rows, hidden as usize];
+    if !pooler_output.is_empty() {
+        tensors.push(("pooler_output", &shape, &pooler_output));
+    }
+    output.write(&tensors)?;
+    if shared.stats {
+        let speed = tokens as f64 / elapsed;
+        let done = format!("{:.1} ms, {tokens} tokens, {speed:.1} tokens/s", elapsed * 1e3);
+        let _ = io::stderr().write_all(embed::stats(&extractor, &device, load_ms, &done).as_bytes());
+    }
+    write_memory(&device, shared, extractor)
 }
 
 /// `[B, S, width]` in f32, as the bytes of the file.

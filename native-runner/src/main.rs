@@ -8,6 +8,7 @@ mod cache;
 mod chat;
 mod date;
 mod devices;
+mod embed;
 mod errors;
 mod fingerprint;
 mod forward;
@@ -54,6 +55,7 @@ fn main() -> ExitCode {
     let result = profile::apply(&mut cli).and_then(|()| match &cli.command {
         Command::Generate(args) => generate::run(args, &cli.shared),
         Command::Forward(args) => forward::run(args, &cli.shared),
+        Command::Embed(args) => embed::run(args, &cli.shared),
         Command::Inspect(args) => inspect::run(args, &cli.shared),
         Command::Bench(args) => bench::run(args, &cli.shared),
         Command::Chat(args) => chat::run(args, &cli.shared),

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use webweft::device::{Device, DeviceOptions};
 use webweft::managers::{Dtype, Overflow};
-use webweft::session::{LoadOptions, Session};
+use webweft::session::{FeatureExtractor, LoadOptions, Session};
+use webweft::source::Source;
+use webweft::weights::Progress;
 
 use crate::args::Shared;
 use crate::errors::CliError;
@@ -50,16 +52,13 @@ impl Opened {
 
     /// Lets the model go, and writes the ledger where `--memory-json` asks for it: as it was before, and what is left behind.
     pub fn finish(self, shared: &Shared) -> Result<(), CliError> {
-        let Some(path) = &shared.memory_json else { return Ok(()) };
         let Self { session, device, .. } = self;
-        let mut report = device.ledger().report();
-        drop(session);
-        report.leaks = device.ledger().leaks();
-        let json = serde_json::to_vec_pretty(&report);
-        let json = json.map_err(|error| CliError::OutputFile { path: path.clone(), source: error.into() })?;
-        let mut file = OutputFile::create(path)?;
-        file.append(&json)?;
-        file.finish()
+        write_memory(&device, shared, session)
+    }
+
+    /// Warns of tensors that the model does not use.
+    pub fn warn_of_extra(&self, shared: &Shared) {
+        warn_of_extra(self.session.extra_tensors(), shared);
     }
 
     /// Warns of values that f16 does not hold, once for each class of operations.
@@ -96,11 +95,7 @@ pub async fn open(
     prefill_chunk: Option<u32>,
 ) -> Result<Opened, CliError> {
     let opened = open_again(model, shared, context, prefill_chunk).await?;
-    if !shared.quiet
-        && let Some(warning) = describe_extra(opened.session.extra_tensors())
-    {
-        let _ = writeln!(io::stderr(), "warning: {warning}");
-    }
+    opened.warn_of_extra(shared);
     Ok(opened)
 }
 
@@ -111,26 +106,104 @@ pub async fn open_again(
     context: Option<u32>,
     prefill_chunk: Option<u32>,
 ) -> Result<Opened, CliError> {
-    // a wrong path is told at once, before a driver is asked anything
-    let spec = ModelSpec::parse(model, shared.revision.as_deref())?;
-    let local = spec.local(shared.gguf_file.as_deref())?;
-    let options = device_options(shared);
-    let bar = Bar::new(shared, "opening the device");
-    // before a download: without an adapter it would be for nothing
-    let device = Device::open(&options).await?;
-    let source = match local {
-        Some(source) => source,
-        None => {
-            bar.stage("asking for the model");
-            spec.source(shared.gguf_file.as_deref(), &mut |progress| {
-                bar.show("downloading", progress.done, progress.total)
-            })
-            .await?
+    Place::find(model, shared).await?.open(shared, context, prefill_chunk).await
+}
+
+/// Where a model is, and what it is to run on.
+pub struct Place {
+    /// The model's files.
+    pub source: Source,
+    device: Device,
+    bar: Bar,
+    started: Instant,
+}
+
+impl Place {
+    /// Opens the device, and asks for the model `model` as [`open`] does.
+    pub async fn find(model: Option<&str>, shared: &Shared) -> Result<Self, CliError> {
+        // a wrong path is told at once, before a driver is asked anything
+        let spec = ModelSpec::parse(model, shared.revision.as_deref())?;
+        let local = spec.local(shared.gguf_file.as_deref())?;
+        let bar = Bar::new(shared, "opening the device");
+        // before a download: without an adapter it would be for nothing
+        let device = Device::open(&device_options(shared)).await?;
+        let source = match local {
+            Some(source) => source,
+            None => {
+                bar.stage("asking for the model");
+                spec.source(shared.gguf_file.as_deref(), &mut |progress| {
+                    bar.show("downloading", progress.done, progress.total)
+                })
+                .await?
+            }
+        };
+        bar.stage("reading the model's files");
+        Ok(Self { source, device, bar, started: Instant::now() })
+    }
+
+    /// A model that generates.
+    pub async fn open(
+        self,
+        shared: &Shared,
+        context: Option<u32>,
+        prefill_chunk: Option<u32>,
+    ) -> Result<Opened, CliError> {
+        let load = load_options(shared, context, prefill_chunk);
+        let Self { source, device, bar, started } = self;
+        let session = Session::open(&device, &source, &load, |progress| bar.load(progress)).await;
+        drop(bar);
+        let mut session = session?;
+        session.set_settings(shared.generation.clone())?;
+        let load_ms = started.elapsed().as_secs_f64() * 1e3;
+        tracing::info!(load_ms, dtype = session.precision().dtype.name(), "model opened");
+        if let Some(told) = session.recommendation() {
+            tracing::info!(reason = told.reason, "dtype chosen");
+            // without a budget it is what it always is
+            if !shared.quiet && told.budget.is_some() {
+                let _ = writeln!(io::stderr(), "dtype {}", told.reason);
+            }
         }
-    };
-    let started = Instant::now();
-    bar.stage("reading the model's files");
-    let load = LoadOptions {
+        if !shared.quiet {
+            let tell = |line: String| {
+                let _ = writeln!(io::stderr(), "{line}");
+            };
+            if let Some(found) = session.found_budget() {
+                tell(format!("memory: the adapter gave no more than {}", sizes::format(found)));
+            }
+            if let (Some(offload), None) = (session.offload(), session.recommendation()) {
+                tell(format!("layers: {offload}"));
+            }
+        }
+        Ok(Opened { session, device, load_ms, told: 0, copied: 0, demoted: 0 })
+    }
+
+    /// A model that makes vectors, its device, and how many milliseconds it took to load.
+    pub async fn open_encoder(
+        self,
+        shared: &Shared,
+        context: Option<u32>,
+        prefill_chunk: Option<u32>,
+    ) -> Result<(FeatureExtractor, Device, f64), CliError> {
+        let load = load_options(shared, context, prefill_chunk);
+        let Self { source, device, bar, started } = self;
+        let extractor = FeatureExtractor::open(&device, &source, &load, |progress| bar.load(progress)).await;
+        drop(bar);
+        let extractor = extractor?;
+        warn_of_extra(extractor.extra_tensors(), shared);
+        let load_ms = started.elapsed().as_secs_f64() * 1e3;
+        tracing::info!(load_ms, dtype = extractor.engine().precision().dtype.name(), "encoder opened");
+        Ok((extractor, device, load_ms))
+    }
+}
+
+fn warn_of_extra(names: &[String], shared: &Shared) {
+    if let Some(warning) = describe_extra(names).filter(|_| !shared.quiet) {
+        let _ = writeln!(io::stderr(), "warning: {warning}");
+    }
+}
+
+fn load_options(shared: &Shared, context: Option<u32>, prefill_chunk: Option<u32>) -> LoadOptions {
+    LoadOptions {
         dtype: shared.dtype.map_or(Dtype::Auto, Into::into),
         context,
         prefill_chunk,
@@ -138,44 +211,29 @@ pub async fn open_again(
         gpu_layers: shared.gpu_layers,
         warm_up: false,
         weights_file: None,
-    };
-    let session = Session::open(&device, &source, &load, |progress| {
-        let done = progress.loaded == progress.total;
-        let what = if done { "checking tensors" } else { "loading tensors" };
-        bar.show(what, progress.loaded, progress.total);
-    })
-    .await;
-    bar.end();
-    let mut session = session?;
-    session.set_settings(shared.generation.clone())?;
-    let load_ms = started.elapsed().as_secs_f64() * 1e3;
-    tracing::info!(load_ms, dtype = session.precision().dtype.name(), "model opened");
-    if let Some(told) = session.recommendation() {
-        tracing::info!(reason = told.reason, "dtype chosen");
-        // without a budget it is what it always is
-        if !shared.quiet && told.budget.is_some() {
-            let _ = writeln!(io::stderr(), "dtype {}", told.reason);
-        }
     }
-    if !shared.quiet {
-        let tell = |line: String| {
-            let _ = writeln!(io::stderr(), "{line}");
-        };
-        if let Some(found) = session.found_budget() {
-            tell(format!("memory: the adapter gave no more than {}", sizes::format(found)));
-        }
-        if let (Some(offload), None) = (session.offload(), session.recommendation()) {
-            tell(format!("layers: {offload}"));
-        }
-    }
-    Ok(Opened { session, device, load_ms, told: 0, copied: 0, demoted: 0 })
+}
+
+/// Writes the ledger where `--memory-json` asks for it, as it was while `model` was there, and what that leaves behind.
+pub fn write_memory<M>(device: &Device, shared: &Shared, model: M) -> Result<(), CliError> {
+    let Some(path) = &shared.memory_json else { return Ok(()) };
+    let mut report = device.ledger().report();
+    drop(model);
+    report.leaks = device.ledger().leaks();
+    let json = serde_json::to_vec_pretty(&report);
+    let json = json.map_err(|error| CliError::OutputFile { path: path.clone(), source: error.into() })?;
+    let mut file = OutputFile::create(path)?;
+    file.append(&json)?;
+    file.finish()
 }
 
 /// What to say of tensors that the model does not use; nothing of those that many exports carry along: the frequencies of old
-/// rotary embeddings, and an output head that is the embedding.
+/// rotary embeddings, numbers of positions, an output head that is the embedding, or that an encoder was trained with.
 fn describe_extra(names: &[String]) -> Option<String> {
     const SHOWN: usize = 3;
-    let harmless = |name: &&String| name.ends_with("rotary_emb.inv_freq") || *name == "lm_head.weight";
+    let usual = ["rotary_emb.inv_freq", "embeddings.position_ids"];
+    let is_head = |name: &str| name == "lm_head.weight" || name.starts_with("cls.");
+    let harmless = |name: &&String| usual.iter().any(|end| name.ends_with(end)) || is_head(name);
     let extra: Vec<_> = names.iter().filter(|name| !harmless(name)).map(String::as_str).collect();
     if extra.is_empty() {
         return None;
@@ -225,8 +283,10 @@ impl Bar {
         }
     }
 
-    fn end(self) {
-        drop(self);
+    fn load(&self, progress: Progress<'_>) {
+        let done = progress.loaded == progress.total;
+        let what = if done { "checking tensors" } else { "loading tensors" };
+        self.show(what, progress.loaded, progress.total);
     }
 }
 

@@ -43,6 +43,10 @@ pub fn apply(cli: &mut Cli) -> Result<(), CliError> {
             fill(&mut args.context, context);
             fill(&mut args.prefill_chunk, chunk);
         }
+        Command::Embed(args) => {
+            fill(&mut args.context, context);
+            fill(&mut args.prefill_chunk, chunk);
+        }
         Command::Bench(args) => {
             fill(&mut args.context, context);
             fill(&mut args.prefill_chunk, chunk);
@@ -93,6 +97,7 @@ fn model(command: &mut Command) -> Option<&mut Option<String>> {
     match command {
         Command::Generate(args) => Some(&mut args.model),
         Command::Chat(args) => Some(&mut args.model),
+        Command::Embed(args) => Some(&mut args.model),
         Command::Inspect(args) => Some(&mut args.model),
         Command::Bench(args) => Some(&mut args.model),
         Command::Tune(args) => Some(&mut args.model),

@@ -22,15 +22,7 @@ pub struct Request {
 /// The lines of the file at `path` (`-`: of standard input), empty ones left out: texts, or with `jsonl` objects with a `prompt`, a text
 /// or token ids, and settings by the names of the flags (`max_new_tokens`).
 pub fn read(path: &Path, jsonl: bool, flags: &Sampling) -> Result<Vec<Request>, CliError> {
-    let failed = |source| CliError::Text { path: path.into(), source };
-    let mut bytes = Vec::new();
-    if path == Path::new("-") {
-        io::stdin().lock().read_to_end(&mut bytes).map_err(failed)?;
-    } else {
-        bytes = fs::read(path).map_err(failed)?;
-    }
-    let text = String::from_utf8(bytes)
-        .map_err(|error| CliError::TextNotUtf8 { path: path.into(), at: error.utf8_error().valid_up_to() })?;
+    let text = read_text(path)?;
     let request = |(number, line): (usize, &str)| {
         if !jsonl {
             return Ok(Request { prompt: Prompt::Text(line.to_owned()), sampling: flags.clone() });
@@ -40,6 +32,19 @@ pub fn read(path: &Path, jsonl: bool, flags: &Sampling) -> Result<Vec<Request>, 
     let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
     let requests = lines.map(request).collect::<Result<Vec<_>, _>>()?;
     if requests.is_empty() { Err(CliError::NoPrompts { path: path.into() }) } else { Ok(requests) }
+}
+
+/// The text of the file at `path` (`-`: of standard input).
+pub fn read_text(path: &Path) -> Result<String, CliError> {
+    let failed = |source| CliError::Text { path: path.into(), source };
+    let mut bytes = Vec::new();
+    if path == Path::new("-") {
+        io::stdin().lock().read_to_end(&mut bytes).map_err(failed)?;
+    } else {
+        bytes = fs::read(path).map_err(failed)?;
+    }
+    String::from_utf8(bytes)
+        .map_err(|error| CliError::TextNotUtf8 { path: path.into(), at: error.utf8_error().valid_up_to() })
 }
 
 /// One line of JSON.

@@ -10,7 +10,7 @@ use safetensors::{Dtype, SafeTensors};
 use crate::errors::CliError;
 
 /// The names that are known, as transformers has them.
-const KNOWN: [&str; 2] = ["input_ids", "attention_mask"];
+const KNOWN: [&str; 3] = ["input_ids", "attention_mask", "token_type_ids"];
 
 /// A batch of rows.
 #[derive(Debug, PartialEq, Eq)]
@@ -21,6 +21,8 @@ pub struct Inputs {
     pub columns: usize,
     /// `[B, S]`; meaningless where the mask is 0.
     ids: Vec<i64>,
+    /// As `ids`, where the file has them.
+    types: Option<Vec<i64>>,
     /// For each row, where its tokens are.
     spans: Vec<Range<usize>>,
 }
@@ -52,17 +54,21 @@ impl Inputs {
             return Err(format!("`input_ids` has shape {:?}: there is no token in it", ids.shape()));
         }
         let mut spans = vec![0..columns; rows];
-        if let Ok(mask) = tensors.tensor("attention_mask") {
-            if mask.shape() != ids.shape() {
-                let (mask, ids) = (mask.shape(), ids.shape());
-                return Err(format!("`attention_mask` has shape {mask:?}, and `input_ids` has {ids:?}"));
+        let like_ids = |name: &str, allow_bool| {
+            let Ok(tensor) = tensors.tensor(name) else { return Ok(None) };
+            if tensor.shape() != ids.shape() {
+                let (own, ids) = (tensor.shape(), ids.shape());
+                return Err(format!("`{name}` has shape {own:?}, and `input_ids` has {ids:?}"));
             }
-            let mask = integers("attention_mask", &mask, true)?;
+            integers(name, &tensor, allow_bool).map(Some)
+        };
+        if let Some(mask) = like_ids("attention_mask", true)? {
             for (row, mask) in mask.chunks_exact(columns).enumerate() {
                 spans[row] = span(mask).map_err(|problem| format!("`attention_mask`, row {row}: {problem}"))?;
             }
         }
-        Ok(Self { rows, columns, ids: integers("input_ids", &ids, false)?, spans })
+        let types = like_ids("token_type_ids", false)?;
+        Ok(Self { rows, columns, ids: integers("input_ids", &ids, false)?, types, spans })
     }
 
     /// The positions of row `row`'s tokens, and the tokens, each below `vocab`.
@@ -76,6 +82,25 @@ impl Inputs {
             })
         });
         Ok((span, checked.collect::<Result<_, _>>()?))
+    }
+
+    /// Whether tokens have kinds.
+    pub fn has_types(&self) -> bool {
+        self.types.is_some()
+    }
+
+    /// The kinds of row `row`'s tokens, each below `kinds`; 0 where the file says nothing.
+    pub fn types(&self, row: usize, kinds: u32) -> Result<Vec<u32>, String> {
+        let span = self.spans[row].clone();
+        let Some(types) = &self.types else { return Ok(vec![0; span.len()]) };
+        let own = types[row * self.columns..][span.clone()].iter().zip(span);
+        let checked = own.map(|(&kind, column)| {
+            let valid = u32::try_from(kind).ok().filter(|&kind| kind < kinds);
+            valid.ok_or_else(|| {
+                format!("`token_type_ids`, row {row}, column {column}: {kind} is none of the model's {kinds} types")
+            })
+        });
+        checked.collect()
     }
 }
 

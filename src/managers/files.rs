@@ -36,6 +36,16 @@ impl Gguf {
     }
 }
 
+/// The task that the model of `source` is for: [`ModelConfig::task`].
+///
+/// # Errors
+/// Those of the files, and of a config that we cannot read.
+pub async fn task(source: &Source) -> Result<&'static str, Error> {
+    let files = ModelFiles::open(source).await?;
+    let json = files.config().await?;
+    Ok(files.model_config(&json)?.task())
+}
+
 /// Tokens that a text may have, as `tokenizer_config.json` says (`model_max_length`); without bound where it says nothing.
 ///
 /// # Errors

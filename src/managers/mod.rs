@@ -23,7 +23,7 @@ pub mod tune;
 pub use concession::{Concession, Holding, concede};
 pub use context::{CacheOptions, CacheShape, cache_chunk, cache_groups, cache_plan, cache_rows};
 pub use costs::Costs;
-pub use files::{ModelFiles, max_length};
+pub use files::{ModelFiles, max_length, task};
 pub use footprint::{Footprint, Model, Needs};
 pub use inspect::{Architecture, Inspection, OnGpu, Stored, StoredFile, TokenizerFacts, inspect, inspect_weights};
 pub use offload::{Offload, fit};

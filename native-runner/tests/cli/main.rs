@@ -5,6 +5,7 @@ mod bench;
 mod built_in;
 mod chat;
 mod devices;
+mod embed;
 mod errors;
 #[path = "../../../tests/hub/fake_hub.rs"]
 mod fake_hub;

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
 
-use crate::device::{Buffer, Category, Device, Memory, Readback};
+use crate::device::{Buffer, Category, Device, Memory, Plan, Readback};
 use crate::error::{DeviceError, Error, GenerateError};
 use crate::graph::{Arena, Graph, Program};
 use crate::managers::{Precision, PrecisionFacts, PrecisionReport, PrecisionWatch};
@@ -122,6 +122,82 @@ struct Workspace {
     types: Buffer,
     rows: u32,
     slots: u32,
+}
+
+impl Workspace {
+    fn new(
+        memory: Memory<'_>,
+        c: &EncoderConfig,
+        precision: &Precision,
+        rows: u32,
+        slots: u32,
+    ) -> Result<Self, DeviceError> {
+        let layout = CacheLayout { heads: c.heads, dtype: precision.cache, raw_keys: false, groups: vec![0], kept: 0 };
+        // each text begins with a block of its own
+        let cache = KvCache::new(memory, layout, &[Pool::of(rows.div_ceil(BLOCK) + slots)])?;
+        let pages = c.max_position_embeddings.div_ceil(BLOCK);
+        let step = Step::new(memory, StepSize { rows, slots, tables: 1, pages, ring: 1 })?;
+        let types = memory.storage("token types", Category::Activations, u64::from(rows) * size_of::<Row>() as u64)?;
+        Ok(Self { step, cache, types, rows, slots })
+    }
+
+    /// What a program makes: of each result whether it has a row for each text, rather than for each token.
+    fn record(
+        &self,
+        g: &mut Graph<'_>,
+        model: &Encoder,
+        precision: &Precision,
+        key: Key,
+    ) -> ops::Result<Vec<(Tensor, bool)>> {
+        let pass = Pass {
+            step: &self.step,
+            cache: &self.cache,
+            rows: key.rows,
+            slots: key.slots,
+            live: key.live,
+            selection: None,
+            wanted: Rows::All,
+            activations: precision.activations,
+        };
+        let mut outputs = Vec::new();
+        let x = model.forward(g, &self.types, &pass, &mut |g, x| {
+            if key.wanted == Wanted::All {
+                outputs.push((g.copy(x)?, false)); // layers add to x
+            }
+            Ok(())
+        })?; // [T, D]
+        match key.wanted {
+            Wanted::States => outputs.push((x, false)),
+            Wanted::Row { kind, normalize } => {
+                outputs.push((ops::pool(g, &x, kind, normalize, key.slots, &self.step)?, true)); // [B, D]
+            }
+            Wanted::All => outputs.extend(model.pool(g, &x, &pass)?.map(|y| (y, true))), // [B, D]
+        }
+        outputs.iter().for_each(|(tensor, _)| g.keep(tensor));
+        Ok(outputs)
+    }
+}
+
+/// Bytes that a step takes whose rows are one text of `rows` tokens: activations and keys, counted by the code that runs it.
+///
+/// # Errors
+/// What the limits of the plan's adapter do not allow.
+pub fn step_bytes(
+    plan: &Plan,
+    model: &Encoder,
+    config: &EncoderConfig,
+    precision: &Precision,
+    rows: u32,
+) -> Result<u64, Error> {
+    let before = plan.ledger().snapshot().total;
+    let live = rows.next_power_of_two().max(LEAST_LIVE);
+    let key = Key { wanted: Wanted::States, rows: rows.next_power_of_two().max(LEAST_ROWS), slots: 1, live };
+    let workspace = Workspace::new(Memory::Plan(plan), config, precision, key.rows, key.slots)?;
+    let mut g = Graph::planned(plan);
+    workspace.record(&mut g, model, precision, key)?;
+    let arena = Arena::default();
+    let _held = g.held(&arena)?;
+    Ok(plan.ledger().snapshot().total - before)
 }
 
 /// A step whose result is on its way.
@@ -378,20 +454,7 @@ impl EncoderEngine {
             self.workspace = None;
             let (rows, slots) = (rows.max(had.0), slots.max(had.1));
             let memory = Memory::Device(&self.device);
-            let layout = CacheLayout {
-                heads: self.config.heads,
-                dtype: self.precision.cache,
-                raw_keys: false,
-                groups: vec![0],
-                kept: 0,
-            };
-            // each text begins with a block of its own
-            let cache = KvCache::new(memory, layout, &[Pool::of(rows.div_ceil(BLOCK) + slots)])?;
-            let pages = self.config.max_position_embeddings.div_ceil(BLOCK);
-            let step = Step::new(memory, StepSize { rows, slots, tables: 1, pages, ring: 1 })?;
-            let bytes = u64::from(rows) * size_of::<Row>() as u64;
-            let types = memory.storage("token types", Category::Activations, bytes)?;
-            self.workspace = Some(Workspace { step, cache, types, rows, slots });
+            self.workspace = Some(Workspace::new(memory, &self.config, &self.precision, rows, slots)?);
         }
         Ok(self.workspace.as_ref().expect("it was made"))
     }
@@ -405,33 +468,9 @@ impl EncoderEngine {
     }
 
     fn record(&self, key: Key) -> Result<Recorded, Error> {
-        let Workspace { step, cache, types, .. } = self.workspace.as_ref().expect("it was made before");
+        let workspace = self.workspace.as_ref().expect("it was made before");
         let mut g = Graph::new(&self.device);
-        let pass = Pass {
-            step,
-            cache,
-            rows: key.rows,
-            slots: key.slots,
-            live: key.live,
-            selection: None,
-            wanted: Rows::All,
-            activations: self.precision.activations,
-        };
-        let mut outputs = Vec::new();
-        let x = self.model.forward(&mut g, types, &pass, &mut |g, x| {
-            if key.wanted == Wanted::All {
-                outputs.push((g.copy(x)?, false)); // layers add to x
-            }
-            Ok(())
-        })?; // [T, D]
-        match key.wanted {
-            Wanted::States => outputs.push((x, false)),
-            Wanted::Row { kind, normalize } => {
-                outputs.push((ops::pool(&mut g, &x, kind, normalize, key.slots, step)?, true)); // [B, D]
-            }
-            Wanted::All => outputs.extend(self.model.pool(&mut g, &x, &pass)?.map(|y| (y, true))), // [B, D]
-        }
-        outputs.iter().for_each(|(tensor, _)| g.keep(tensor));
+        let outputs = workspace.record(&mut g, &self.model, &self.precision, key)?;
         let program = g.finish(&self.arena)?;
         tracing::debug!(?key, dispatches = program.len(), "recorded");
         let kept = |(tensor, is_of_text)| program.kept(&tensor).map(|buffer| (tensor, buffer.clone(), is_of_text));

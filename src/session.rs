@@ -29,7 +29,7 @@ use crate::source::Source;
 use crate::weights::{Arrangement, Image, Progress};
 use loading::{LoadedFacts, Loading};
 
-pub use features::{FeatureExtractor, Input};
+pub use features::{FeatureExtractor, Input, SharedExtractor};
 pub use pool::{ModelPool, Pooled};
 pub use shared::{Shared, SharedText};
 

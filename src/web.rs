@@ -5,6 +5,7 @@
 mod cache;
 mod convert;
 mod errors;
+mod features;
 mod generate;
 mod load;
 mod profile;

@@ -88,7 +88,10 @@ fn report(model: &Inspection, adapter: Option<&AdapterInfo>, budget: Option<u64>
         if model.architectures.is_empty() { String::new() } else { format!(" ({})", model.architectures.join(", ")) };
     let mut rows = vec![row("architecture", format!("{model_type}{class}"))];
     if let Some(architecture) = &model.architecture {
-        rows.extend(describe(architecture, model.parameters).into_iter().map(|(name, value)| row(name, value)));
+        let generates = model.task != Some("feature-extraction");
+        rows.extend(
+            describe(architecture, model.parameters, generates).into_iter().map(|(name, value)| row(name, value)),
+        );
     } else if model.parameters > 0 {
         rows.push(row("stored elements", number(model.parameters)));
     }
@@ -99,6 +102,7 @@ fn report(model: &Inspection, adapter: Option<&AdapterInfo>, budget: Option<u64>
         Some(t) => row("tokenizer", format!("{}, {} tokens", t.kind, number(t.vocab_size as u64))),
         None => row("tokenizer", "none: token ids only".into()),
     });
+    rows.extend(model.task.map(|task| row("task", task.into())));
     rows.push(match model.chat_templates.as_slice() {
         [] => row("chat template", "none: not a chat model".into()),
         [_] => row("chat template", "yes".into()),
@@ -134,8 +138,12 @@ fn report(model: &Inspection, adapter: Option<&AdapterInfo>, budget: Option<u64>
     text
 }
 
-fn describe(a: &Architecture, parameters: u64) -> Vec<(&'static str, String)> {
-    let tied = if a.tied { ", which is the output head" } else { " and output head" };
+fn describe(a: &Architecture, parameters: u64, generates: bool) -> Vec<(&'static str, String)> {
+    let tied = match a.tied {
+        _ if !generates => "s",
+        true => ", which is the output head",
+        false => " and output head",
+    };
     let windows = match a.windows.len() {
         0 => "none: every layer sees all positions".to_owned(),
         _ => a
@@ -163,6 +171,9 @@ fn describe(a: &Architecture, parameters: u64) -> Vec<(&'static str, String)> {
 
 /// Every dtype: what it takes with the context that is wanted, how fast and how good it is.
 fn on_gpu(model: &Inspection) -> String {
+    if model.recommendation.is_none() {
+        return encoder_on_gpu(model);
+    }
     let head = [
         "on the GPU as",
         "weights",
@@ -200,6 +211,21 @@ fn on_gpu(model: &Inspection) -> String {
         ]);
     }
     columns(&rows, &[1, 2, 3, 4, 5, 6, 7, 8, 9])
+}
+
+/// As [`on_gpu`], of a model that keeps nothing of a text.
+fn encoder_on_gpu(model: &Inspection) -> String {
+    let mut rows = vec![["on the GPU as", "weights", "longest", "fits"].map(str::to_owned).to_vec()];
+    for size in &model.on_gpu {
+        let chosen = if model.auto == Some(size.dtype) { " (auto)" } else { "" };
+        rows.push(vec![
+            format!("{}{chosen}", size.dtype),
+            sizes::format(size.weights),
+            number(size.context.into()),
+            size.note.as_ref().map_or("yes".to_owned(), |why| format!("no: {why}")),
+        ]);
+    }
+    columns(&rows, &[1, 2])
 }
 
 fn describe_adapter(adapter: Option<&AdapterInfo>, budget: Option<u64>) -> String {

@@ -7,12 +7,15 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::recommend::{LEAST_CONTEXT, size};
-use super::{Footprint, Model, ModelFiles, Recommendation, Wanted};
+use super::{Dtype, Footprint, Model, ModelFiles, Recommendation, Wanted, choose, prefill_chunk, resolve};
 use crate::checkpoint::Checkpoint;
-use crate::device::AdapterInfo;
+use crate::device::{AdapterInfo, Plan};
+use crate::encode::step_bytes;
 use crate::error::Error;
-use crate::models::{DecoderConfig, EncoderConfig, ModelConfig, RopeConfig, RopeScaling};
+use crate::models::{DecoderConfig, Encoder, EncoderConfig, ModelConfig, RopeConfig, RopeScaling};
+use crate::quant::Quantization;
 use crate::source::Source;
+use crate::weights::{Weights, upload_bytes};
 
 /// Everything that can be told of a model without loading it.
 #[derive(Clone, Debug, Serialize)]
@@ -27,6 +30,8 @@ pub struct Inspection {
     pub supported: bool,
     /// What is wrong, or not supported, and what to do.
     pub problems: Vec<String>,
+    /// What it is for, as transformers names pipelines: `text-generation` or `feature-extraction`, where the architecture is known.
+    pub task: Option<&'static str>,
     /// Its sizes, where the architecture is known.
     pub architecture: Option<Architecture>,
     /// The number of weights that the architecture uses; of all stored elements where it is not known.
@@ -183,6 +188,7 @@ async fn inspect_files(
         architectures: names.filter_map(Value::as_str).map(str::to_owned).collect(),
         supported: false,
         problems,
+        task: config.as_ref().map(ModelConfig::task),
         architecture: config.as_ref().map(Architecture::of),
         parameters: 0,
         files: Vec::new(),
@@ -211,8 +217,72 @@ async fn inspect_files(
             Err(error) => this.problems.push(error.to_string()),
         }
     }
+    if let (Some(whole @ ModelConfig::Encoder(config)), Some(checkpoint)) = (&config, &checkpoint) {
+        match encoder_on_gpu(whole, config, checkpoint, &quantization, adapter, wanted.budget) {
+            Ok((auto, on_gpu, parameters)) => {
+                (this.auto, this.on_gpu, this.parameters) = (Some(auto), on_gpu, parameters);
+            }
+            Err(error) => this.problems.push(error.to_string()),
+        }
+    }
     this.supported = this.problems.is_empty();
     Ok(this)
+}
+
+/// What `auto` is for an encoder, what it takes at each dtype that its files can be read as, and the number of its weights.
+fn encoder_on_gpu(
+    whole: &ModelConfig,
+    config: &EncoderConfig,
+    checkpoint: &Checkpoint,
+    quantization: &Quantization,
+    adapter: Option<&AdapterInfo>,
+    budget: Option<u64>,
+) -> Result<(&'static str, Vec<OnGpu>, u64), Error> {
+    let auto = choose(Dtype::Auto, whole, checkpoint, quantization)?;
+    let (all, stored_f32) = checkpoint.parameters();
+    let (mut found, mut parameters, mut failed) = (Vec::new(), 0, None);
+    for dtype in Dtype::ALL {
+        let precision = resolve(dtype, all, stored_f32);
+        let load = |plan| -> Result<_, Error> {
+            let mut weights = Weights::planned(plan, checkpoint).quantized_by(quantization, None);
+            let model = Encoder::load(&mut weights, config, precision.weights)?;
+            weights.check()?;
+            Ok((model, weights))
+        };
+        let plan = Plan::new(None);
+        let (model, weights) = match load(&plan) {
+            Ok(loaded) => loaded,
+            Err(error) => {
+                failed = failed.or(Some(error));
+                continue;
+            }
+        };
+        parameters = weights.parameters();
+        let (bytes, largest_buffer) = (plan.ledger().snapshot().total, plan.ledger().largest());
+        let here = Plan::new(adapter);
+        let rows = prefill_chunk(parameters).max(config.max_position_embeddings);
+        let step = load(&here).and_then(|(model, _)| step_bytes(&here, &model, config, &precision, rows));
+        let refused = step.as_ref().err().map(ToString::to_string);
+        let step = step.or_else(|_| step_bytes(&plan, &model, config, &precision, rows))?;
+        let need = bytes + step.max(upload_bytes(weights.stored_bytes()));
+        let short = budget.filter(|budget| need > *budget);
+        let note = short.map(|budget| format!("needs {} at least, and the budget is {}", size(need), size(budget)));
+        found.push(OnGpu {
+            dtype: precision.dtype.name(),
+            weights: bytes,
+            largest_buffer,
+            cache_per_1k: 0,
+            context: config.max_position_embeddings,
+            cache: 0,
+            fits: refused.is_none() && note.is_none(),
+            longest_context: budget.map(|_| if note.is_none() { config.max_position_embeddings } else { 0 }),
+            note: refused.or(note),
+        });
+    }
+    match failed {
+        Some(error) if found.is_empty() => Err(error),
+        _ => Ok((auto.dtype.name(), found, parameters)),
+    }
 }
 
 impl Architecture {

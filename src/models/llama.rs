@@ -213,7 +213,7 @@ mod tests {
     use serde_json::json;
 
     fn config(json: Value) -> DecoderConfig {
-        let ModelConfig::Decoder(config) = ModelConfig::from_json(&json).expect("a config");
+        let Ok(ModelConfig::Decoder(config)) = ModelConfig::from_json(&json) else { panic!("a config of a decoder") };
         config
     }
 

@@ -1,6 +1,7 @@
 //! Opening an encoder, and vectors of texts.
 
 use super::LoadOptions;
+use super::turns::{Turn, Turns};
 use crate::device::{Device, Ownership};
 use crate::encode::{Encoded, EncoderEngine, FeatureOptions, Tokens};
 use crate::error::{ConfigError, Error, GenerateError};
@@ -199,5 +200,22 @@ impl FeatureExtractor {
     /// As [`EncoderEngine::forward`].
     pub async fn forward(&mut self, text: &Tokens) -> Result<Encoded, Error> {
         self.engine.forward(text).await
+    }
+}
+
+/// A [`FeatureExtractor`] that several tasks of one thread use, one after another, in the order in which they came.
+#[derive(Debug)]
+pub struct SharedExtractor(Turns<FeatureExtractor>);
+
+impl SharedExtractor {
+    /// Shares it.
+    #[must_use]
+    pub fn new(extractor: FeatureExtractor) -> Self {
+        Self(Turns::new(extractor))
+    }
+
+    /// The extractor, once nobody else runs it.
+    pub async fn lock(&self) -> Turn<'_, FeatureExtractor> {
+        self.0.wait().await
     }
 }

@@ -111,9 +111,9 @@ fn name(error: &Error) -> &'static str {
             S::FileMissing { .. } | S::OutOfRange { .. } | S::TooLarge { .. } | S::Io { .. } => "CheckpointError",
             _ => "NetworkError",
         },
-        Error::Config(ConfigError::UnsupportedModel { .. } | ConfigError::Unsupported { .. }) => {
-            "UnsupportedModelError"
-        }
+        Error::Config(
+            ConfigError::UnsupportedModel { .. } | ConfigError::Unsupported { .. } | ConfigError::OtherTask { .. },
+        ) => "UnsupportedModelError",
         Error::Config(ConfigError::Missing { .. }) => "ModelNotFoundError",
         Error::Config(_) | Error::Checkpoint(_) | Error::Weights(_) | Error::Quant(_) | Error::Tokenizer(_) => {
             "CheckpointError"
@@ -133,7 +133,7 @@ fn name(error: &Error) -> &'static str {
         Error::Cache(_) => "SavedCacheError",
         Error::Profile(_) => "InvalidRequestError",
         Error::Generate(error) => match error {
-            GenerateError::PromptTooLong { .. } => "ContextLengthError",
+            GenerateError::PromptTooLong { .. } | GenerateError::TextTooLong { .. } => "ContextLengthError",
             GenerateError::NotANumber { .. } | GenerateError::NotFinite { .. } => "InternalError",
             GenerateError::TokenizerMismatch { .. } | GenerateError::Config { .. } => "CheckpointError",
             _ => "InvalidRequestError",

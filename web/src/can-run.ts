@@ -84,8 +84,9 @@ export function judge(inspection: Inspection, options: Pick<LoadOptions, "dtype"
     return refuse(new UnsupportedModelError(problems.join("; ") || `${inspection.model_type ?? "this model"} is not supported`));
   }
   const { recommendation } = inspection;
-  // what another tool quantized is not quantized again
-  const wanted = options.dtype ?? (inspection.quantization ? "auto" : "q4");
+  // what another tool quantized is not quantized again, and encoders are small
+  const keeps = inspection.quantization !== null || inspection.task === "feature-extraction";
+  const wanted = options.dtype ?? (keeps ? "auto" : "q4");
   const auto = recommendation?.dtype ?? smallest(recommendation?.formats) ?? inspection.auto ?? "q4";
   const names: Record<string, string> = { fp16: "f16", fp32: "f32", auto };
   const chosen = on_gpu.find(({ dtype }) => dtype === (names[wanted] ?? wanted));

@@ -16,7 +16,7 @@ import type {
 } from "./wasm.js";
 import { toGenerationOptions, type GenerationOptions } from "./generation.js";
 import type { Opened } from "./host.js";
-import type { Notification } from "./model.js";
+import type { Notification } from "./resident.js";
 import { toOpenOptions, type LoadOptions } from "./options.js";
 import { readProfile } from "./profile.js";
 import { Progress, type ProgressInfo } from "./progress.js";
@@ -88,13 +88,7 @@ export class Engine {
     this.#listeners = listeners;
     this.tokenizer = new Tokenizer(client);
     this.chat = { completions: new ChatCompletions(this) };
-    client.onNotify = (value) => {
-      const notification = value as Notification;
-      if (notification.type === "memory") listeners.emit("memory", notification.memory);
-      else if (notification.type === "devicelost") {
-        listeners.emit("devicelost", { message: notification.message, attempt: notification.attempt });
-      } else listeners.emit("recovered", { attempt: notification.attempt, ms: notification.ms });
-    };
+    listeners.hear(client);
   }
 
   /** Listens; the returned function ends that. */
@@ -221,10 +215,34 @@ export class Listeners {
   clear(): void {
     this.#all.clear();
   }
+
+  /** Passes on what the worker tells of its own accord. */
+  hear(client: Client): void {
+    client.onNotify = (value) => {
+      const notification = value as Notification;
+      if (notification.type === "memory") this.emit("memory", notification.memory);
+      else if (notification.type === "devicelost") {
+        this.emit("devicelost", { message: notification.message, attempt: notification.attempt });
+      } else this.emit("recovered", { attempt: notification.attempt, ms: notification.ms });
+    };
+  }
 }
 
-/** Opens `model` in a new worker. */
-export async function createEngine(model: ModelSource, options: LoadOptions = {}): Promise<Engine> {
+/** What was opened in a worker of its own. */
+export interface InWorker {
+  name: string;
+  client: Client;
+  opened: Opened;
+  listeners: Listeners;
+}
+
+/** Opens `model` in a new worker, for `task`. */
+export async function openInWorker(
+  method: "open" | "openExtractor",
+  task: string,
+  model: ModelSource,
+  options: LoadOptions,
+): Promise<InWorker> {
   // first of all and without waiting: dropped items can only be read within their event
   const source = resolveSource(model, options);
   source.catch(() => {});
@@ -241,7 +259,7 @@ export async function createEngine(model: ModelSource, options: LoadOptions = {}
   const client = await Client.start(options, options.signal);
   try {
     const opened = await client.call<Opened, LoadEvent>(
-      "open",
+      method,
       { spec, options: open },
       {
         signal: options.signal,
@@ -253,12 +271,17 @@ export async function createEngine(model: ModelSource, options: LoadOptions = {}
         },
       },
     );
-    const engine = new Engine(name, client, opened, listeners);
     listeners.emit("memory", opened.memory);
-    progress.ready("text-generation");
-    return engine;
+    progress.ready(task);
+    return { name, client, opened, listeners };
   } catch (error) {
     client.terminate(error as WebweftError);
     throw error;
   }
+}
+
+/** Opens `model` in a new worker. */
+export async function createEngine(model: ModelSource, options: LoadOptions = {}): Promise<Engine> {
+  const { name, client, opened, listeners } = await openInWorker("open", "text-generation", model, options);
+  return new Engine(name, client, opened, listeners);
 }

@@ -1,10 +1,21 @@
 /** What the worker does: one wasm, one model, and who may use it when. */
 import { InvalidRequestError, WorkerError, toPlain } from "./errors.js";
-import { Model } from "./model.js";
+import { Extractor, Model } from "./model.js";
 import { Queue } from "./queue.js";
 import { restoreCache, saveCache } from "./saved.js";
 import { RpcServer, type CallContext, type Handlers, type Port } from "./rpc.js";
-import type { Facade, FacadeModel, GenerateRequest, MemoryUse, ModelInfo, ModelSpec, OpenOptions } from "./wasm.js";
+import type { Resident } from "./resident.js";
+import type {
+  Facade,
+  FacadeAny,
+  FacadeModel,
+  FeaturesRequest,
+  GenerateRequest,
+  MemoryUse,
+  ModelInfo,
+  ModelSpec,
+  OpenOptions,
+} from "./wasm.js";
 
 /** What `open` answers. */
 export interface Opened {
@@ -19,7 +30,7 @@ export class Host {
   readonly #queue = new Queue();
   readonly #end = new AbortController();
   #facade: Facade | undefined;
-  #model: Model | undefined;
+  #opened: Model | Extractor | undefined;
 
   constructor(port: Port, load: (wasmUrl: string | undefined) => Promise<Facade>) {
     this.#load = load;
@@ -33,7 +44,9 @@ export class Host {
     const beside = (method: Method): Method => (params, context) =>
       this.#queue.beside(() => method(params, context), context.signal);
     const ofModel = (method: (model: FacadeModel, params: never) => unknown): Method => (params) =>
-      this.#opened.use((model) => method(model, params));
+      this.#model.use((model) => method(model, params));
+    const ofAny = (method: (model: FacadeAny, params: never) => unknown): Method => (params) =>
+      this.#any.use((model) => method(model, params));
     return {
       init: async ({ wasmUrl }: { wasmUrl?: string }) => {
         try {
@@ -43,21 +56,23 @@ export class Host {
         }
       },
       open: alone((given: { spec: ModelSpec; options: OpenOptions }, context) => this.#open(given, context)),
-      generate: beside((request: GenerateRequest, context) => this.#opened.generate(request, context)),
-      encode: beside(ofModel((model, { text, special }: { text: string; special: boolean }) => [...model.encode(text, special)])),
-      decode: beside(ofModel((model, { ids, skip }: { ids: number[]; skip: boolean }) => model.decode(new Uint32Array(ids), skip))),
-      precision: beside(ofModel((model) => model.precision())),
+      openExtractor: alone((given: { spec: ModelSpec; options: OpenOptions }, context) => this.#openExtractor(given, context)),
+      generate: beside((request: GenerateRequest, context) => this.#model.generate(request, context)),
+      features: beside((request: FeaturesRequest, context) => this.#extractor.features(request, context)),
+      encode: beside(ofAny((model, { text, special }: { text: string; special: boolean }) => [...model.encode(text, special)])),
+      decode: beside(ofAny((model, { ids, skip }: { ids: number[]; skip: boolean }) => model.decode(new Uint32Array(ids), skip))),
+      precision: beside(ofAny((model) => model.precision())),
       chatPrompt: beside(
         ofModel((model, { messages, options }: { messages: object[]; options: object }) => model.chat_prompt(messages, options)),
       ),
       // these two are answered at once, also while a reset waits
-      memory: ofModel((model) => model.memory_report()),
-      loseDevice: ofModel((model) => model.lose_device()),
+      memory: ofAny((model) => model.memory_report()),
+      loseDevice: ofAny((model) => model.lose_device()),
       saveCache: beside((given: { ids?: number[]; file?: string }, { signal }) =>
-        this.#opened.use((model) => saveCache(model, given, signal)),
+        this.#model.use((model) => saveCache(model, given, signal)),
       ),
       restoreCache: beside(({ from }: { from: Blob | string }, { signal }) =>
-        this.#opened.use((model) => restoreCache(model, from, signal)),
+        this.#model.use((model) => restoreCache(model, from, signal)),
       ),
       reset: alone(ofModel((model) => model.reset())),
       close: (_: never, context) => this.#close(context.signal),
@@ -76,16 +91,39 @@ export class Host {
     return this.#facade;
   }
 
-  get #opened(): Model {
-    if (!this.#model) throw new InvalidRequestError("this worker has no model");
-    return this.#model;
+  get #any(): Resident<FacadeAny> {
+    if (!this.#opened) throw new InvalidRequestError("this worker has no model");
+    return this.#opened as unknown as Resident<FacadeAny>;
   }
 
-  async #open(given: { spec: ModelSpec; options: OpenOptions }, { signal, emit }: CallContext): Promise<Opened> {
-    if (this.#model) throw new InvalidRequestError("this worker has a model already");
-    const model = await this.#wasm.open(given.spec, given.options, emit, signal);
-    this.#model = new Model(model, this.#wasm, given, (told) => this.#server.notify(told), this.#end.signal);
+  get #model(): Model {
+    if (!(this.#opened instanceof Model)) throw new InvalidRequestError("this worker has no model that generates");
+    return this.#opened;
+  }
+
+  get #extractor(): Extractor {
+    if (!(this.#opened instanceof Extractor)) throw new InvalidRequestError("this worker has no encoder");
+    return this.#opened;
+  }
+
+  async #open({ spec, options }: { spec: ModelSpec; options: OpenOptions }, { signal, emit }: CallContext): Promise<Opened> {
+    this.#refuseSecond();
+    const model = await this.#wasm.open(spec, options, emit, signal);
+    const again = () => this.#wasm.open(spec, options, () => {}, this.#end.signal);
+    this.#opened = new Model(model, again, this.#wasm, (told) => this.#server.notify(told), this.#end.signal);
     return { info: model.info(), memory: model.memory() };
+  }
+
+  async #openExtractor({ spec, options }: { spec: ModelSpec; options: OpenOptions }, { signal, emit }: CallContext): Promise<Opened> {
+    this.#refuseSecond();
+    const model = await this.#wasm.open_extractor(spec, options, emit, signal);
+    const again = () => this.#wasm.open_extractor(spec, options, () => {}, this.#end.signal);
+    this.#opened = new Extractor(model, again, this.#wasm, (told) => this.#server.notify(told), this.#end.signal);
+    return { info: model.info(), memory: model.memory() };
+  }
+
+  #refuseSecond(): void {
+    if (this.#opened) throw new InvalidRequestError("this worker has a model already");
   }
 
   /** Ends what is under way and drops the model; what is left of its memory, or null where there was no model. */
@@ -93,6 +131,6 @@ export class Host {
     this.#end.abort();
     this.#server.abortAll(signal);
     await this.#queue.drained();
-    return (await this.#model?.close()) ?? null;
+    return (await this.#opened?.close()) ?? null;
   }
 }

@@ -11,6 +11,8 @@ export type {
   TextGenerationSingle,
   TextGenerationSingleChat,
 } from "./pipeline.js";
+export { Tensor } from "./features.js";
+export type { FeatureExtractionOptions, FeatureExtractionPipeline, TextPair } from "./features.js";
 export { ModelPool } from "./pool.js";
 export type { PoolOptions } from "./pool.js";
 export { createEngine } from "./engine.js";

@@ -2,6 +2,7 @@
 import { concurrently } from "./concurrent.js";
 import { createEngine, type CallOptions, type Engine, type EngineEvents, type GenerateInput } from "./engine.js";
 import { InvalidRequestError, UnsupportedParameterError } from "./errors.js";
+import { createExtractor, type FeatureExtractionPipeline } from "./features.js";
 import type { GenerationOptions } from "./generation.js";
 import type { LoadOptions } from "./options.js";
 import type { ModelSource } from "./source.js";
@@ -71,11 +72,17 @@ export interface TextGenerationPipeline {
 }
 
 /** Tasks that there are. */
-export const supportedTasks = ["text-generation"] as const;
+export const supportedTasks = ["text-generation", "feature-extraction"] as const;
 
 /** Loads `model` for `task`. */
 export function pipeline(task: "text-generation", model: ModelSource, options?: LoadOptions): Promise<TextGenerationPipeline>;
-export async function pipeline(task: string, model: ModelSource, options: LoadOptions = {}): Promise<TextGenerationPipeline> {
+export function pipeline(task: "feature-extraction", model: ModelSource, options?: LoadOptions): Promise<FeatureExtractionPipeline>;
+export async function pipeline(
+  task: string,
+  model: ModelSource,
+  options: LoadOptions = {},
+): Promise<TextGenerationPipeline | FeatureExtractionPipeline> {
+  if (task === "feature-extraction") return createExtractor(model, options);
   if (task !== "text-generation") {
     throw new UnsupportedParameterError(`task: ${task} is not supported; there is ${supportedTasks.join(", ")}`, { param: "task" });
   }

@@ -344,6 +344,8 @@ export interface Inspection {
   architectures: string[];
   supported: boolean;
   problems: string[];
+  /** What it is for: `"text-generation"`, `"feature-extraction"`; `null` where that is not known. */
+  task: string | null;
   architecture: ModelInfo["architecture"] | null;
   parameters: number;
   files: { name: string; bytes: number; tensors: number }[];
@@ -361,7 +363,26 @@ export interface Inspection {
   wanted?: { dtype: Dtype | null; context: number | null };
 }
 
-export interface FacadeModel {
+/** What is asked of an encoder, as the wasm takes it. */
+export interface FeaturesRequest {
+  /** Texts, and pairs of them. */
+  texts: (string | [string, string])[];
+  pooling?: "none" | "mean" | "cls";
+  normalize?: boolean;
+}
+
+/** What an encoder makes of texts. */
+export interface Features {
+  /** Row after row; zeros pad the tokens of shorter texts. */
+  data: Float32Array<ArrayBuffer>;
+  /** `[texts, width]`, or without pooling `[texts, tokens of the longest, width]`. */
+  dims: number[];
+  /** Of each text how many tokens it has. */
+  tokens: number[];
+}
+
+/** What all opened models have. */
+export interface FacadeAny {
   info(): ModelInfo;
   memory(): MemoryUse;
   memory_report(): MemoryReport;
@@ -369,6 +390,19 @@ export interface FacadeModel {
   precision(): Promise<PrecisionReport>;
   encode(text: string, add_special_tokens: boolean): Uint32Array;
   decode(ids: Uint32Array, skip_special_tokens: boolean): string;
+  lose_device(): void;
+  close(): MemoryUse;
+  free(): void;
+}
+
+/** An encoder. */
+export interface FacadeExtractor extends FacadeAny {
+  /** Calls run one after another. */
+  features(request: FeaturesRequest, signal: AbortSignal): Promise<Features>;
+}
+
+/** A model that generates. */
+export interface FacadeModel extends FacadeAny {
   chat_prompt(messages: object[], options: object): string;
   /** May be called while others are under way: they share steps, and each ends by itself. */
   generate(request: GenerateRequest, on_piece: (piece: Piece) => void, signal: AbortSignal): Promise<GenerateResult>;
@@ -381,9 +415,6 @@ export interface FacadeModel {
   /** How many tokens it holds. */
   restore_cache(file: Blob, signal: AbortSignal): Promise<number>;
   reset(): void;
-  lose_device(): void;
-  close(): MemoryUse;
-  free(): void;
 }
 
 export interface Facade {
@@ -393,6 +424,13 @@ export interface Facade {
     on_event: (event: LoadEvent) => void,
     signal: AbortSignal,
   ): Promise<FacadeModel>;
+  /** As `open`, of an encoder. */
+  open_extractor(
+    spec: ModelSpec,
+    options: OpenOptions,
+    on_event: (event: LoadEvent) => void,
+    signal: AbortSignal,
+  ): Promise<FacadeExtractor>;
   inspect(spec: ModelSpec, options: OpenOptions, signal: AbortSignal): Promise<Inspection>;
   adapter(): Promise<AdapterReport>;
   cache_list(): Promise<CacheEntry[]>;

@@ -9,6 +9,7 @@ async function load(wasmUrl: string | undefined): Promise<Facade> {
   await (wasmUrl === undefined ? init() : init({ module_or_path: wasmUrl }));
   return {
     open: (spec, options, onEvent, signal) => wasm.Model.open(spec, options, onEvent, signal),
+    open_extractor: (spec, options, onEvent, signal) => wasm.Extractor.open(spec, options, onEvent, signal),
     inspect: wasm.inspect,
     adapter: wasm.adapter,
     cache_list: wasm.cache_list,

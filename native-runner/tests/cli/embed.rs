@@ -43,8 +43,10 @@ fn forward_gives_what_transformers_gives() {
 #[test]
 fn texts_become_vectors() {
     let Some(model) = shared(MODEL) else { return };
-    let (expected, folder) = (read_tensors(&model.join("expected.safetensors")), tempfile::tempdir().expect("a folder"));
-    let meta: Value = serde_json::from_slice(&std::fs::read(model.join("meta.json")).expect("meta.json")).expect("JSON");
+    let (expected, folder) =
+        (read_tensors(&model.join("expected.safetensors")), tempfile::tempdir().expect("a folder"));
+    let meta: Value =
+        serde_json::from_slice(&std::fs::read(model.join("meta.json")).expect("meta.json")).expect("JSON");
     // the first text is cut as transformers was asked to cut it
     let length = expected["input_ids"].0[1].to_string();
     let texts: Vec<&str> = (0..3).map(|i| meta["texts"][i].as_str().expect("a text")).collect();

@@ -8,11 +8,13 @@ import {
   type ChatCompletionChunk,
   type CanRunReport,
   type Engine,
+  type FeatureExtractionPipeline,
   type MemoryReport,
   type MemoryUse,
   type Message,
   type ProgressInfo,
   type SavedCache,
+  type Tensor,
   type supportedFields,
   type ChatCompletionRequest,
   type TextGenerationPipeline,
@@ -42,6 +44,13 @@ export async function ofPipelines(handle: FileSystemDirectoryHandle, list: FileL
   expectType<[TextGenerationSingle][]>()(await generator(["a", "b"]), true);
   expectType<[TextGenerationSingle][]>()(await generator(["a", "b"], { batch_size: 2 }), true);
   expectType<[TextGenerationSingleChat][]>()(await generator([[{ role: "user", content: "Hi" }]]), true);
+  const extractor = await pipeline("feature-extraction", "org/name", { dtype: "auto" });
+  expectType<FeatureExtractionPipeline>()(extractor, true);
+  const vectors = await extractor(["a", { text: "b", text_pair: "c" }], { pooling: "mean", normalize: true });
+  expectType<Tensor>()(vectors, true);
+  expectType<Float32Array<ArrayBuffer>>()(vectors.data, true);
+  // @ts-expect-error: another pooling
+  await extractor("a", { pooling: "max" });
   for await (const text of generator.stream("Once", { signal: AbortSignal.timeout(1) })) expectType<string>()(text, true);
   expectType<MemoryReport>()(await generator.memory(), true);
   expectType<MemoryUse | null>()(await generator.dispose(), true);

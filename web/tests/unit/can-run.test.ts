@@ -23,6 +23,7 @@ const inspection = (more: Partial<Inspection> = {}): Inspection => ({
   architectures: ["LlamaForCausalLM"],
   supported: true,
   problems: [],
+  task: "text-generation",
   architecture: null,
   parameters: 10,
   files: [

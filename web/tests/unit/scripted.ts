@@ -6,8 +6,9 @@ import { after } from "node:test";
 import { setImmediate as turn } from "node:timers/promises";
 import { Client } from "../../dist/client.js";
 import { Engine, Listeners } from "../../dist/engine.js";
+import { toExtractor } from "../../dist/features.js";
 import { Host, type Opened } from "../../dist/host.js";
-import type { Facade, FacadeModel, GenerateRequest, GenerateResult, MemoryUse, ModelInfo, Piece } from "../../dist/wasm.js";
+import type { Facade, FacadeExtractor, FacadeModel, FeaturesRequest, GenerateRequest, GenerateResult, MemoryUse, ModelInfo, Piece } from "../../dist/wasm.js";
 
 export const named = (name: string, message: string, fields: object = {}): Error =>
   Object.assign(new Error(message), { name, code: name.toLowerCase(), ...fields });
@@ -29,6 +30,7 @@ export class Script {
   /** Never answers to its signal. */
   deaf = false;
   requests: GenerateRequest[] = [];
+  featuresRequests: FeaturesRequest[] = [];
   opened = 0;
   closed = 0;
   freed = 0;
@@ -46,6 +48,12 @@ export class Script {
       this.opened += 1;
       return this.#model();
     },
+    open_extractor: async () => {
+      const fail = this.openFails.shift();
+      if (fail) throw fail;
+      this.opened += 1;
+      return this.#extractor();
+    },
     inspect: async () => {
       throw named("NetworkError", "no network", { url: "https://host/config.json", status: 503 });
     },
@@ -58,6 +66,23 @@ export class Script {
     cache_delete: async () => false,
     cache_clear: async () => {},
   };
+
+  /** Of each text a vector of its length and its place. */
+  #extractor(): FacadeExtractor {
+    const { generate: _, ...model } = this.#model();
+    const loses = this.losses.shift() !== undefined;
+    return {
+      ...model,
+      features: async (request, signal) => {
+        await turn();
+        if (signal.aborted) throw named("AbortError", "aborted");
+        this.featuresRequests.push(request);
+        if (loses) throw named("DeviceLostError", "the GPU device was lost");
+        const rows = request.texts.map((text, at) => [text.length, at]);
+        return { data: Float32Array.from(rows.flat()), dims: [rows.length, 2], tokens: rows.map(() => 1) };
+      },
+    };
+  }
 
   #model(): FacadeModel {
     let running = 0;
@@ -222,4 +247,11 @@ export async function engineOf(script = new Script()) {
   const opened = await client.call<Opened>("open", { spec: { kind: "url", url: "https://host/m" }, options: {} });
   const listeners = new Listeners();
   return { engine: new Engine("some/model", client, opened, listeners), script, client, ended, port };
+}
+
+/** An extractor over `script`. */
+export async function extractorOf(script = new Script()) {
+  const { client, ended } = await connect(script);
+  const opened = await client.call<Opened>("openExtractor", { spec: { kind: "url", url: "https://host/m" }, options: {} });
+  return { extractor: toExtractor({ client, opened, listeners: new Listeners() }), script, client, ended };
 }

@@ -174,6 +174,20 @@ const actions = {
     const left = await generator.dispose();
     return { progress, results, streamed, left };
   },
+  /** { model, options, calls: [[input, options]], lose } -> info, dims and data of each, what is left; lose: before the last call */
+  async features({ model, options, calls, lose = false }) {
+    const progress = [];
+    const given = { ...options, progress_callback: (info) => progress.push(info), on: listeners("features") };
+    const extractor = await webweft.pipeline("feature-extraction", model, given);
+    const results = [];
+    for (const [at, [input, settings]] of calls.entries()) {
+      if (lose && at === calls.length - 1) await extractor.loseDevice();
+      const { dims, data } = await extractor(input, settings);
+      results.push({ dims, data: [...data] });
+    }
+    const { peak } = await extractor.memory();
+    return { info: extractor.info, results, progress, peak, left: await extractor.dispose() };
+  },
   canRun: async ({ model, options }) => {
     const { error, ...report } = await webweft.canRun(model, options);
     return { ...report, error: error && plain(error) };

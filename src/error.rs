@@ -117,6 +117,15 @@ pub enum DeviceError {
         /// What it needs, what there is, and what would fit.
         reason: String,
     },
+    /// Kernels cannot be timed.
+    #[error(
+        "{adapter} tells no times (it was opened without the feature `timestamp-query`), so kernels cannot be measured one by one: \
+         choose another adapter or backend, or measure whole runs"
+    )]
+    NoTimestamps {
+        /// The adapter's name.
+        adapter: String,
+    },
     /// wgpu found a mistake of ours.
     #[error("internal error, please report it: {message}")]
     Validation {

@@ -3,8 +3,17 @@
 //! Everything that costs is done while recording: shapes are checked, pipelines and bind groups made, memory assigned. To run a
 //! program is to walk a list.
 
+mod encoded;
+mod timed;
+mod work;
+
 use std::cell::RefCell;
 use std::sync::Arc;
+
+pub use timed::{Timed, TimedDispatch};
+pub use work::{Amount, Keys, Work};
+
+use encoded::{Dispatch, Encoded, encode};
 
 use crate::device::{Buffer, Capabilities, Category, Constants, Device, Memory, Pipeline, Plan};
 use crate::error::{DeviceError, OpError};
@@ -53,6 +62,8 @@ enum Recorded {
         /// indices into `slots`
         operands: Vec<usize>,
         groups: [u32; 3],
+        site: Site,
+        work: Option<Work>,
     },
     /// Of so many bytes, from one of the `slots` to another.
     Copy { from: usize, to: usize, bytes: u64 },
@@ -199,9 +210,19 @@ impl<'a> Graph<'a> {
                 params: (start, size),
                 operands,
                 groups: device.fold(groups),
+                site: self.site,
+                work: None,
             });
         }
         Ok(())
+    }
+
+    /// States what the dispatch that was recorded last has to do: what its times are measured against.
+    pub fn work(&mut self, stated: Work) {
+        // a plan has none
+        if let Some(Recorded::Dispatch { work, .. }) = self.recorded.last_mut() {
+            *work = Some(stated);
+        }
     }
 
     /// What `from` holds at this point of the program, as an activation of its own: later operations may add to `from`.
@@ -259,8 +280,10 @@ impl<'a> Graph<'a> {
         let steps = recorded
             .into_iter()
             .map(|r| {
-                let (pipeline, params, operands, groups) = match r {
-                    Recorded::Dispatch { pipeline, params, operands, groups } => (pipeline, params, operands, groups),
+                let (pipeline, params, operands, groups, site, work) = match r {
+                    Recorded::Dispatch { pipeline, params, operands, groups, site, work } => {
+                        (pipeline, params, operands, groups, site, work)
+                    }
                     Recorded::Copy { from, to, bytes } => {
                         return Encoded::Copy { from: buffers[from].clone(), to: buffers[to].clone(), bytes };
                     }
@@ -282,7 +305,7 @@ impl<'a> Graph<'a> {
                     layout: &pipeline.layout,
                     entries: &entries,
                 });
-                Encoded::Dispatch { pipeline, bind_group, groups }
+                Encoded::Dispatch(Dispatch { pipeline, bind_group, groups, site, work })
             })
             .collect();
         let kept = kept.into_iter().map(|id| (id, buffers[id].clone())).collect();
@@ -345,12 +368,6 @@ fn assign(
     Ok(buffers.into_iter().flatten().collect())
 }
 
-enum Encoded {
-    Dispatch { pipeline: Arc<Pipeline>, bind_group: wgpu::BindGroup, groups: [u32; 3] },
-    Copy { from: Buffer, to: Buffer, bytes: u64 },
-    Bring(usize),
-}
-
 /// Dispatches (and copies) with everything that they need, ready to be encoded any number of times.
 pub struct Program {
     steps: Vec<Encoded>,
@@ -365,7 +382,7 @@ impl std::fmt::Debug for Program {
         let mut list = f.debug_list();
         for step in &self.steps {
             match step {
-                Encoded::Dispatch { pipeline, groups, .. } => list.entry(&(pipeline.kernel.label, groups)),
+                Encoded::Dispatch(dispatch) => list.entry(&(dispatch.pipeline.kernel.label, dispatch.groups)),
                 Encoded::Copy { bytes, .. } => list.entry(&("copy", bytes)),
                 Encoded::Bring(layer) => list.entry(&("bring", layer)),
             };
@@ -426,38 +443,5 @@ impl Part<'_> {
     /// As [`Program::encode`].
     pub fn encode(&self, encoder: &mut wgpu::CommandEncoder) {
         encode(self.steps, encoder);
-    }
-}
-
-fn encode(mut rest: &[Encoded], encoder: &mut wgpu::CommandEncoder) {
-    while !rest.is_empty() {
-        let copies = rest.iter().take_while(|step| !matches!(step, Encoded::Dispatch { .. })).count();
-        let (now, later) = rest.split_at(copies);
-        for step in now {
-            let Encoded::Copy { from, to, bytes } = step else { continue };
-            encoder.copy_buffer_to_buffer(from.wgpu(), 0, to.wgpu(), 0, *bytes);
-        }
-        let dispatches = later.iter().take_while(|step| matches!(step, Encoded::Dispatch { .. })).count();
-        let (now, later) = later.split_at(dispatches);
-        encode_pass(now, encoder);
-        rest = later;
-    }
-}
-
-/// One compute pass.
-fn encode_pass(dispatches: &[Encoded], encoder: &mut wgpu::CommandEncoder) {
-    if dispatches.is_empty() {
-        return;
-    }
-    let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-    let mut current: Option<&Arc<Pipeline>> = None;
-    for dispatch in dispatches {
-        let Encoded::Dispatch { pipeline, bind_group, groups: [x, y, z] } = dispatch else { continue };
-        if !current.is_some_and(|p| Arc::ptr_eq(p, pipeline)) {
-            pass.set_pipeline(&pipeline.wgpu);
-            current = Some(pipeline);
-        }
-        pass.set_bind_group(0, bind_group, &[]);
-        pass.dispatch_workgroups(*x, *y, *z);
     }
 }

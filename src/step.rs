@@ -146,6 +146,18 @@ impl Step {
         device.write(&self.sampling, at + size_of::<shaders::Sampling>() as u64, bytemuck::cast_slice(eos));
     }
 
+    /// The slots of the next step, as the GPU has them.
+    ///
+    /// # Errors
+    /// As [`Device::read`].
+    pub async fn read_slots(&self, device: &Device) -> Result<Vec<shaders::Slot>, DeviceError> {
+        let bytes = device.read(&self.state, 0..PAGES).await?;
+        let (header, slots) = bytes.split_at(HEADER as usize);
+        let header: shaders::Step = bytemuck::pod_read_unaligned(header);
+        let slots = slots.chunks_exact(SLOT as usize).map(bytemuck::pod_read_unaligned);
+        Ok(slots.take(header.slots as usize).collect())
+    }
+
     /// Where the slots' state is in [`state`](Self::state), in bytes: what is read back to see how far they are.
     #[must_use]
     pub fn slot_bytes(slots: u32) -> std::ops::Range<u64> {

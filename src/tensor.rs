@@ -178,10 +178,16 @@ impl Tensor {
         vec4s(self.dim)
     }
 
+    /// Bytes of a row.
+    #[must_use]
+    pub const fn row_bytes(&self) -> u64 {
+        self.dim4() as u64 * self.elem.bytes4()
+    }
+
     /// Bytes of all rows.
     #[must_use]
     pub const fn bytes(&self) -> u64 {
-        self.rows as u64 * self.dim4() as u64 * self.elem.bytes4()
+        self.rows as u64 * self.row_bytes()
     }
 }
 

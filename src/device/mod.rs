@@ -8,6 +8,7 @@ mod pipeline;
 mod plan;
 mod readback;
 mod timeline;
+mod timestamps;
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,6 +20,7 @@ pub use pipeline::{Constants, Pipeline};
 pub use plan::{Memory, Plan};
 pub use readback::Readback;
 pub use timeline::{Sample, Timeline};
+pub use timestamps::Timestamps;
 
 use crate::error::DeviceError;
 use crate::site::FiniteCheck;
@@ -187,6 +189,17 @@ impl Device {
     #[must_use]
     pub fn capabilities(&self) -> Capabilities {
         self.0.capabilities
+    }
+
+    /// Whether passes can be timed.
+    ///
+    /// # Errors
+    /// [`DeviceError::NoTimestamps`] where they cannot.
+    pub fn expect_timestamps(&self) -> Result<(), DeviceError> {
+        if self.0.capabilities.timestamps {
+            return Ok(());
+        }
+        Err(DeviceError::NoTimestamps { adapter: self.0.info.name.clone() })
     }
 
     /// The most bytes that its buffers may take together, where that was said ([`DeviceOptions::memory_limit`]).

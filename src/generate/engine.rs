@@ -11,7 +11,7 @@ use super::sequence::{Sequence, SequenceId};
 use super::submit::MAX_BURST;
 use crate::device::{Device, Memory};
 use crate::error::{DeviceError, Error, GenerateError};
-use crate::graph::Arena;
+use crate::graph::{Arena, Timed};
 use crate::managers::batch::{Limits, Scheduler, Strategy};
 use crate::managers::blocks::{self, Blocks, BlocksConfig, CachePolicy, Pool};
 use crate::managers::{
@@ -73,6 +73,8 @@ pub struct Engine {
     pub(super) began: Instant,
     /// the tokens of the sequence that ended last, as far as the cache holds them
     pub(super) cached: Vec<u32>,
+    /// steps whose kernels were timed, where they are to be
+    pub(super) timed: Option<Vec<Timed>>,
 }
 
 impl std::fmt::Debug for Engine {
@@ -150,6 +152,7 @@ impl Engine {
             ),
             began: Instant::now(),
             cached: Vec::new(),
+            timed: None,
         })
     }
 

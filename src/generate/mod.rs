@@ -20,6 +20,7 @@ mod stop;
 mod submit;
 mod text;
 mod texts;
+mod timed;
 
 pub(crate) use concede::Settled;
 pub use engine::Engine;

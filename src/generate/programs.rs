@@ -95,6 +95,9 @@ impl Engine {
         mut encoder: wgpu::CommandEncoder,
     ) -> Result<wgpu::CommandEncoder, Error> {
         self.program(key)?;
+        if self.timed.is_some() {
+            return self.time_runs(key, count, encoder).await;
+        }
         let Self { programs, loaded, device, batch, .. } = self;
         let Some(Recorded { program, .. }) = programs.get(&key) else { return Ok(encoder) };
         let Some(offloaded) = &mut loaded.offloaded else {

@@ -1,5 +1,5 @@
 use super::{Result, expect, flag};
-use crate::graph::Graph;
+use crate::graph::{Graph, Work};
 use crate::shaders::{self, ActivationParams};
 use crate::step::Step;
 use crate::tensor::{Tensor, vec4s};
@@ -40,5 +40,6 @@ pub fn activation(g: &mut Graph<'_>, x: &Tensor, act: Act, gated: bool, dim: u32
     let items = u64::from(x.rows) * u64::from(y.dim4());
     let params = ActivationParams { dim4: y.dim4(), site };
     g.dispatch(kernel, &constants, &params, &operands, items.div_ceil(64))?;
+    g.work(Work { shape: [x.dim, dim], bytes_per_row: x.row_bytes() + y.row_bytes(), ..Work::default() });
     Ok(y)
 }

@@ -1,5 +1,5 @@
-use super::{Heads, LayerKv, OpError, Result, RopeTable, expect, flag};
-use crate::graph::Graph;
+use super::{Heads, LayerKv, OpError, Result, RopeTable, block_bytes, expect, flag};
+use crate::graph::{Graph, Keys, Work};
 use crate::shaders::{self, AttentionMergeParams, AttentionParams as KernelParams};
 use crate::step::{BLOCK, Step};
 use crate::tensor::{Elem, Tensor};
@@ -111,12 +111,27 @@ pub fn attention(
     ];
     let groups = u64::from(query_blocks) * u64::from(k) * u64::from(splits);
     g.dispatch(kernel, &constants, &kernel_params, &operands, groups)?;
+    let part_bytes = u64::from(h) * u64::from(splits) * (u64::from(head4) * 16 + 8);
+    g.work(Work {
+        shape: [q.dim, y.dim],
+        bytes_per_row: q.row_bytes() + if split { part_bytes } else { y.row_bytes() },
+        keys: Some(Keys {
+            causal: params.causal,
+            window: params.window,
+            // of a quantized cache, as full blocks are: the last one takes more
+            bytes: 2 * block_bytes(heads, kv.dtype) / u64::from(BLOCK),
+            // a score, and what is added of a value
+            operations: 4 * u64::from(h) * u64::from(heads.head_dim),
+        }),
+        ..Work::default()
+    });
     if split {
         let kernel = shaders::ATTENTION_MERGE.variant(&[flag('y', q.elem)]);
         let merge = AttentionMergeParams { heads: h, head4, splits };
         let operands = [(&step.state).into(), (&parts).into(), (&stats).into(), (&y).into()];
         let items = u64::from(q.rows) * u64::from(h) * u64::from(head4);
         g.dispatch(kernel, &[], &merge, &operands, items.div_ceil(64))?;
+        g.work(Work { shape: [q.dim, y.dim], bytes_per_row: part_bytes + y.row_bytes(), ..Work::default() });
     }
     Ok(y)
 }

@@ -1,6 +1,6 @@
 use super::{Result, block_constants, expect, weight_flag};
 use crate::device::Buffer;
-use crate::graph::{Graph, Operand};
+use crate::graph::{Graph, Operand, Work};
 use crate::shaders::{self, EmbedParams};
 use crate::step::Step;
 use crate::tensor::{Elem, Tensor, Weight};
@@ -82,6 +82,13 @@ fn dispatch(g: &mut Graph<'_>, table: &Weight, y: &Tensor, kind: Kind<'_>, step:
         operands.extend(part.scales.as_ref().map(Operand::from));
         let items = u64::from(y.rows) * u64::from(y.dim4());
         g.dispatch(kernel, &constants, &params, &operands, items.div_ceil(64))?;
+        // of several parts nobody knows beforehand which one has a row
+        if let [part] = &table.parts[..] {
+            let scales = u64::from(part.storage.scale_stride(table.dim)) * 4;
+            let row = part.storage.row_bytes(table.dim) + scales;
+            let written = y.row_bytes() * if matches!(kind, Kind::Ids(_)) { 1 } else { 2 };
+            g.work(Work { shape: [table.rows, table.dim], bytes_per_row: row + written, ..Work::default() });
+        }
     }
     Ok(())
 }

@@ -1,5 +1,5 @@
 use super::{Affine, Heads, NormConfig, Result, expect, flag};
-use crate::graph::Graph;
+use crate::graph::{Graph, Work};
 use crate::shaders::{self, HeadNormParams};
 use crate::step::Step;
 use crate::tensor::Tensor;
@@ -44,5 +44,8 @@ pub fn head_norm(
     let operands = [(&step.state).into(), (&step.overflow).into(), qkv.into(), (&affine.gain).into(), bias.into()];
     let [center, has_bias] = config.constants(affine.bias.as_ref());
     g.dispatch(kernel, &[center, has_bias, ("BEYOND", beyond)], &params, &operands, groups)?;
+    let width = (heads.heads + heads.kv_heads) * heads.padded(); // values stay as they are
+    let row = u64::from(width / 4) * qkv.elem.bytes4();
+    g.work(Work { shape: [width, width], bytes_per_row: 2 * row, ..Work::default() });
     Ok(())
 }

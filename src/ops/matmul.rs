@@ -1,7 +1,7 @@
 use super::quantize_rows::quantize_rows;
 use super::{Result, Rows, block_constants, expect, flag, weight_flag};
 use crate::device::{Buffer, Capabilities};
-use crate::graph::{Graph, Operand};
+use crate::graph::{Graph, Operand, Work};
 use crate::quant::{Blocks, Codes};
 use crate::shaders::{self, MatmulParams};
 use crate::step::Step;
@@ -109,12 +109,12 @@ pub fn matmul(
             site,
         };
         // what there is none of is shown as the step state, unread
-        let bias = bias.unwrap_or(&step.state);
+        let shown = bias.unwrap_or(&step.state);
         let mut operands: Vec<Operand<'_>> = vec![
             (&step.state).into(),
             (&step.overflow).into(),
             rounded.as_ref().unwrap_or(x).into(),
-            bias.into(),
+            shown.into(),
             (&y).into(),
             (&part.data).into(),
         ];
@@ -130,6 +130,23 @@ pub fn matmul(
             u64::from(part.rows.div_ceil(64)) * u64::from(x.rows.div_ceil(64))
         };
         g.dispatch(kernel, &constants, &params, &operands, groups)?;
+        // without the rows that pad the last part
+        let outputs = part.rows.min(w.rows.saturating_sub(part.first));
+        let size = |buffer: Option<&Buffer>| buffer.map_or(0, Buffer::size);
+        let order = part.order.as_ref().map(|order| &order.inputs).filter(|_| rounded.is_none());
+        let written = u64::from(vec4s(outputs)) * y.elem.bytes4();
+        g.work(Work {
+            shape: [w.dim, outputs],
+            bytes: part.data.size()
+                + size(part.scales.as_ref())
+                + size(order)
+                + bias.map_or(0, |_| u64::from(outputs) * 4),
+            bytes_per_row: rounded.as_ref().unwrap_or(x).row_bytes()
+                + written * if matches!(out, Out::AddTo(_)) { 2 } else { 1 },
+            operations_per_row: 2 * u64::from(w.dim) * u64::from(outputs),
+            last_rows: matches!(rows, Rows::Last(_)),
+            keys: None,
+        });
     }
     Ok(y)
 }

@@ -1,6 +1,6 @@
 use super::{Out, Result, expect, flag};
 use crate::device::Buffer;
-use crate::graph::Graph;
+use crate::graph::{Graph, Work};
 use crate::shaders::{self, NormParams};
 use crate::step::Step;
 use crate::tensor::{Elem, Tensor};
@@ -108,5 +108,13 @@ pub fn norm(
     let operands =
         [(&step.state).into(), (&step.overflow).into(), x.into(), (&affine.gain).into(), bias.into(), (&y).into()];
     g.dispatch(kernel, &constants, &params, &operands, u64::from(count))?;
+    let written = y.row_bytes() * if matches!(out, Out::AddTo(_)) { 2 } else { 1 };
+    g.work(Work {
+        shape: [x.dim, x.dim],
+        bytes: u64::from(x.dim4()) * 16 * if affine.bias.is_some() { 2 } else { 1 },
+        bytes_per_row: x.row_bytes() + written,
+        last_rows: matches!(rows, Rows::Last(_)),
+        ..Work::default()
+    });
     Ok(y)
 }

@@ -1,5 +1,5 @@
 use super::{Result, flag};
-use crate::graph::Graph;
+use crate::graph::{Graph, Work};
 use crate::shaders::{self, PoolParams};
 use crate::step::Step;
 use crate::tensor::{Elem, Tensor};
@@ -26,5 +26,10 @@ pub fn pool(g: &mut Graph<'_>, x: &Tensor, kind: PoolKind, normalize: bool, slot
     let constants = [("FIRST", of(kind == PoolKind::First)), ("NORMALIZE", of(normalize))];
     let operands = [(&step.state).into(), x.into(), (&y).into()];
     g.dispatch(kernel, &constants, &PoolParams { dim4: x.dim4() }, &operands, u64::from(slots))?;
+    // of the first row nobody knows beforehand how many others there are
+    if kind == PoolKind::Mean {
+        let bytes = u64::from(slots) * y.row_bytes();
+        g.work(Work { shape: [x.dim, y.dim], bytes_per_row: x.row_bytes(), bytes, ..Work::default() });
+    }
     Ok(y)
 }

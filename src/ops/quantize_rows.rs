@@ -1,5 +1,5 @@
 use super::{Result, Rows, expect, flag};
-use crate::graph::Graph;
+use crate::graph::{Graph, Work};
 use crate::shaders::{self, QuantizeRowsParams};
 use crate::step::Step;
 use crate::tensor::{Elem, Order, Tensor, vec4s};
@@ -30,5 +30,11 @@ pub fn quantize_rows(
     let order = order.map_or(&step.state, |order| &order.inputs);
     let operands = [(&step.state).into(), x.into(), (&y).into(), order.into()];
     g.dispatch(kernel, &constants, &params, &operands, u64::from(x.rows))?;
+    g.work(Work {
+        shape: [x.dim, len],
+        bytes_per_row: x.row_bytes() + y.row_bytes(),
+        last_rows: matches!(rows, Rows::Last(_)),
+        ..Work::default()
+    });
     Ok(y)
 }

@@ -1,9 +1,9 @@
-use super::{Heads, LayerKv, Result, expect, flag};
+use super::{Heads, LayerKv, Result, expect, flag, hot_block_bytes};
 use crate::device::Buffer;
-use crate::graph::Graph;
+use crate::graph::{Graph, Work};
 use crate::shaders::{self, RopeAppendParams};
 use crate::site::OpClass;
-use crate::step::Step;
+use crate::step::{BLOCK, Step};
 use crate::tensor::Tensor;
 
 /// Cosines and sines on the GPU.
@@ -85,6 +85,13 @@ pub fn rope_append(
     ];
     let items = u64::from(qkv.rows) * u64::from(all) * u64::from(head4);
     g.dispatch(kernel, &constants, &params, &operands, items.div_ceil(64))?;
+    // cosines and sines are not counted: how rows share them goes by the table
+    let cached = 2 * hot_block_bytes(heads, kv.dtype) / u64::from(BLOCK);
+    g.work(Work {
+        shape: [qkv.dim, q.dim],
+        bytes_per_row: qkv.row_bytes() + q.row_bytes() + cached,
+        ..Work::default()
+    });
     Ok(q)
 }
 

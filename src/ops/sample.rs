@@ -1,5 +1,5 @@
 use super::{Result, expect};
-use crate::graph::{Graph, Operand};
+use crate::graph::{Graph, Operand, Work};
 use crate::shaders::{self, SampleParams};
 use crate::step::{History, MAX_SLOTS, Step};
 use crate::tensor::{Elem, Tensor};
@@ -25,6 +25,7 @@ pub fn sample(g: &mut Graph<'_>, logits: &Tensor, step: &Step, history: Option<&
     let positions = history.map_or(0, |history| history.positions);
     let params = SampleParams { vocab: logits.dim, ring: step.ring_len, slots: step.slots, positions };
     g.dispatch(kernel, &[], &params, &operands, logits.rows.into())?;
+    g.work(Work { shape: [logits.dim, 1], bytes_per_row: logits.row_bytes(), last_rows: true, ..Work::default() });
     Ok(())
 }
 

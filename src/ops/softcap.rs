@@ -1,5 +1,5 @@
 use super::{Result, expect};
-use crate::graph::Graph;
+use crate::graph::{Graph, Work};
 use crate::shaders::{self, SoftcapParams};
 use crate::tensor::{Elem, Tensor};
 
@@ -12,5 +12,7 @@ pub fn softcap(g: &mut Graph<'_>, x: &Tensor, cap: f32) -> Result<()> {
     let count = u64::from(x.rows) * u64::from(x.dim4());
     let params = SoftcapParams { count: count as u32, cap };
     g.dispatch(shaders::SOFTCAP.variant(&[]), &[], &params, &[x.into()], count.div_ceil(64))?;
+    // of all rows that there is room for
+    g.work(Work { shape: [x.dim, x.dim], bytes: 2 * x.bytes(), ..Work::default() });
     Ok(())
 }

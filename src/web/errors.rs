@@ -127,6 +127,7 @@ fn name(error: &Error) -> &'static str {
                 "OutOfMemoryError"
             }
             DeviceError::Lost { .. } | DeviceError::Readback => "DeviceLostError",
+            DeviceError::NoTimestamps { .. } => "InvalidRequestError",
             DeviceError::Validation { .. } => "InternalError",
         },
         Error::Op(_) => "InternalError",

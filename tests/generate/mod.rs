@@ -11,6 +11,7 @@ mod refused;
 mod saved;
 mod snapkv;
 mod text;
+mod timed;
 
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test;

@@ -99,10 +99,14 @@ Token i of the prompt is (37 i + 11) modulo the vocabulary's size. Every run beg
 end tokens. Decoding is compared with the bytes per second that the adapter copies: each new token reads all weights and the live
 cache. Prefill is compared with the multiply-adds that it computes in f32: two operations for each weight of the layers.
 
+--kernels runs each dispatch in a pass of its own with a timestamp before and after it, and compares it with the bytes and operations that
+its operation states; - stands where it states none. Runs of which nothing is timed within alternate with them, and are told beside them.
+
 Examples:
   native-runner bench MODEL
   native-runner bench MODEL --dtype q4 --prompt-tokens 512 --new-tokens 128 --runs 10
   native-runner bench MODEL --json
+  native-runner bench MODEL --kernels --trace kernels.json
   native-runner bench matrix --out new.jsonl
   native-runner bench compare old.jsonl new.jsonl
 
@@ -328,7 +332,13 @@ pub struct Bench {
     /// The most tokens of the prompt in one step [default: 512, fewer for large models]
     #[arg(long, value_name = "N")]
     pub prefill_chunk: Option<u32>,
-    /// One JSON object per line: a `run` each, then `bench` with all figures
+    /// Tell instead where the time of a step goes, kernel by kernel, by timestamps of the GPU
+    #[arg(long)]
+    pub kernels: bool,
+    /// With --kernels, write every dispatch that was timed to a trace file, which ui.perfetto.dev and Chrome open
+    #[arg(long, value_name = "FILE", requires = "kernels")]
+    pub trace: Option<PathBuf>,
+    /// One JSON object per line: a `run` each, then `bench` with all figures; with --kernels, `kernels` for prefill and for decoding
     #[arg(long)]
     pub json: bool,
 }

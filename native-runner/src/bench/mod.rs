@@ -1,6 +1,7 @@
 //! `bench`: how fast a model runs here, and what share that is of what the adapter could do.
 
 mod compare;
+mod kernels;
 mod matrix;
 mod record;
 mod shapes;
@@ -98,6 +99,9 @@ async fn bench(args: &Bench, shared: &Shared) -> Result<ExitCode, CliError> {
         return Err(CliError::BeyondContext { prompt_tokens, new_tokens, context });
     }
     let prompt = prompt(prompt_tokens, vocab);
+    if args.kernels {
+        return kernels::run(args, &mut opened, &prompt).await.map(|()| ExitCode::SUCCESS);
+    }
     let mut ids = Vec::new();
     let mut runs = Vec::new();
     // the first run records programs and compiles kernels
@@ -193,6 +197,11 @@ pub fn median(values: &[f64]) -> f64 {
     }
 }
 
+/// `1 run`, `2 runs`
+fn runs(count: usize) -> String {
+    if count == 1 { "1 run".to_owned() } else { format!("{count} runs") }
+}
+
 fn table(f: &Figures) -> String {
     let cells = |cells: &[&str]| cells.iter().map(|&cell| cell.to_owned()).collect::<Vec<_>>();
     let speed = |name: &str, tokens: usize, tps: &[f64], share: Option<f64>, of: &str| {
@@ -212,7 +221,7 @@ fn table(f: &Figures) -> String {
         // the first new token is the prompt's
         speed("decode", f.new_tokens - 1, &f.decode_tps, f.decode_share, "bandwidth"),
     ];
-    let runs = if f.decode_tps.len() == 1 { "1 run".to_owned() } else { format!("{} runs", f.decode_tps.len()) };
+    let runs = runs(f.decode_tps.len());
     let mut text = format!("{}\n{runs} of {}, loaded in {:.0} ms\n\n", f.adapter, f.dtype, f.load_ms);
     text += &columns(&rows, &[1, 2, 3, 4]);
     if let Some(rates) = &f.rates {

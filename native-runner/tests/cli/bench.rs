@@ -114,3 +114,70 @@ fn a_matrix_is_measured_and_compared() {
     run(&["bench", "matrix", "--out", text(folder.path())]).fails(1, &["cannot be written"]);
     run(&["bench", "matrix", "--out", text(&new), "--shapes", "2B"]).fails(2, &["2B", "110M"]);
 }
+
+#[test]
+fn kernels_are_timed_and_traced() {
+    let Some(model) = stories() else { return };
+    let folder = tempfile::tempdir().expect("a folder");
+    let trace = folder.path().join("trace.json");
+    let flags = ["--dtype", "f32", "--prompt-tokens", "20", "--new-tokens", "5", "--runs", "2"];
+    let kernels = [&["bench", text(&model), "--kernels", "--trace", text(&trace)], &flags[..]].concat();
+    let out = run(&[&kernels[..], &["--json"]].concat());
+    if out.stderr.contains("timestamp-query") {
+        return println!("SKIPPED: the adapter has no timestamps");
+    }
+    let lines: Vec<Value> = out.ok().lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let [prefill, decode] = &lines[..] else { panic!("{lines:?}") };
+    let number = |of: &Value, name: &str| of[name].as_f64().unwrap_or_else(|| panic!("{name}: {of}"));
+    // 5 layers of 9, embedding, norm, head and sampler
+    for (line, phase, steps, rows) in [(prefill, "prefill", 2.0, 40.0), (decode, "decode", 8.0, 8.0)] {
+        assert_eq!((&line["type"], &line["phase"]), (&Value::from("kernels"), &Value::from(phase)));
+        assert_eq!([number(line, "steps"), number(line, "rows")], [steps, rows]);
+        assert_eq!([number(line, "dispatches"), number(line, "dispatches_per_layer")], [steps * 49.0, 9.0]);
+        assert!(number(line, "kernels_us") > 0.0 && number(line, "span_us") <= number(line, "wall_us"), "{line}");
+        assert!(number(line, "kernels_us") <= number(line, "span_us") && number(line, "encode_us") > 0.0, "{line}");
+        assert!(number(line, "step_us") > 0.0 && number(line, "copy_gb_per_s") > 0.0, "{line}");
+        let rows = line["kernels"].as_array().expect("rows");
+        assert_eq!(rows.iter().map(|row| number(row, "dispatches")).sum::<f64>(), steps * 49.0);
+        assert!((rows.iter().map(|row| number(row, "share")).sum::<f64>() - 1.0).abs() < 1e-6);
+        let products = || rows.iter().filter(|row| row["kernel"].as_str().is_some_and(|k| k.starts_with("matmul")));
+        assert!(products().all(|row| number(row, "operations_per_second") > 0.0), "{line}");
+        assert!(rows.iter().all(|row| number(row, "roofline_share") > 0.0 && number(row, "total_us") > 0.0), "{line}");
+        let sampler = rows.iter().find(|row| row["kernel"] == "sample[h_off]").expect("a sampler");
+        assert!(sampler["operations_per_second"].is_null(), "nobody states them: {sampler}");
+    }
+
+    let events: Vec<Value> = serde_json::from_slice(&fs::read(&trace).expect("a trace")).expect("an array");
+    let (steps, dispatches): (Vec<&Value>, Vec<&Value>) = events.iter().partition(|event| event["cat"] == "step");
+    assert_eq!((steps.len(), dispatches.len()), (10, 10 * 49));
+    assert!(events.iter().all(|event| event["ph"] == "X" && number(event, "dur") > 0.0), "complete events");
+    for dispatch in &dispatches {
+        let ends = |event: &Value| number(event, "ts") + number(event, "dur");
+        let is_within =
+            |step: &&&Value| number(step, "ts") <= number(dispatch, "ts") && ends(dispatch) <= ends(step) + 1e-3;
+        assert_eq!(steps.iter().filter(is_within).count(), 1, "{dispatch}");
+    }
+    // every weight but the embedding's for 20 rows, the head for one
+    let flops = |event: &&Value| {
+        event["args"]["flops"].as_u64().filter(|_| event["name"].as_str().is_some_and(|n| n.starts_with("matmul")))
+    };
+    let first: u64 = dispatches[..49].iter().filter_map(flops).sum();
+    let norms = 64 * (2 * 5 + 1);
+    assert_eq!(first, 2 * (20 * (260_032 - 512 * 64 - norms) + 512 * 64));
+
+    let table = run(&kernels).ok();
+    for word in [
+        "2 runs of f32",
+        "prefill: 2 steps of 20 rows, 49 dispatches each (9 in a layer)",
+        "decode: 8 steps of 1 row, 49",
+        "64, 512",
+        "of roofline",
+        "% bandwidth",
+        "% arithmetic",
+        " - ",
+    ] {
+        assert!(table.contains(word), "no {word:?} in {table}");
+    }
+    run(&[&kernels[..], &["--portable"]].concat()).fails(1, &["timestamp-query"]);
+    run(&["bench", text(&model), "--trace", "trace.json"]).fails(2, &["--kernels"]);
+}

@@ -18,8 +18,10 @@ pub enum Out<'a> {
 
 /// Up to this many rows the matrix-vector kernel is taken: it reads each weight once for four rows, and wastes no tile.
 const FEW: u32 = 8;
-/// Invocations of its workgroups where each makes columns by itself, as `shaders/shared/few.wgsl` has it.
+/// Invocations of workgroups where each makes columns by itself, as `shaders/shared/few.wgsl` and `shaders/matmul_alone.wgsl` have it.
 const LANES_ALONE: u32 = 16;
+/// Rows that an invocation makes at once on a processor, and from how many on it does.
+const ROWS_ALONE: u32 = 8;
 
 /// What 127 stands for at least where inputs are rounded to 8 bits: BitNet, whose weights are those of 2 bits, has such a bound.
 const fn least_input(storage: Storage) -> f32 {
@@ -55,7 +57,8 @@ pub fn matmul(
         expect("matmul.bias", bias.size() >= padded, || format!("[{}]", w.rows), &[(bias.size() / 4) as u32])?;
     }
     let Capabilities { processor, subgroups, packed_dot, .. } = g.capabilities();
-    // a processor gains nothing by tiles either
+    // a processor gains nothing by tiles that invocations share
+    let alone = processor && x.rows >= ROWS_ALONE;
     let few = processor || x.rows <= FEW;
     let sums = match (processor, subgroups) {
         (true, _) => "alone",
@@ -79,6 +82,7 @@ pub fn matmul(
             in_order = in_order.or(rounded);
         }
         let kernel = match (few, rounded) {
+            (true, None) if alone => shaders::MATMUL_ALONE.variant(&[x_flag, y_flag, w_flag]),
             (true, None) => shaders::MATMUL_FEW.variant(&[x_flag, y_flag, w_flag, sums]),
             (false, None) => shaders::MATMUL_MANY.variant(&[x_flag, y_flag, w_flag]),
             (true, Some(_)) => shaders::MATMUL_INT8_FEW.variant(&[y_flag, sums, products]),
@@ -90,7 +94,7 @@ pub fn matmul(
             ("LAST_ROWS", rows.last_only()),
             ("BEYOND", beyond),
         ];
-        if few {
+        if few && !(alone && rounded.is_none()) {
             constants.push(("ROWS", f64::from(per_group)));
         }
         constants.extend(block_constants(part.storage));
@@ -123,7 +127,9 @@ pub fn matmul(
             operands.push(scales.into());
             operands.extend(rounded.is_none().then_some(Operand::from(order)));
         }
-        let groups = if few {
+        let groups = if alone && rounded.is_none() {
+            u64::from((part.rows / 4).div_ceil(2 * LANES_ALONE)) * u64::from(x.rows.div_ceil(ROWS_ALONE))
+        } else if few {
             let across = if sums == "alone" { (part.rows / 4).div_ceil(LANES_ALONE) } else { part.rows / 4 };
             u64::from(across) * u64::from(x.rows.div_ceil(per_group))
         } else {

@@ -24,6 +24,7 @@ mod rope_append;
 mod sample;
 mod select_keys;
 mod softcap;
+mod speed;
 
 use half::f16;
 use webweft::device::{Buffer, Capabilities, Category, Device, Memory, Readback};

@@ -58,6 +58,15 @@ fn x4(t: u32, k: u32) -> vec4<f32> {
     return unpack_x(x[t * params.x_stride4 + k]);
 }
 
+@if(!w_blocks)
+fn x4(t: u32, k: u32) -> vec4<f32> {
+    return unpack_x(x[t * params.x_stride4 + k]);
+}
+
+fn dots(v: vec4<f32>, w0: vec4<f32>, w1: vec4<f32>, w2: vec4<f32>, w3: vec4<f32>) -> vec4<f32> {
+    return vec4<f32>(dot(v, w0), dot(v, w1), dot(v, w2), dot(v, w3));
+}
+
 @if(w_blocks)
 fn scale_of(n: u32, group: u32) -> vec2<f32> {
     let at = n * params.scale_stride;
@@ -88,7 +97,14 @@ fn main(
     let k4 = select(params.k4, 0u, rows == 0u);
     // Rows past the last real one repeat it: nothing out of bounds is read, and nothing of them is stored.
     let last = rows - 1u;
-    var acc: array<vec4<f32>, 4>;
+    let t1 = min(t0 + 1u, last);
+    let t2 = min(t0 + 2u, last);
+    let t3 = min(t0 + 3u, last);
+    // One for each row, by name: an index into an array of an invocation's own costs a processor that plays a GPU more than the sums do.
+    var acc0 = vec4<f32>(0.0);
+    var acc1 = vec4<f32>(0.0);
+    var acc2 = vec4<f32>(0.0);
+    var acc3 = vec4<f32>(0.0);
 
     @if(w_blocks) {
         if is_table(CODES) {
@@ -104,30 +120,39 @@ fn main(
         let per = vec4s_in_words(CODES);
         let units = (k4 + per - 1u) / per;
         for (var u = part; u < units; u += STRIDE) {
-            var words: array<vec4<u32>, 4>;
-            var scale: array<vec2<f32>, 4>;
-            for (var j = 0u; j < 4u; j++) {
-                let n = column4 * 4u + j;
-                words[j] = w[n * (params.w_stride4 / per) + u];
-                scale[j] = scale_of(n, u * per / GROUP4);
-            }
+            let n = column4 * 4u;
+            let words0 = w[n * (params.w_stride4 / per) + u];
+            let words1 = w[(n + 1u) * (params.w_stride4 / per) + u];
+            let words2 = w[(n + 2u) * (params.w_stride4 / per) + u];
+            let words3 = w[(n + 3u) * (params.w_stride4 / per) + u];
+            var scale0 = scale_of(n, u * per / GROUP4);
+            var scale1 = scale_of(n + 1u, u * per / GROUP4);
+            var scale2 = scale_of(n + 2u, u * per / GROUP4);
+            var scale3 = scale_of(n + 3u, u * per / GROUP4);
             for (var i = 0u; i < per; i++) {
                 let k = u * per + i;
                 if k < k4 {
                     // groups that do not end with the 16 bytes
                     if GROUP4 % per != 0u && k % GROUP4 == 0u {
-                        for (var j = 0u; j < 4u; j++) {
-                            scale[j] = scale_of(column4 * 4u + j, k / GROUP4);
-                        }
+                        scale0 = scale_of(n, k / GROUP4);
+                        scale1 = scale_of(n + 1u, k / GROUP4);
+                        scale2 = scale_of(n + 2u, k / GROUP4);
+                        scale3 = scale_of(n + 3u, k / GROUP4);
                     }
                     let word = code_word(CODES, i);
-                    let w0 = scaled4(SCALES, values4(CODES, words[0][word], i), scale[0]);
-                    let w1 = scaled4(SCALES, values4(CODES, words[1][word], i), scale[1]);
-                    let w2 = scaled4(SCALES, values4(CODES, words[2][word], i), scale[2]);
-                    let w3 = scaled4(SCALES, values4(CODES, words[3][word], i), scale[3]);
-                    for (var r = 0u; r < ROWS; r++) {
-                        let v = x4(min(t0 + r, last), k);
-                        acc[r] += vec4<f32>(dot(v, w0), dot(v, w1), dot(v, w2), dot(v, w3));
+                    let w0 = scaled4(SCALES, values4(CODES, words0[word], i), scale0);
+                    let w1 = scaled4(SCALES, values4(CODES, words1[word], i), scale1);
+                    let w2 = scaled4(SCALES, values4(CODES, words2[word], i), scale2);
+                    let w3 = scaled4(SCALES, values4(CODES, words3[word], i), scale3);
+                    acc0 += dots(x4(t0, k), w0, w1, w2, w3);
+                    if ROWS > 1u {
+                        acc1 += dots(x4(t1, k), w0, w1, w2, w3);
+                    }
+                    if ROWS > 2u {
+                        acc2 += dots(x4(t2, k), w0, w1, w2, w3);
+                    }
+                    if ROWS > 3u {
+                        acc3 += dots(x4(t3, k), w0, w1, w2, w3);
                     }
                 }
             }
@@ -145,17 +170,31 @@ fn main(
             let w1 = unpack_w(w[row + params.w_stride4 + k]);
             let w2 = unpack_w(w[row + 2u * params.w_stride4 + k]);
             let w3 = unpack_w(w[row + 3u * params.w_stride4 + k]);
-            for (var r = 0u; r < ROWS; r++) {
-                let v = unpack_x(x[min(t0 + r, last) * params.x_stride4 + k]);
-                acc[r] += vec4<f32>(dot(v, w0), dot(v, w1), dot(v, w2), dot(v, w3));
+            acc0 += dots(x4(t0, k), w0, w1, w2, w3);
+            if ROWS > 1u {
+                acc1 += dots(x4(t1, k), w0, w1, w2, w3);
+            }
+            if ROWS > 2u {
+                acc2 += dots(x4(t2, k), w0, w1, w2, w3);
+            }
+            if ROWS > 3u {
+                acc3 += dots(x4(t3, k), w0, w1, w2, w3);
             }
         }
     }
 
     for (var r = 0u; r < ROWS; r++) {
-        @if(sg_on) var sum = sum4(acc[r], subgroup_lane, subgroup, subgroups);
-        @if(sg_off) var sum = sum4(acc[r], lane);
-        @if(alone) var sum = sum4(acc[r]);
+        var own = acc0;
+        if r == 1u {
+            own = acc1;
+        } else if r == 2u {
+            own = acc2;
+        } else if r == 3u {
+            own = acc3;
+        }
+        @if(sg_on) var sum = sum4(own, subgroup_lane, subgroup, subgroups);
+        @if(sg_off) var sum = sum4(own, lane);
+        @if(alone) var sum = sum4(own);
         let t = t0 + r;
         if part == 0u && t < rows {
             let column = params.first / 4u + column4;

@@ -151,7 +151,7 @@ async fn many_rows_in_every_variant() {
 async fn many_rows_at_every_size() {
     for device in [device().await, portable_device().await] {
         let mut bench = Bench::new(&device);
-        for rows in [1_u32, 31, 32, 33, 63, 64, 65, 128, 129] {
+        for rows in [1_u32, 7, 8, 9, 31, 32, 33, 63, 64, 65, 128, 129] {
             let bucket = rows.next_power_of_two().max(16);
             record(&mut bench, &Shape::new(bucket, rows, 20, 8), Elem::F32, Elem::F32, Storage::F32);
         }

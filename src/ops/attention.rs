@@ -1,6 +1,6 @@
 use super::{Heads, LayerKv, OpError, Result, RopeTable, block_bytes, expect, flag};
-use crate::graph::{Graph, Keys, Work};
-use crate::shaders::{self, AttentionMergeParams, AttentionParams as KernelParams};
+use crate::graph::{Graph, Keys, Operand, Work};
+use crate::shaders::{self, AttentionAloneParams, AttentionMergeParams, AttentionParams as KernelParams};
 use crate::step::{BLOCK, Step};
 use crate::tensor::{Elem, Tensor};
 
@@ -25,6 +25,9 @@ pub struct AttentionParams {
 
 /// Rows that a workgroup takes, as in the kernel.
 const QUERIES: u32 = 8;
+/// On a processor: rows that an invocation takes at most, and invocations of a workgroup, as in the kernel.
+const ROWS_ALONE: u32 = 4;
+const LANES_ALONE: u32 = 8;
 /// Widest head: what a workgroup's lanes can accumulate in registers.
 const MAX_HEAD: u32 = 256;
 /// Workgroups that keep a GPU busy, and the fewest keys that are worth one.
@@ -72,33 +75,11 @@ pub fn attention(
     let stats = g.empty("attention", part_rows.div_ceil(2), 4, Elem::F32)?;
     let bits = kv.dtype.bits();
     let cache = if bits.is_some() { "c_blocks" } else { flag('c', kv.dtype.elem()) };
-    let kernel = shaders::ATTENTION.variant(&[flag('x', q.elem), cache]);
     // rope_append rotated the keys already, or nothing does
     let rope = rope.filter(|_| kv.raw_keys);
-    let kernel_params = KernelParams {
-        heads: h,
-        kv_heads: k,
-        splits,
-        split_keys,
-        pages: step.table(kv.table),
-        hot_pages: step.table(kv.hot_table),
-        cold: kv.cold(heads),
-        head: heads.head_dim,
-        rotary: heads.rotary,
-        window: params.window,
-        scale: params.scale,
-        softcap: params.softcap,
-    };
     let of = |on: bool| f64::from(u8::from(on));
-    let mut constants = vec![
-        ("HEAD4", f64::from(head4)),
-        ("SPLIT", of(split)),
-        ("CAUSAL", of(params.causal)),
-        ("RAW_KEYS", of(rope.is_some())),
-    ];
-    constants.extend(rope.map(|rope| rope.layout).unwrap_or_default().constants());
-    constants.extend(bits.map(|bits| ("BITS", f64::from(bits))));
-    let operands = [
+    let mut constants = vec![("SPLIT", of(split)), ("CAUSAL", of(params.causal))];
+    let mut operands: Vec<Operand<'_>> = vec![
         (&step.state).into(),
         q.into(),
         (&kv.k).into(),
@@ -106,11 +87,52 @@ pub fn attention(
         (&y).into(),
         (&parts).into(),
         (&stats).into(),
-        // without a table its binding shows the step state, unread
-        rope.map_or(&step.state, |rope| &rope.data).into(),
     ];
-    let groups = u64::from(query_blocks) * u64::from(k) * u64::from(splits);
-    g.dispatch(kernel, &constants, &kernel_params, &operands, groups)?;
+    if g.capabilities().processor && bits.is_none() && rope.is_none() {
+        let kernel = shaders::ATTENTION_ALONE.variant(&[flag('x', q.elem), cache]);
+        let share = h / k;
+        // decoding, a slot has one row
+        let rows = if q.rows <= params.slots { share.min(ROWS_ALONE).next_power_of_two() } else { ROWS_ALONE };
+        constants.push(("ROWS", f64::from(rows)));
+        let count = (q.rows * share + (rows - 1) * params.slots) / rows * k * splits;
+        let kernel_params = AttentionAloneParams {
+            heads: h,
+            kv_heads: k,
+            head4,
+            splits,
+            split_keys,
+            pages: step.table(kv.table),
+            count,
+            window: params.window,
+            scale: params.scale,
+            softcap: params.softcap,
+        };
+        g.dispatch(kernel, &constants, &kernel_params, &operands, u64::from(count.div_ceil(LANES_ALONE)))?;
+    } else {
+        let kernel = shaders::ATTENTION.variant(&[flag('x', q.elem), cache]);
+        constants.push(("HEAD4", f64::from(head4)));
+        constants.push(("RAW_KEYS", of(rope.is_some())));
+        constants.extend(rope.map(|rope| rope.layout).unwrap_or_default().constants());
+        constants.extend(bits.map(|bits| ("BITS", f64::from(bits))));
+        // without a table its binding shows the step state, unread
+        operands.push(rope.map_or(&step.state, |rope| &rope.data).into());
+        let kernel_params = KernelParams {
+            heads: h,
+            kv_heads: k,
+            splits,
+            split_keys,
+            pages: step.table(kv.table),
+            hot_pages: step.table(kv.hot_table),
+            cold: kv.cold(heads),
+            head: heads.head_dim,
+            rotary: heads.rotary,
+            window: params.window,
+            scale: params.scale,
+            softcap: params.softcap,
+        };
+        let groups = u64::from(query_blocks) * u64::from(k) * u64::from(splits);
+        g.dispatch(kernel, &constants, &kernel_params, &operands, groups)?;
+    }
     let part_bytes = u64::from(h) * u64::from(splits) * (u64::from(head4) * 16 + 8);
     g.work(Work {
         shape: [q.dim, y.dim],

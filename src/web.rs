@@ -8,14 +8,13 @@ mod errors;
 mod features;
 mod generate;
 mod load;
+mod opened;
 mod profile;
 mod saved;
 mod source;
 
-use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
-use std::rc::Rc;
 use std::task::Poll;
 
 use js_sys::{Function, Promise, Uint32Array};
@@ -26,11 +25,10 @@ use wasm_bindgen_futures::JsFuture;
 use web_sys::{AbortSignal, AddEventListenerOptions};
 
 use crate::device::{AdapterInfo, Device, DeviceOptions, Ledger, find_adapter};
-use crate::error::{Error, GenerateError};
 use crate::managers::batch::Strategy;
 use crate::managers::blocks::CachePolicy;
 use crate::managers::{self, CacheOptions, Dtype, Wanted};
-use crate::preprocess::{ChatTemplate, Message, Tokenizer};
+use crate::preprocess::{ChatTemplate, Message};
 use crate::session::{LoadOptions, Shared};
 use crate::source::browser::Keep;
 use crate::tensor::CacheDtype;
@@ -38,6 +36,7 @@ use convert::{from_js, to_js};
 use errors::{Failed, invalid};
 use generate::{Done, Request, chat_options};
 use load::Loaded;
+use opened::Opened;
 
 /// `OpenOptions` of `web/src/wasm.ts`.
 #[derive(Debug, Default, Deserialize)]
@@ -96,14 +95,8 @@ impl OpenOptions {
 #[wasm_bindgen]
 #[derive(Debug)]
 pub struct Model {
-    device: Device,
-    /// gone once closed
-    session: RefCell<Option<Rc<Shared>>>,
-    /// for what needs no GPU, also while a step runs
-    tokenizer: Option<Tokenizer>,
-    place: String,
+    opened: Opened<Shared>,
     chat_template: ChatTemplate,
-    info: Value,
 }
 
 #[wasm_bindgen]
@@ -183,30 +176,25 @@ impl Model {
         });
         let tokenizer = session.tokenizer().ok().cloned();
         let (chat_template, place) = (session.chat_template().clone(), source.describe());
-        let session = RefCell::new(Some(Rc::new(Shared::new(session))));
-        Ok(Self { device, session, tokenizer, place, chat_template, info })
+        Ok(Self { opened: Opened::new(device, Shared::new(session), tokenizer, place, info), chat_template })
     }
 
     /// `ModelInfo`.
     #[must_use]
     pub fn info(&self) -> JsValue {
-        to_js(&self.info)
+        self.opened.info()
     }
 
     /// `MemoryUse`.
     #[must_use]
     pub fn memory(&self) -> JsValue {
-        let mut report = memory_report(self.device.ledger());
-        if let Some(report) = report.as_object_mut() {
-            report.retain(|name, _| USE.contains(&name.as_str()));
-        }
-        to_js(&report)
+        self.opened.memory()
     }
 
     /// `MemoryReport`.
     #[must_use]
     pub fn memory_report(&self) -> JsValue {
-        to_js(&memory_report(self.device.ledger()))
+        self.opened.memory_report()
     }
 
     /// `PrecisionReport`, once no step runs.
@@ -214,7 +202,7 @@ impl Model {
     /// # Errors
     /// As [`Model::open`].
     pub async fn precision(&self) -> Result<JsValue, JsValue> {
-        let shared = self.shared()?;
+        let shared = self.opened.model()?;
         let told = shared.lock().await.engine().precision_report();
         Ok(to_js(&told.to_json()))
     }
@@ -224,8 +212,7 @@ impl Model {
     /// # Errors
     /// As [`Model::open`].
     pub fn encode(&self, text: &str, add_special_tokens: bool) -> Result<Uint32Array, JsValue> {
-        let ids = self.tokenizer()?.encode(text, add_special_tokens).map_err(Failed::from)?;
-        Ok(Uint32Array::from(ids.as_slice()))
+        Ok(self.opened.encode(text, add_special_tokens)?)
     }
 
     /// The text of token ids.
@@ -233,7 +220,7 @@ impl Model {
     /// # Errors
     /// As [`Model::open`].
     pub fn decode(&self, ids: &[u32], skip_special_tokens: bool) -> Result<String, JsValue> {
-        Ok(self.tokenizer()?.decode(ids, skip_special_tokens).map_err(Failed::from)?)
+        Ok(self.opened.decode(ids, skip_special_tokens)?)
     }
 
     /// What the model's template makes of messages.
@@ -258,7 +245,7 @@ impl Model {
         signal: AbortSignal,
     ) -> Result<JsValue, JsValue> {
         let request: Request = from_js(&request, "request")?;
-        let shared = self.shared()?;
+        let shared = self.opened.model()?;
         let mut done = Done::default();
         let work = generate::generate(&shared, &request, &on_piece, &mut done);
         match until_aborted(&signal, work).await {
@@ -273,13 +260,13 @@ impl Model {
     /// # Errors
     /// `BusyError` while a step runs.
     pub fn reset(&self) -> Result<(), JsValue> {
-        self.shared()?.try_lock().ok_or_else(errors::busy)?.engine_mut().reset();
+        self.opened.model()?.try_lock().ok_or_else(errors::busy)?.engine_mut().reset();
         Ok(())
     }
 
     /// Destroys the device, as a driver's reset does: what comes next fails with `DeviceLostError`. For tests of recovery.
     pub fn lose_device(&self) {
-        self.device.destroy();
+        self.opened.lose_device();
     }
 
     /// Gives all memory of the GPU back: `MemoryUse` of what is left, which is nothing.
@@ -287,28 +274,7 @@ impl Model {
     /// # Errors
     /// `BusyError` while a generation is under way.
     pub fn close(&self) -> Result<JsValue, JsValue> {
-        let shared = self.session.borrow_mut().take();
-        if let Some(shared) = shared {
-            match Rc::try_unwrap(shared) {
-                Ok(shared) => drop(shared),
-                Err(shared) => {
-                    *self.session.borrow_mut() = Some(shared);
-                    return Err(errors::busy().into());
-                }
-            }
-            self.device.destroy();
-        }
-        Ok(self.memory())
-    }
-
-    fn shared(&self) -> Result<Rc<Shared>, Failed> {
-        self.session.borrow().clone().ok_or_else(errors::closed)
-    }
-
-    fn tokenizer(&self) -> Result<&Tokenizer, Failed> {
-        self.shared()?;
-        let missing = || Error::from(GenerateError::NoTokenizer { place: self.place.clone() }).into();
-        self.tokenizer.as_ref().ok_or_else(missing)
+        Ok(self.opened.close()?)
     }
 }
 

@@ -1,8 +1,5 @@
 //! An encoder, as JavaScript sees it.
 
-use std::cell::RefCell;
-use std::rc::Rc;
-
 use js_sys::{Float32Array, Function, Object, Reflect, Uint32Array};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -11,13 +8,13 @@ use web_sys::AbortSignal;
 
 use super::convert::{from_js, to_js};
 use super::errors::{self, Failed, invalid};
+use super::opened::Opened;
 use super::source::Files;
-use super::{OpenOptions, USE, memory_report, report, source, until_aborted, wasm_memory};
+use super::{OpenOptions, report, source, until_aborted, wasm_memory};
 use crate::device::Device;
 use crate::encode::{FeatureOptions, Pooling, Tokens};
-use crate::error::{Error, GenerateError};
+use crate::error::Error;
 use crate::managers::Dtype;
-use crate::preprocess::Tokenizer;
 use crate::session::{FeatureExtractor, Input, LoadOptions, SharedExtractor};
 use crate::source::browser::Keep;
 
@@ -41,15 +38,7 @@ struct Request {
 /// An encoder on the GPU.
 #[wasm_bindgen]
 #[derive(Debug)]
-pub struct Extractor {
-    device: Device,
-    /// gone once closed
-    extractor: RefCell<Option<Rc<SharedExtractor>>>,
-    /// for what needs no GPU, also while a step runs
-    tokenizer: Option<Tokenizer>,
-    place: String,
-    info: Value,
-}
+pub struct Extractor(Opened<SharedExtractor>);
 
 #[wasm_bindgen]
 impl Extractor {
@@ -121,30 +110,25 @@ impl Extractor {
         });
         let tokenizer = extractor.tokenizer().ok().cloned();
         let place = source.describe();
-        let extractor = RefCell::new(Some(Rc::new(SharedExtractor::new(extractor))));
-        Ok(Self { device, extractor, tokenizer, place, info })
+        Ok(Self(Opened::new(device, SharedExtractor::new(extractor), tokenizer, place, info)))
     }
 
     /// `ModelInfo`.
     #[must_use]
     pub fn info(&self) -> JsValue {
-        to_js(&self.info)
+        self.0.info()
     }
 
     /// `MemoryUse`.
     #[must_use]
     pub fn memory(&self) -> JsValue {
-        let mut report = memory_report(self.device.ledger());
-        if let Some(report) = report.as_object_mut() {
-            report.retain(|name, _| USE.contains(&name.as_str()));
-        }
-        to_js(&report)
+        self.0.memory()
     }
 
     /// `MemoryReport`.
     #[must_use]
     pub fn memory_report(&self) -> JsValue {
-        to_js(&memory_report(self.device.ledger()))
+        self.0.memory_report()
     }
 
     /// `PrecisionReport`, once no step runs.
@@ -152,7 +136,7 @@ impl Extractor {
     /// # Errors
     /// As [`Extractor::open`].
     pub async fn precision(&self) -> Result<JsValue, JsValue> {
-        let shared = self.shared()?;
+        let shared = self.0.model()?;
         let told = shared.lock().await.engine().precision_report();
         Ok(to_js(&told.to_json()))
     }
@@ -162,8 +146,7 @@ impl Extractor {
     /// # Errors
     /// As [`Extractor::open`].
     pub fn encode(&self, text: &str, add_special_tokens: bool) -> Result<Uint32Array, JsValue> {
-        let ids = self.tokenizer()?.encode(text, add_special_tokens).map_err(Failed::from)?;
-        Ok(Uint32Array::from(ids.as_slice()))
+        Ok(self.0.encode(text, add_special_tokens)?)
     }
 
     /// The text of token ids.
@@ -171,7 +154,7 @@ impl Extractor {
     /// # Errors
     /// As [`Extractor::open`].
     pub fn decode(&self, ids: &[u32], skip_special_tokens: bool) -> Result<String, JsValue> {
-        Ok(self.tokenizer()?.decode(ids, skip_special_tokens).map_err(Failed::from)?)
+        Ok(self.0.decode(ids, skip_special_tokens)?)
     }
 
     /// `Features` of a `FeaturesRequest`. Calls run one after another.
@@ -189,7 +172,7 @@ impl Extractor {
         let pooling = request.pooling.as_deref().map(|name| Pooling::from_name(name).ok_or_else(|| wrong(name)));
         let options =
             FeatureOptions { pooling: pooling.transpose()?.unwrap_or_default(), normalize: request.normalize };
-        let shared = self.shared()?;
+        let shared = self.0.model()?;
         let mut extractor = shared.lock().await;
         let texts = request.texts.iter().map(|text| match text {
             Text::One(text) => extractor.encode(text.as_str()),
@@ -221,7 +204,7 @@ impl Extractor {
 
     /// As [`Model::lose_device`](super::Model::lose_device).
     pub fn lose_device(&self) {
-        self.device.destroy();
+        self.0.lose_device();
     }
 
     /// As [`Model::close`](super::Model::close).
@@ -229,28 +212,7 @@ impl Extractor {
     /// # Errors
     /// `BusyError` while a call is under way.
     pub fn close(&self) -> Result<JsValue, JsValue> {
-        let shared = self.extractor.borrow_mut().take();
-        if let Some(shared) = shared {
-            match Rc::try_unwrap(shared) {
-                Ok(shared) => drop(shared),
-                Err(shared) => {
-                    *self.extractor.borrow_mut() = Some(shared);
-                    return Err(errors::busy().into());
-                }
-            }
-            self.device.destroy();
-        }
-        Ok(self.memory())
-    }
-
-    fn shared(&self) -> Result<Rc<SharedExtractor>, Failed> {
-        self.extractor.borrow().clone().ok_or_else(errors::closed)
-    }
-
-    fn tokenizer(&self) -> Result<&Tokenizer, Failed> {
-        self.shared()?;
-        let missing = || Error::from(GenerateError::NoTokenizer { place: self.place.clone() }).into();
-        self.tokenizer.as_ref().ok_or_else(missing)
+        Ok(self.0.close()?)
     }
 }
 

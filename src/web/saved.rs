@@ -26,7 +26,7 @@ impl Model {
         on_bytes: Function,
         signal: AbortSignal,
     ) -> Result<JsValue, JsValue> {
-        let shared = self.shared()?;
+        let shared = self.opened.model()?;
         let work = async {
             let mut session = shared.lock().await;
             let ids = ids.unwrap_or_else(|| session.engine().cached().to_vec());
@@ -44,7 +44,7 @@ impl Model {
     /// # Errors
     /// As [`Model::open`].
     pub async fn restore_cache(&self, file: Blob, signal: AbortSignal) -> Result<u32, JsValue> {
-        let shared = self.shared()?;
+        let shared = self.opened.model()?;
         let work = async {
             let mut files = Blobs::new();
             files.insert(NAME, file)?;

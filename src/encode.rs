@@ -3,23 +3,19 @@
 use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
 
-use crate::device::{Buffer, Category, Device, Memory, Plan, Readback};
+use crate::device::{Buffer, Device, Memory, Readback};
 use crate::error::{DeviceError, Error, GenerateError};
 use crate::graph::{Arena, Graph, Program};
 use crate::managers::{Precision, PrecisionFacts, PrecisionReport, PrecisionWatch};
-use crate::models::{Encoder, EncoderConfig};
-use crate::nn::{CacheLayout, KvCache, Pass, Pool};
-use crate::ops::{self, PoolKind, Rows};
+use crate::models::{Bucket, Encoder, EncoderConfig, EncoderOutput, EncoderWorkspace};
+use crate::ops::PoolKind;
 use crate::shaders::{Row, Slot};
 use crate::site::Site;
-use crate::step::{BLOCK, MAX_SLOTS, Step, StepSize};
+use crate::step::{BLOCK, MAX_SLOTS};
 use crate::tensor::Tensor;
 
 /// Steps whose results are on their way at once, so that none waits for those before it to be read.
 const UNDER_WAY: usize = 4;
-/// Rows and keys below which all steps share one program.
-const LEAST_ROWS: u32 = 16;
-const LEAST_LIVE: u32 = 128;
 
 /// A text as an encoder takes it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -87,117 +83,10 @@ pub struct Encoded {
     pub pooler_output: Option<Vec<f32>>,
 }
 
-/// What a program makes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Wanted {
-    /// Every row's hidden state.
-    States,
-    /// One row of each text.
-    Row { kind: PoolKind, normalize: bool },
-    /// Hidden states of all layers, and the pooler's output.
-    All,
-}
-
-/// Programs are recorded once for each bucket. Buckets are powers of two.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Key {
-    wanted: Wanted,
-    rows: u32,
-    slots: u32,
-    live: u32,
-}
-
 /// A program, and what it leaves behind: of each whether it has a row for each text, rather than for each token.
 struct Recorded {
     program: Program,
     outputs: Vec<(Tensor, Buffer, bool)>,
-}
-
-/// What the GPU works on.
-struct Workspace {
-    step: Step,
-    /// of one layer, which all pass through
-    cache: KvCache,
-    /// kinds of the step's tokens
-    types: Buffer,
-    rows: u32,
-    slots: u32,
-}
-
-impl Workspace {
-    fn new(
-        memory: Memory<'_>,
-        c: &EncoderConfig,
-        precision: &Precision,
-        rows: u32,
-        slots: u32,
-    ) -> Result<Self, DeviceError> {
-        let layout = CacheLayout { heads: c.heads, dtype: precision.cache, raw_keys: false, groups: vec![0], kept: 0 };
-        // each text begins with a block of its own
-        let cache = KvCache::new(memory, layout, &[Pool::of(rows.div_ceil(BLOCK) + slots)])?;
-        let pages = c.max_position_embeddings.div_ceil(BLOCK);
-        let step = Step::new(memory, StepSize { rows, slots, tables: 1, pages, ring: 1 })?;
-        let types = memory.storage("token types", Category::Activations, u64::from(rows) * size_of::<Row>() as u64)?;
-        Ok(Self { step, cache, types, rows, slots })
-    }
-
-    /// What a program makes: of each result whether it has a row for each text, rather than for each token.
-    fn record(
-        &self,
-        g: &mut Graph<'_>,
-        model: &Encoder,
-        precision: &Precision,
-        key: Key,
-    ) -> ops::Result<Vec<(Tensor, bool)>> {
-        let pass = Pass {
-            step: &self.step,
-            cache: &self.cache,
-            rows: key.rows,
-            slots: key.slots,
-            live: key.live,
-            selection: None,
-            wanted: Rows::All,
-            activations: precision.activations,
-        };
-        let mut outputs = Vec::new();
-        let x = model.forward(g, &self.types, &pass, &mut |g, x| {
-            if key.wanted == Wanted::All {
-                outputs.push((g.copy(x)?, false)); // layers add to x
-            }
-            Ok(())
-        })?; // [T, D]
-        match key.wanted {
-            Wanted::States => outputs.push((x, false)),
-            Wanted::Row { kind, normalize } => {
-                outputs.push((ops::pool(g, &x, kind, normalize, key.slots, &self.step)?, true)); // [B, D]
-            }
-            Wanted::All => outputs.extend(model.pool(g, &x, &pass)?.map(|y| (y, true))), // [B, D]
-        }
-        outputs.iter().for_each(|(tensor, _)| g.keep(tensor));
-        Ok(outputs)
-    }
-}
-
-/// Bytes that a step takes whose rows are one text of `rows` tokens: activations and keys, counted by the code that runs it.
-///
-/// # Errors
-/// What the limits of the plan's adapter do not allow.
-pub fn step_bytes(
-    plan: &Plan,
-    model: &Encoder,
-    config: &EncoderConfig,
-    precision: &Precision,
-    rows: u32,
-) -> Result<u64, Error> {
-    let before = plan.ledger().snapshot().total;
-    let live = rows.next_power_of_two().max(LEAST_LIVE);
-    let key = Key { wanted: Wanted::States, rows: rows.next_power_of_two().max(LEAST_ROWS), slots: 1, live };
-    let workspace = Workspace::new(Memory::Plan(plan), config, precision, key.rows, key.slots)?;
-    let mut g = Graph::planned(plan);
-    workspace.record(&mut g, model, precision, key)?;
-    let arena = Arena::default();
-    let _held = g.held(&arena)?;
-    Ok(plan.ledger().snapshot().total - before)
 }
 
 /// A step whose result is on its way.
@@ -216,9 +105,9 @@ pub struct EncoderEngine {
     config: EncoderConfig,
     precision: Precision,
     watch: PrecisionWatch,
-    workspace: Option<Workspace>,
+    workspace: Option<EncoderWorkspace>,
     arena: Arena,
-    programs: HashMap<Key, Recorded>,
+    programs: HashMap<Bucket, Recorded>,
     /// rows of one step at most, but for a text that has more by itself
     most_rows: u32,
 }
@@ -275,9 +164,9 @@ impl EncoderEngine {
     pub async fn features(&mut self, texts: &[Tokens], options: FeatureOptions) -> Result<Vec<Vec<f32>>, Error> {
         let FeatureOptions { pooling, normalize } = options;
         let wanted = match pooling {
-            Pooling::None => Wanted::States,
-            Pooling::Mean => Wanted::Row { kind: PoolKind::Mean, normalize },
-            Pooling::Cls => Wanted::Row { kind: PoolKind::First, normalize },
+            Pooling::None => EncoderOutput::States,
+            Pooling::Mean => EncoderOutput::Row { kind: PoolKind::Mean, normalize },
+            Pooling::Cls => EncoderOutput::Row { kind: PoolKind::First, normalize },
         };
         let mut made: Vec<_> = self.run(texts, wanted).await?.into_iter().map(|mut of| of.swap_remove(0)).collect();
         if normalize && pooling == Pooling::None {
@@ -292,14 +181,14 @@ impl EncoderEngine {
     /// # Errors
     /// As [`features`](Self::features).
     pub async fn forward(&mut self, text: &Tokens) -> Result<Encoded, Error> {
-        let mut made = self.run(std::slice::from_ref(text), Wanted::All).await?.swap_remove(0);
+        let mut made = self.run(std::slice::from_ref(text), EncoderOutput::All).await?.swap_remove(0);
         let pooler_output = self.model.has_pooler().then(|| made.pop()).flatten();
         let last_hidden_state = made.last().cloned().unwrap_or_default();
         Ok(Encoded { last_hidden_state, hidden_states: made, pooler_output })
     }
 
     /// Of each text all that a program makes of it.
-    async fn run(&mut self, texts: &[Tokens], wanted: Wanted) -> Result<Vec<Vec<Vec<f32>>>, Error> {
+    async fn run(&mut self, texts: &[Tokens], wanted: EncoderOutput) -> Result<Vec<Vec<Vec<f32>>>, Error> {
         texts.iter().try_for_each(|text| self.check(text))?;
         loop {
             match self.run_once(texts, wanted).await {
@@ -351,7 +240,7 @@ impl EncoderEngine {
     async fn run_once(
         &mut self,
         texts: &[Tokens],
-        wanted: Wanted,
+        wanted: EncoderOutput,
     ) -> Result<(Vec<Vec<Vec<f32>>>, Option<Site>), Error> {
         let mut made = Vec::with_capacity(texts.len());
         let mut under_way = VecDeque::new();
@@ -400,18 +289,13 @@ impl EncoderEngine {
         fits.count().max(1)
     }
 
-    fn submit(&mut self, texts: &[Tokens], of: Range<usize>, wanted: Wanted) -> Result<UnderWay, Error> {
+    fn submit(&mut self, texts: &[Tokens], of: Range<usize>, wanted: EncoderOutput) -> Result<UnderWay, Error> {
         let own = &texts[of.clone()];
         let rows = own.iter().map(|text| text.ids.len()).sum::<usize>() as u32;
         let longest = own.iter().map(|text| text.ids.len()).max().unwrap_or(0) as u32;
-        let key = Key {
-            wanted,
-            rows: rows.next_power_of_two().max(LEAST_ROWS),
-            slots: (own.len() as u32).next_power_of_two(),
-            live: longest.next_power_of_two().max(LEAST_LIVE),
-        };
+        let bucket = Bucket::new(wanted, rows, own.len() as u32, longest);
         let device = self.device.clone();
-        let Workspace { step, types, .. } = self.make_room(key.rows, key.slots)?;
+        let EncoderWorkspace { step, types, .. } = self.make_room(bucket.rows, bucket.slots)?;
         let mut block = 0;
         for (slot, text) in (0..).zip(own) {
             let end = block + (text.ids.len() as u32).div_ceil(BLOCK);
@@ -425,7 +309,7 @@ impl EncoderEngine {
         device.write(types, 0, bytemuck::cast_slice(&kinds.collect::<Vec<Row>>()));
 
         let found = step.overflow.clone();
-        let recorded = self.program(key)?;
+        let recorded = self.program(bucket)?;
         let mut overflow = 0;
         let place = |(tensor, buffer, is_of_text): &(Tensor, Buffer, bool)| {
             let count = if *is_of_text { own.len() } else { rows as usize };
@@ -446,7 +330,7 @@ impl EncoderEngine {
         Ok(UnderWay { readback, texts: of, outputs, overflow })
     }
 
-    fn make_room(&mut self, rows: u32, slots: u32) -> Result<&Workspace, Error> {
+    fn make_room(&mut self, rows: u32, slots: u32) -> Result<&EncoderWorkspace, Error> {
         let had = self.workspace.as_ref().map_or((0, 0), |w| (w.rows, w.slots));
         if self.workspace.is_none() || had.0 < rows || had.1 < slots {
             // programs know the buffers of the one before
@@ -454,25 +338,25 @@ impl EncoderEngine {
             self.workspace = None;
             let (rows, slots) = (rows.max(had.0), slots.max(had.1));
             let memory = Memory::Device(&self.device);
-            self.workspace = Some(Workspace::new(memory, &self.config, &self.precision, rows, slots)?);
+            self.workspace = Some(EncoderWorkspace::new(memory, &self.config, self.precision.cache, rows, slots)?);
         }
         Ok(self.workspace.as_ref().expect("it was made"))
     }
 
-    fn program(&mut self, key: Key) -> Result<&Recorded, Error> {
-        if !self.programs.contains_key(&key) {
-            let recorded = self.record(key)?;
-            self.programs.insert(key, recorded);
+    fn program(&mut self, bucket: Bucket) -> Result<&Recorded, Error> {
+        if !self.programs.contains_key(&bucket) {
+            let recorded = self.record(bucket)?;
+            self.programs.insert(bucket, recorded);
         }
-        Ok(&self.programs[&key])
+        Ok(&self.programs[&bucket])
     }
 
-    fn record(&self, key: Key) -> Result<Recorded, Error> {
+    fn record(&self, bucket: Bucket) -> Result<Recorded, Error> {
         let workspace = self.workspace.as_ref().expect("it was made before");
         let mut g = Graph::new(&self.device);
-        let outputs = workspace.record(&mut g, &self.model, &self.precision, key)?;
+        let outputs = workspace.record(&mut g, &self.model, self.precision.activations, bucket)?;
         let program = g.finish(&self.arena)?;
-        tracing::debug!(?key, dispatches = program.len(), "recorded");
+        tracing::debug!(?bucket, dispatches = program.len(), "recorded");
         let kept = |(tensor, is_of_text)| program.kept(&tensor).map(|buffer| (tensor, buffer.clone(), is_of_text));
         let outputs = outputs.into_iter().filter_map(kept).collect();
         Ok(Recorded { program, outputs })

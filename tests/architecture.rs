@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each imports only from those before it.
-const ORDER: [&str; 20] = [
+const ORDER: [&str; 21] = [
     "site",
     "error",
     "shaders",
@@ -25,6 +25,7 @@ const ORDER: [&str; 20] = [
     "preprocess",
     "managers",
     "generate",
+    "encode",
     "session",
     "web",
 ];
@@ -155,8 +156,8 @@ fn one_name_in_four_places() {
         let shader = path.file_stem().expect("a name").to_string_lossy().into_owned();
         // one op, one reference and one test for all kernels of an operation
         let name = match shader.as_str() {
-            "matmul_few" | "matmul_many" | "matmul_int8_few" | "matmul_int8_many" => "matmul",
-            "attention_merge" => "attention",
+            "matmul_few" | "matmul_many" | "matmul_alone" | "matmul_int8_few" | "matmul_int8_many" => "matmul",
+            "attention_merge" | "attention_alone" => "attention",
             "convert_dense" => "convert",
             other => other,
         };

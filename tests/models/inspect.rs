@@ -66,12 +66,12 @@ async fn budgets_and_limits_are_told() {
 #[cfg_attr(target_arch = "wasm32", wasm_bindgen_test)]
 #[cfg_attr(not(target_arch = "wasm32"), pollster::test)]
 async fn what_is_not_supported_is_told_with_its_files() {
-    let Some(source) = shared_source("fixtures/bert").await else { return skipped("../shared/fixtures is absent") };
+    let Some(source) = shared_source("fixtures/t5").await else { return skipped("../shared/fixtures is absent") };
     let told = inspect(&source, None, None).await.unwrap();
-    assert_eq!(told.model_type.as_deref(), Some("bert"));
+    assert_eq!(told.model_type.as_deref(), Some("t5"));
     assert!(!told.supported && told.problems[0].contains("llama"), "{:?}", told.problems);
     assert!(told.parameters > 0 && told.files.len() == 1 && !told.stored.is_empty() && told.on_gpu.is_empty());
-    assert!(told.tokenizer.is_some_and(|tokenizer| tokenizer.kind == "WordPiece"));
+    assert!(told.tokenizer.is_some_and(|tokenizer| tokenizer.kind == "Unigram"));
 
     let mut memory = Memory::new();
     memory.insert("config.json", br#"{"model_type": "llama"}"#.to_vec()).unwrap();

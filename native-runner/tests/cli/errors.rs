@@ -60,8 +60,8 @@ fn a_tokenizer_of_another_model_is_told() {
 
 #[test]
 fn other_architectures_are_told_by_name() {
-    let Some(model) = shared("fixtures/bert") else { return };
-    run(&["generate", "Once", "--model", text(&model)]).fails(1, &["\"bert\"", "llama"]);
+    let Some(model) = shared("fixtures/t5") else { return };
+    run(&["generate", "Once", "--model", text(&model)]).fails(1, &["\"t5\"", "llama"]);
 }
 
 #[test]

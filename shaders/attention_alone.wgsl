@@ -1,7 +1,7 @@
 // As attention, on processors that play a GPU: an invocation takes up to 4 rows of one key head and one split of the cache by itself.
 // Such adapters pay a barrier with some hundred multiplications, and read element by element for each invocation.
 //   y[t, h, ..] = sum_s softmax_s(scale * q[t, h, ..] . k[s, h', ..]) v[s, h', ..],  h' = h / (H / K)
-// q: [T, H, E]; caches: [blocks, 32, K, E]; y: [T, H, E], or where SPLIT one unnormalised part per split, with its maximum and sum in
+// q: [T, H, E]; caches: [blocks, 32, K, E]; y: [T, H, E], or where there are splits one unnormalised part per split, with its maximum and sum in
 // `stats`, for attention_merge.
 @if(x_f32) import package::shared::elem_f32::{Elem4 as X4, unpack4 as unpack_x, pack4 as pack_x};
 @if(x_f16) import package::shared::elem_f16::{Elem4 as X4, unpack4 as unpack_x, pack4 as pack_x};
@@ -19,8 +19,6 @@ const MOST4: u32 = 64u;
 // A score that no real one reaches: finite, since fast-math drivers drop infinities.
 const MASKED: f32 = -1e30;
 
-override SPLIT: bool = false;
-override CAUSAL: bool = true;
 // Rows of an invocation: 1, 2 or 4
 override ROWS: u32 = 4u;
 
@@ -36,6 +34,9 @@ struct Params {
     pages: u32,
     // invocations that have rows at most
     count: u32,
+    // 1 where a row sees no keys after its own, else 0: it sees those of all rows of its slot. No constant, and nor is whether there are
+    // splits: this kernel takes a processor long to compile.
+    causal: u32,
     // keys that a query sees, itself included; 0: all (sliding window)
     window: u32,
     scale: f32,
@@ -49,7 +50,7 @@ struct Params {
 @group(0) @binding(3) var<storage, read> k_cache: array<C4>;
 @group(0) @binding(4) var<storage, read> v_cache: array<C4>;
 @group(0) @binding(5) var<storage, read_write> y: array<X4>;
-// SPLIT only; otherwise a stand-in that is not touched
+// of splits only; otherwise a stand-in that is not touched
 @group(0) @binding(6) var<storage, read_write> parts: array<vec4<f32>>;
 @group(0) @binding(7) var<storage, read_write> stats: array<vec2<f32>>;
 
@@ -102,13 +103,13 @@ fn weigh(scores: ptr<function, array<vec4<f32>, KEYS4>>, sums: ptr<function, Sum
 fn store(acc: ptr<function, array<vec4<f32>, MOST4>>, sums: Sums, head: u32, split: u32, head4: u32) {
     let inverse = select(0.0, 1.0 / sums.sum, sums.sum > 0.0);
     for (var e = 0u; e < head4; e++) {
-        if SPLIT {
+        if params.splits > 1u {
             parts[(head * params.splits + split) * head4 + e] = (*acc)[e];
         } else {
             y[head * head4 + e] = pack_x((*acc)[e] * inverse);
         }
     }
-    if SPLIT {
+    if params.splits > 1u {
         stats[head * params.splits + split] = vec2<f32>(sums.most, sums.sum);
     }
 }
@@ -147,7 +148,7 @@ fn main(
     // keys of this split that any of these rows sees: begin .. end
     let last_row = min(row0 + ROWS, rows) - 1u;
     let cached = slot.position - slot.dropped;
-    let visible = cached + select(slot.rows, last_row / share + 1u, CAUSAL);
+    let visible = cached + select(slot.rows, last_row / share + 1u, params.causal != 0u);
     let first_position = cached + row0 / share;
     let oldest = select(0u, first_position + 1u - min(params.window, first_position + 1u), params.window > 0u);
     let begin = max(split * params.split_keys, oldest / BLOCK * BLOCK);
@@ -165,10 +166,10 @@ fn main(
     let head1 = (slot.first + row1 / share) * params.heads + kv_head * share + row1 % share;
     let head2 = (slot.first + row2 / share) * params.heads + kv_head * share + row2 % share;
     let head3 = (slot.first + row3 / share) * params.heads + kv_head * share + row3 % share;
-    let position0 = select(visible - 1u, cached + row0 / share, CAUSAL);
-    let position1 = select(visible - 1u, cached + row1 / share, CAUSAL);
-    let position2 = select(visible - 1u, cached + row2 / share, CAUSAL);
-    let position3 = select(visible - 1u, cached + row3 / share, CAUSAL);
+    let position0 = select(visible - 1u, cached + row0 / share, params.causal != 0u);
+    let position1 = select(visible - 1u, cached + row1 / share, params.causal != 0u);
+    let position2 = select(visible - 1u, cached + row2 / share, params.causal != 0u);
+    let position3 = select(visible - 1u, cached + row3 / share, params.causal != 0u);
     var weights0: array<vec4<f32>, KEYS4>;
     var weights1: array<vec4<f32>, KEYS4>;
     var weights2: array<vec4<f32>, KEYS4>;

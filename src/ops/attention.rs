@@ -78,7 +78,7 @@ pub fn attention(
     // rope_append rotated the keys already, or nothing does
     let rope = rope.filter(|_| kv.raw_keys);
     let of = |on: bool| f64::from(u8::from(on));
-    let mut constants = vec![("SPLIT", of(split)), ("CAUSAL", of(params.causal))];
+    let mut constants = Vec::new();
     let mut operands: Vec<Operand<'_>> = vec![
         (&step.state).into(),
         q.into(),
@@ -103,6 +103,7 @@ pub fn attention(
             split_keys,
             pages: step.table(kv.table),
             count,
+            causal: params.causal.into(),
             window: params.window,
             scale: params.scale,
             softcap: params.softcap,
@@ -110,8 +111,12 @@ pub fn attention(
         g.dispatch(kernel, &constants, &kernel_params, &operands, u64::from(count.div_ceil(LANES_ALONE)))?;
     } else {
         let kernel = shaders::ATTENTION.variant(&[flag('x', q.elem), cache]);
-        constants.push(("HEAD4", f64::from(head4)));
-        constants.push(("RAW_KEYS", of(rope.is_some())));
+        constants.extend([
+            ("HEAD4", f64::from(head4)),
+            ("SPLIT", of(split)),
+            ("CAUSAL", of(params.causal)),
+            ("RAW_KEYS", of(rope.is_some())),
+        ]);
         constants.extend(rope.map(|rope| rope.layout).unwrap_or_default().constants());
         constants.extend(bits.map(|bits| ("BITS", f64::from(bits))));
         // without a table its binding shows the step state, unread

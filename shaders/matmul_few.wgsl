@@ -1,5 +1,6 @@
 // y[t, n] = sum_k x[t, k] * w[n, k] + bias[n]      for few rows T: each weight is read once for all ROWS rows of x.
 // x: [T, K]; w: [N, K]; bias: [N]; y: [T, N]. A workgroup makes ROWS rows of 4 columns, or of 4 for each invocation (`few`).
+// With an ACT y[t, n] is act of that; where it is GATED, w has the rows of the gate and then as many others, and y[t, n] = act(gate) * other.
 @if(x_f32) import package::shared::elem_f32::{Elem4 as X4, unpack4 as unpack_x};
 @if(x_f16) import package::shared::elem_f16::{Elem4 as X4, unpack4 as unpack_x};
 @if(y_f32) import package::shared::elem_f32::{Elem4 as Y4, unpack4 as unpack_y, pack4 as pack_y};
@@ -9,6 +10,7 @@
 @if(w_blocks) import package::shared::dequantize::{
     code_word, fill_table, is_table, other_word, scale_and_zero, scale_word, scaled4, values4, vec4s_in_words,
 };
+import package::shared::act::{act, NO_ACT};
 import package::shared::finite::{step, is_beyond, report};
 import package::shared::matmul::MatmulParams;
 import package::shared::group::flat_group;
@@ -19,6 +21,9 @@ override ROWS: u32 = 4u;
 override BIAS: bool = false;
 // Add to what y holds: the residual stream.
 override ACCUMULATE: bool = false;
+// What is done to the product, by the numbers of shared/act, and whether it gates another.
+override ACT: u32 = 7u;
+override GATED: bool = false;
 // x has one row for each slot, not all rows of the step.
 override LAST_ROWS: bool = false;
 // The bits of the least magnitude that y does not hold: see shared/finite.
@@ -75,31 +80,27 @@ fn scale_of(n: u32, group: u32) -> vec2<f32> {
     return scale_and_zero(CODES, SCALES, group, first, other);
 }
 
-@compute @workgroup_size(LANES)
-fn main(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
-    @if(sg_on) @builtin(subgroup_invocation_id) subgroup_lane: u32,
-    @if(sg_on) @builtin(subgroup_id) subgroup: u32,
-    @if(sg_on) @builtin(num_subgroups) subgroups: u32,
-) {
-    let flat = flat_group(group, groups);
-    let columns4 = params.n / 4u;
-    let column4 = column4_of(flat, lane, columns4);
-    let part = first_part(lane);
-    let t0 = first_row(flat, columns4, ROWS);
-    let rows = select(step.rows, step.slots, LAST_ROWS);
-    if t0 >= rows {
-        return;
+// Of ROWS rows: an invocation's share of 4 columns of each.
+struct Sums {
+    r0: vec4<f32>,
+    r1: vec4<f32>,
+    r2: vec4<f32>,
+    r3: vec4<f32>,
+}
+
+fn of_row(sums: Sums, r: u32) -> vec4<f32> {
+    if r == 1u {
+        return sums.r1;
+    } else if r == 2u {
+        return sums.r2;
+    } else if r == 3u {
+        return sums.r3;
     }
-    // Always that of params: where only a uniform ends a loop, lavapipe may compile the kernel anew for every dispatch.
-    let k4 = select(params.k4, 0u, rows == 0u);
-    // Rows past the last real one repeat it: nothing out of bounds is read, and nothing of them is stored.
-    let last = rows - 1u;
-    let t1 = min(t0 + 1u, last);
-    let t2 = min(t0 + 2u, last);
-    let t3 = min(t0 + 3u, last);
+    return sums.r0;
+}
+
+// The part of K from `part` on of the products of rows t with the rows 4 column4 to 4 column4 + 3 of w.
+fn products(column4: u32, part: u32, k4: u32, t: vec4<u32>) -> Sums {
     // One for each row, by name: an index into an array of an invocation's own costs a processor that plays a GPU more than the sums do.
     var acc0 = vec4<f32>(0.0);
     var acc1 = vec4<f32>(0.0);
@@ -107,15 +108,6 @@ fn main(
     var acc3 = vec4<f32>(0.0);
 
     @if(w_blocks) {
-        if is_table(CODES) {
-            fill_table(CODES, lane);
-            workgroupBarrier();
-        }
-        @if(alone) {
-            if column4 >= columns4 {
-                return;
-            }
-        }
         // an invocation takes 16 bytes of each column's codes at a time
         let per = vec4s_in_words(CODES);
         let units = (k4 + per - 1u) / per;
@@ -144,63 +136,104 @@ fn main(
                     let w1 = scaled4(SCALES, values4(CODES, words1[word], i), scale1);
                     let w2 = scaled4(SCALES, values4(CODES, words2[word], i), scale2);
                     let w3 = scaled4(SCALES, values4(CODES, words3[word], i), scale3);
-                    acc0 += dots(x4(t0, k), w0, w1, w2, w3);
+                    acc0 += dots(x4(t.x, k), w0, w1, w2, w3);
                     if ROWS > 1u {
-                        acc1 += dots(x4(t1, k), w0, w1, w2, w3);
+                        acc1 += dots(x4(t.y, k), w0, w1, w2, w3);
                     }
                     if ROWS > 2u {
-                        acc2 += dots(x4(t2, k), w0, w1, w2, w3);
+                        acc2 += dots(x4(t.z, k), w0, w1, w2, w3);
                     }
                     if ROWS > 3u {
-                        acc3 += dots(x4(t3, k), w0, w1, w2, w3);
+                        acc3 += dots(x4(t.w, k), w0, w1, w2, w3);
                     }
                 }
             }
         }
     }
     @if(!w_blocks) {
-        @if(alone) {
-            if column4 >= columns4 {
-                return;
-            }
-        }
         let row = column4 * 4u * params.w_stride4;
         for (var k = part; k < k4; k += STRIDE) {
             let w0 = unpack_w(w[row + k]);
             let w1 = unpack_w(w[row + params.w_stride4 + k]);
             let w2 = unpack_w(w[row + 2u * params.w_stride4 + k]);
             let w3 = unpack_w(w[row + 3u * params.w_stride4 + k]);
-            acc0 += dots(x4(t0, k), w0, w1, w2, w3);
+            acc0 += dots(x4(t.x, k), w0, w1, w2, w3);
             if ROWS > 1u {
-                acc1 += dots(x4(t1, k), w0, w1, w2, w3);
+                acc1 += dots(x4(t.y, k), w0, w1, w2, w3);
             }
             if ROWS > 2u {
-                acc2 += dots(x4(t2, k), w0, w1, w2, w3);
+                acc2 += dots(x4(t.z, k), w0, w1, w2, w3);
             }
             if ROWS > 3u {
-                acc3 += dots(x4(t3, k), w0, w1, w2, w3);
+                acc3 += dots(x4(t.w, k), w0, w1, w2, w3);
             }
         }
     }
+    return Sums(acc0, acc1, acc2, acc3);
+}
+
+@compute @workgroup_size(LANES)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+    @if(sg_on) @builtin(subgroup_invocation_id) subgroup_lane: u32,
+    @if(sg_on) @builtin(subgroup_id) subgroup: u32,
+    @if(sg_on) @builtin(num_subgroups) subgroups: u32,
+) {
+    let flat = flat_group(group, groups);
+    // those of y
+    let columns4 = select(params.n, params.n / 2u, GATED) / 4u;
+    let column4 = column4_of(flat, lane, columns4);
+    let part = first_part(lane);
+    let t0 = first_row(flat, columns4, ROWS);
+    let rows = select(step.rows, step.slots, LAST_ROWS);
+    if t0 >= rows {
+        return;
+    }
+    // Always that of params: where only a uniform ends a loop, lavapipe may compile the kernel anew for every dispatch.
+    let k4 = select(params.k4, 0u, rows == 0u);
+    // Rows past the last real one repeat it: nothing out of bounds is read, and nothing of them is stored.
+    let these = min(t0 + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(rows - 1u));
+    @if(w_blocks) {
+        if is_table(CODES) {
+            fill_table(CODES, lane);
+            workgroupBarrier();
+        }
+    }
+    @if(alone) {
+        if column4 >= columns4 {
+            return;
+        }
+    }
+    let sums = products(column4, part, k4, these);
+    var gated = sums;
+    if GATED {
+        gated = products(columns4 + column4, part, k4, these);
+    }
 
     for (var r = 0u; r < ROWS; r++) {
-        var own = acc0;
-        if r == 1u {
-            own = acc1;
-        } else if r == 2u {
-            own = acc2;
-        } else if r == 3u {
-            own = acc3;
+        @if(sg_on) var sum = sum4(of_row(sums, r), subgroup_lane, subgroup, subgroups);
+        @if(sg_off) var sum = sum4(of_row(sums, r), lane);
+        @if(alone) var sum = sum4(of_row(sums, r));
+        var other = vec4<f32>(1.0);
+        if GATED {
+            @if(sg_on) other = sum4(of_row(gated, r), subgroup_lane, subgroup, subgroups);
+            @if(sg_off) other = sum4(of_row(gated, r), lane);
+            @if(alone) other = sum4(of_row(gated, r));
         }
-        @if(sg_on) var sum = sum4(own, subgroup_lane, subgroup, subgroups);
-        @if(sg_off) var sum = sum4(own, lane);
-        @if(alone) var sum = sum4(own);
         let t = t0 + r;
         if part == 0u && t < rows {
             let column = params.first / 4u + column4;
             let at = t * params.y_stride4 + column;
             if BIAS {
                 sum += bias[column];
+            }
+            if GATED && BIAS {
+                other += bias[columns4 + column];
+            }
+            if ACT != NO_ACT {
+                sum = act(ACT, sum) * other;
             }
             if ACCUMULATE {
                 sum += unpack_y(y[at]);

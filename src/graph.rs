@@ -8,14 +8,13 @@ mod timed;
 mod work;
 
 use std::cell::RefCell;
-use std::sync::Arc;
 
 pub use timed::{Timed, TimedDispatch};
 pub use work::{Amount, Keys, Work};
 
-use encoded::{Dispatch, Encoded, encode};
+use encoded::{Dispatch, Encoded, encode, encode_dispatches};
 
-use crate::device::{Buffer, Capabilities, Category, Constants, Device, Memory, Pipeline, Plan};
+use crate::device::{Buffer, Capabilities, Category, Constants, Device, Kernels, Memory, Plan};
 use crate::error::{DeviceError, OpError};
 use crate::shaders::{Binding, Kernel};
 use crate::site::{FiniteCheck, OpClass, Site};
@@ -57,7 +56,8 @@ enum Slot {
 
 enum Recorded {
     Dispatch {
-        pipeline: Arc<Pipeline>,
+        kernel: &'static Kernel,
+        constants: Vec<(&'static str, f64)>,
         params: (usize, usize),
         /// indices into `slots`
         operands: Vec<usize>,
@@ -82,6 +82,7 @@ pub struct Graph<'a> {
     params: Vec<u8>,
     kept: Vec<usize>,
     site: Site,
+    kernels: Kernels,
 }
 
 impl<'a> Graph<'a> {
@@ -99,6 +100,10 @@ impl<'a> Graph<'a> {
 
     fn within(memory: Memory<'a>) -> Self {
         let site = Site { class: OpClass::Norm, layer: Some(0) };
+        let kernels = match memory {
+            Memory::Device(device) => device.kernels(),
+            Memory::Plan(_) => Kernels::of(&Capabilities::default()),
+        };
         Self {
             memory,
             slots: Vec::new(),
@@ -107,6 +112,7 @@ impl<'a> Graph<'a> {
             params: Vec::new(),
             kept: Vec::new(),
             site,
+            kernels,
         }
     }
 
@@ -120,13 +126,15 @@ impl<'a> Graph<'a> {
         device
     }
 
-    /// What kernels may use beyond WebGPU's defaults; nothing in a plan.
+    /// Which kernels it takes: the device's; in a plan those that every device has.
     #[must_use]
-    pub fn capabilities(&self) -> Capabilities {
-        match self.memory {
-            Memory::Device(device) => device.capabilities(),
-            Memory::Plan(_) => Capabilities::default(),
-        }
+    pub fn kernels(&self) -> Kernels {
+        self.kernels
+    }
+
+    /// Takes these from here on.
+    pub fn set_kernels(&mut self, kernels: Kernels) {
+        self.kernels = kernels;
     }
 
     /// What is recorded from here on belongs to this layer; `None`: it is behind the last one.
@@ -179,7 +187,7 @@ impl<'a> Graph<'a> {
     /// number with `flat_group`). `params` is binding 0; `operands` are the bindings from 1 on.
     ///
     /// # Errors
-    /// [`DeviceError::Validation`] when the kernel cannot be compiled.
+    /// None so far: kernels are compiled when the program is [finished](Self::finish), all that are new at once.
     pub fn dispatch<P: bytemuck::NoUninit>(
         &mut self,
         kernel: &'static Kernel,
@@ -204,9 +212,9 @@ impl<'a> Graph<'a> {
         self.params.extend_from_slice(bytemuck::bytes_of(params));
         let size = std::mem::size_of::<P>();
         if let Memory::Device(device) = self.memory {
-            let pipeline = device.pipeline(kernel, constants)?;
             self.recorded.push(Recorded::Dispatch {
-                pipeline,
+                kernel,
+                constants: constants.to_vec(),
                 params: (start, size),
                 operands,
                 groups: device.fold(groups),
@@ -265,10 +273,10 @@ impl<'a> Graph<'a> {
         }
     }
 
-    /// Assigns memory from `arena` and makes the bind groups.
+    /// Assigns memory from `arena`, compiles what was not compiled before, and makes the bind groups.
     ///
     /// # Errors
-    /// As [`Device::buffer`].
+    /// As [`Device::buffer`], and [`DeviceError::Validation`] where a kernel cannot be compiled.
     pub fn finish(self, arena: &Arena) -> Result<Program, DeviceError> {
         let device = self.device();
         let Self { slots, recorded, dispatches, params, kept, .. } = self;
@@ -277,18 +285,27 @@ impl<'a> Graph<'a> {
         let params_buffer = device.buffer("kernel parameters", Category::Activations, params.len() as u64, uniforms)?;
         device.write(&params_buffer, 0, &params);
 
+        let kernels: Vec<_> = recorded
+            .iter()
+            .filter_map(|r| match r {
+                Recorded::Dispatch { kernel, constants, .. } => Some((*kernel, constants.as_slice())),
+                _ => None,
+            })
+            .collect();
+        let mut pipelines = device.pipelines(&kernels)?.into_iter();
         let steps = recorded
             .into_iter()
             .map(|r| {
-                let (pipeline, params, operands, groups, site, work) = match r {
-                    Recorded::Dispatch { pipeline, params, operands, groups, site, work } => {
-                        (pipeline, params, operands, groups, site, work)
+                let (params, operands, groups, site, work) = match r {
+                    Recorded::Dispatch { params, operands, groups, site, work, .. } => {
+                        (params, operands, groups, site, work)
                     }
                     Recorded::Copy { from, to, bytes } => {
                         return Encoded::Copy { from: buffers[from].clone(), to: buffers[to].clone(), bytes };
                     }
                     Recorded::Bring(layer) => return Encoded::Bring(layer),
                 };
+                let pipeline = pipelines.next().expect("there is one for each dispatch");
                 let uniform = wgpu::BufferBinding {
                     buffer: params_buffer.wgpu(),
                     offset: params.0 as u64,
@@ -396,6 +413,12 @@ impl Program {
     /// GPU; else its [parts](Self::parts) are to be encoded one by one.
     pub fn encode(&self, encoder: &mut wgpu::CommandEncoder) {
         encode(&self.steps, encoder);
+    }
+
+    /// Encodes all dispatches into a pass; there may be no copies among them.
+    pub(crate) fn encode_in(&self, pass: &mut wgpu::ComputePass<'_>) {
+        debug_assert!(self.steps.iter().all(|step| step.dispatch().is_some()));
+        encode_dispatches(&self.steps, pass);
     }
 
     /// The parts between which layers are brought, and before each the layer, if there is one.

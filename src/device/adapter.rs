@@ -42,6 +42,9 @@ pub struct DeviceOptions {
     pub memory_limit: Option<u64>,
     /// Refuse them beyond this many, as an adapter that has no more and tells nobody. For tests of what happens then.
     pub adapter_memory: Option<u64>,
+    /// Finds what [`Device::pipeline_cache`](super::Device::pipeline_cache) gave in an earlier run on this adapter: kernels that are in it
+    /// need not be compiled. It must give nothing else: a driver may trust it.
+    pub pipeline_cache: Option<fn(&AdapterInfo) -> Option<Vec<u8>>>,
     /// How activations are looked at for values that they do not hold.
     pub finite_check: FiniteCheck,
 }

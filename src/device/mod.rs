@@ -3,6 +3,7 @@
 mod adapter;
 #[cfg(target_arch = "wasm32")]
 mod ending;
+mod kernels;
 mod ledger;
 mod pipeline;
 mod plan;
@@ -15,6 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use adapter::{AdapterInfo, Backend, DeviceOptions, find_adapter, list_adapters};
+pub use kernels::{Kernels, Sums};
 pub use ledger::{Category, Entry, Labelled, Ledger, LedgerReport, LedgerSnapshot, Ownership};
 pub use pipeline::{Constants, Pipeline};
 pub use plan::{Memory, Plan};
@@ -66,6 +68,7 @@ struct Inner {
     info: AdapterInfo,
     limits: wgpu::Limits,
     capabilities: Capabilities,
+    kernels: Mutex<Kernels>,
     ledger: Arc<Ledger>,
     memory_limit: Option<u64>,
     adapter_memory: Option<u64>,
@@ -73,6 +76,7 @@ struct Inner {
     allocations: AtomicU64,
     finite_check: FiniteCheck,
     pipelines: Pipelines,
+    pipeline_cache: Option<wgpu::PipelineCache>,
     submits: AtomicU64,
     failure: Arc<Mutex<Failure>>,
 }
@@ -153,6 +157,18 @@ impl Device {
             timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
             pipeline_cache: features.contains(wgpu::Features::PIPELINE_CACHE),
         };
+        let pipeline_cache = capabilities.pipeline_cache.then(|| {
+            let earlier = options.pipeline_cache.and_then(|find| find(&info));
+            // SAFETY: what comes from elsewhere than an earlier device's cache is the caller's to answer for, as the option says. Drivers and
+            // wgpu check that it is of this adapter and driver, and begin anew where it is not.
+            unsafe {
+                wgpu.create_pipeline_cache(&wgpu::PipelineCacheDescriptor {
+                    label: Some("webweft"),
+                    data: earlier.as_deref(),
+                    fallback: true,
+                })
+            }
+        });
         tracing::info!(adapter = %info.name, backend = %info.backend, ?capabilities, "device opened");
         let inner = Inner {
             wgpu,
@@ -160,6 +176,7 @@ impl Device {
             info,
             limits,
             capabilities,
+            kernels: Mutex::new(Kernels::of(&capabilities)),
             ledger: Arc::default(),
             memory_limit: options.memory_limit,
             adapter_memory: options.adapter_memory,
@@ -167,6 +184,7 @@ impl Device {
             allocations: AtomicU64::new(0),
             finite_check: options.finite_check,
             pipelines: Pipelines::default(),
+            pipeline_cache,
             submits: AtomicU64::new(0),
             failure,
         };
@@ -423,18 +441,6 @@ impl Device {
         let most = u64::from(self.0.limits.max_compute_workgroups_per_dimension);
         let y = groups.div_ceil(most).max(1);
         [groups.div_ceil(y) as u32, y as u32, 1]
-    }
-
-    /// The compiled kernel with these pipeline constants, from the cache or made now.
-    ///
-    /// # Errors
-    /// [`DeviceError::Validation`] when the driver refuses the kernel.
-    pub fn pipeline(
-        &self,
-        kernel: &'static crate::shaders::Kernel,
-        constants: Constants<'_>,
-    ) -> Result<Arc<Pipeline>, DeviceError> {
-        self.0.pipelines.get(self, kernel, constants)
     }
 }
 

@@ -62,12 +62,17 @@ fn encode_pass(dispatches: &[Encoded], encoder: &mut wgpu::CommandEncoder) {
         return;
     }
     let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+    encode_dispatches(dispatches, &mut pass);
+}
+
+/// Into a pass.
+pub(super) fn encode_dispatches(dispatches: &[Encoded], pass: &mut wgpu::ComputePass<'_>) {
     let mut current: Option<&Arc<Pipeline>> = None;
     for dispatch in dispatches.iter().filter_map(Encoded::dispatch) {
         if !current.is_some_and(|p| Arc::ptr_eq(p, &dispatch.pipeline)) {
             pass.set_pipeline(&dispatch.pipeline.wgpu);
             current = Some(&dispatch.pipeline);
         }
-        dispatch.encode(&mut pass);
+        dispatch.encode(pass);
     }
 }

@@ -2,7 +2,7 @@ use crate::device::Buffer;
 use crate::error::Error;
 use crate::graph::Graph;
 use crate::nn::Pass;
-use crate::ops::{self, Out, Result, Rows};
+use crate::ops::{self, Activated, Out, Result, Rows};
 use crate::site::OpClass;
 use crate::tensor::{Elem, Storage, Tensor, Weight};
 use crate::weights::{self, Weights};
@@ -53,6 +53,20 @@ impl Linear {
         pass: &Pass<'_>,
     ) -> Result<Tensor> {
         ops::matmul(g, x, &self.weight, self.bias.as_ref(), out, rows, pass.step)
+    }
+
+    /// `x`: `[T, K]`; returns what the activation makes of the product, `[T, F]`: see [`ops::matmul_activated`].
+    ///
+    /// # Errors
+    /// [`ops::RecordError`]
+    pub fn forward_activated(
+        &self,
+        g: &mut Graph<'_>,
+        x: &Tensor,
+        activated: Activated,
+        pass: &Pass<'_>,
+    ) -> Result<Tensor> {
+        ops::matmul_activated(g, x, &self.weight, self.bias.as_ref(), activated, pass.step)
     }
 
     /// What its input should be, where activations are `elem`: f32 if it is rounded to 8 bits, since a rounding to f16 before that would

@@ -1,7 +1,7 @@
 use crate::error::Error;
 use crate::graph::Graph;
 use crate::nn::{Linear, Norm, Pass};
-use crate::ops::{self, Act, NormConfig, Out, Result};
+use crate::ops::{self, Act, Activated, NormConfig, Out, Result};
 use crate::site::OpClass;
 use crate::tensor::{Elem, Storage, Tensor};
 use crate::weights::{Rows, Weights};
@@ -81,8 +81,7 @@ impl Mlp {
         g.enter(OpClass::Mlp);
         // what is normalized before it is used may be of any magnitude until then: squares in f16 end at 65504
         let elem = if self.sub_norm.is_some() { Elem::F32 } else { pass.activations.mlp };
-        let up = self.up.forward(g, x, Out::New(elem), pass)?; // [T, F], or [T, 2 F]
-        let mut y = ops::activation(g, &up, act, gated, hidden, pass.step)?; // [T, F]
+        let mut y = self.up.forward_activated(g, x, Activated { elem, act, gated, dim: hidden }, pass)?; // [T, F]
         if let Some(norm) = &self.sub_norm {
             y = norm.forward(g, &y, ops::Rows::All, Out::New(self.down.input_elem(pass.activations.norm)), pass)?; // [T, F]
             g.enter(OpClass::Mlp);

@@ -33,6 +33,9 @@ const MAX_HEAD: u32 = 256;
 /// Workgroups that keep a GPU busy, and the fewest keys that are worth one.
 const ENOUGH_GROUPS: u32 = 256;
 const MIN_SPLIT: u32 = 128;
+/// The same of a processor, where it is invocations that count: some vectors of them for each of its cores.
+const ENOUGH_ALONE: u32 = 64;
+const MIN_SPLIT_ALONE: u32 = 256;
 
 /// Attention over the cache, causal or not, which already holds this step's keys; `rope` rotates them where it has them
 /// [raw](LayerKv::raw_keys).
@@ -59,10 +62,22 @@ pub fn attention(
     }
     let is_plain = params.window == 0 && kv.dtype.bits().is_none();
     expect("attention.causal", params.causal || is_plain, || "no window, no quantized cache".into(), &[params.window])?;
+    let bits = kv.dtype.bits();
+    // rope_append rotated the keys already, or nothing does
+    let rope = rope.filter(|_| kv.raw_keys);
+    let alone = g.kernels().attention_alone && bits.is_none() && rope.is_none();
+    let share = h / k;
+    let rows = match alone {
+        false => QUERIES,
+        // decoding, a slot has one row
+        true if q.rows <= params.slots => share.min(ROWS_ALONE).next_power_of_two(),
+        true => ROWS_ALONE,
+    };
     // each slot's rows begin with a block of their own
-    let query_blocks = (q.rows * (h / k) + (QUERIES - 1) * params.slots) / QUERIES;
+    let query_blocks = (q.rows * share + (rows - 1) * params.slots) / rows;
     let live = params.live.max(1);
-    let splits = (live / MIN_SPLIT).min(ENOUGH_GROUPS.div_ceil(query_blocks * k)).max(1);
+    let (least, enough) = if alone { (MIN_SPLIT_ALONE, ENOUGH_ALONE) } else { (MIN_SPLIT, ENOUGH_GROUPS) };
+    let splits = (live / least).min(enough.div_ceil(query_blocks * k)).max(1);
     let split_keys = live.div_ceil(splits).next_multiple_of(BLOCK);
     let splits = live.div_ceil(split_keys);
 
@@ -73,10 +88,7 @@ pub fn attention(
     let parts = g.empty("attention", part_rows, part_dim, Elem::F32)?;
     // two words for each part, whatever the rows of this tensor are
     let stats = g.empty("attention", part_rows.div_ceil(2), 4, Elem::F32)?;
-    let bits = kv.dtype.bits();
     let cache = if bits.is_some() { "c_blocks" } else { flag('c', kv.dtype.elem()) };
-    // rope_append rotated the keys already, or nothing does
-    let rope = rope.filter(|_| kv.raw_keys);
     let of = |on: bool| f64::from(u8::from(on));
     let mut constants = Vec::new();
     let mut operands: Vec<Operand<'_>> = vec![
@@ -88,13 +100,10 @@ pub fn attention(
         (&parts).into(),
         (&stats).into(),
     ];
-    if g.capabilities().processor && bits.is_none() && rope.is_none() {
+    if alone {
         let kernel = shaders::ATTENTION_ALONE.variant(&[flag('x', q.elem), cache]);
-        let share = h / k;
-        // decoding, a slot has one row
-        let rows = if q.rows <= params.slots { share.min(ROWS_ALONE).next_power_of_two() } else { ROWS_ALONE };
         constants.push(("ROWS", f64::from(rows)));
-        let count = (q.rows * share + (rows - 1) * params.slots) / rows * k * splits;
+        let count = query_blocks * k * splits;
         let kernel_params = AttentionAloneParams {
             heads: h,
             kv_heads: k,

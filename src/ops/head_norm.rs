@@ -26,7 +26,7 @@ pub fn head_norm(
         expect(what, fits, || format!("[2, {}]", heads.head_dim), &[(buffer.size() / 4) as u32])?;
     }
     expect("head_norm.heads", heads.head_dim <= 256, || "heads at most 256 wide".into(), &[heads.head_dim])?;
-    let subgroups = if g.capabilities().subgroups { "sg_on" } else { "sg_off" };
+    let subgroups = if g.kernels().subgroups { "sg_on" } else { "sg_off" };
     let kernel = shaders::HEAD_NORM.variant(&[flag('x', qkv.elem), subgroups]);
     let (site, beyond) = g.check(None, qkv.elem);
     let params = HeadNormParams {

@@ -1,6 +1,6 @@
 use super::quantize_rows::quantize_rows;
-use super::{Result, Rows, block_constants, expect, flag, weight_flag};
-use crate::device::{Buffer, Capabilities};
+use super::{Act, Result, Rows, activation, block_constants, expect, flag, weight_flag};
+use crate::device::{Buffer, Kernels, Sums};
 use crate::graph::{Graph, Operand, Work};
 use crate::quant::{Blocks, Codes};
 use crate::shaders::{self, MatmulParams};
@@ -16,11 +16,22 @@ pub enum Out<'a> {
     AddTo(&'a Tensor),
 }
 
-/// Up to this many rows the matrix-vector kernel is taken: it reads each weight once for four rows, and wastes no tile.
-const FEW: u32 = 8;
+/// What [`matmul_activated`] makes of a product.
+#[derive(Clone, Copy, Debug)]
+pub struct Activated {
+    /// The element type.
+    pub elem: Elem,
+    /// The nonlinearity.
+    pub act: Act,
+    /// Whether the first half of the product gates the other.
+    pub gated: bool,
+    /// F, the width of the result.
+    pub dim: u32,
+}
+
 /// Invocations of workgroups where each makes columns by itself, as `shaders/shared/few.wgsl` and `shaders/matmul_alone.wgsl` have it.
 const LANES_ALONE: u32 = 16;
-/// Rows that an invocation makes at once on a processor, and from how many on it does.
+/// Rows that an invocation makes of a tile by itself, and from how many on it does.
 const ROWS_ALONE: u32 = 8;
 
 /// What 127 stands for at least where inputs are rounded to 8 bits: BitNet, whose weights are those of 2 bits, has such a bound.
@@ -46,25 +57,69 @@ pub fn matmul(
     rows: Rows,
     step: &Step,
 ) -> Result<Tensor> {
+    product(g, x, w, bias, out, None, rows, step)
+}
+
+/// [`activation`] of the product, F being `activated.dim`: in the same kernel where rows are few.
+/// `x`: `[T, K]`; `w`: `[F, K]`, or where it is gated `[2 F, K]`, gate and the other each padded to whole vec4s; returns `[T, F]`.
+///
+/// # Errors
+/// [`RecordError`](super::RecordError)
+pub fn matmul_activated(
+    g: &mut Graph<'_>,
+    x: &Tensor,
+    w: &Weight,
+    bias: Option<&Buffer>,
+    activated: Activated,
+    step: &Step,
+) -> Result<Tensor> {
+    let Activated { elem, act, gated, dim } = activated;
+    let [few, alone] = few_or_alone(g, x.rows);
+    if few && !alone && matches!(&w.parts[..], [part] if !part.int8_inputs) {
+        let halves = if gated { 2 } else { 1 };
+        expect(
+            "matmul.activated",
+            w.rows.div_ceil(4) == halves * vec4s(dim),
+            || format!("{halves} x {dim}"),
+            &[w.rows, dim],
+        )?;
+        return product(g, x, w, bias, Out::New(elem), Some(activated), Rows::All, step);
+    }
+    let product = matmul(g, x, w, bias, Out::New(elem), Rows::All, step)?;
+    activation(g, &product, act, gated, dim, step)
+}
+
+/// Whether products of so many rows are made by kernels for few rows (the matrix-vector kernel reads each weight once for four rows, and
+/// wastes no tile), or where each invocation makes tiles by itself; the latter has no kernel for inputs in 8 bits, and the former makes those.
+fn few_or_alone(g: &Graph<'_>, rows: u32) -> [bool; 2] {
+    let Kernels { few_rows, tiles_alone, .. } = g.kernels();
+    [tiles_alone || rows <= few_rows, tiles_alone && rows >= ROWS_ALONE]
+}
+
+#[expect(clippy::too_many_arguments, reason = "those of `matmul` and of `matmul_activated`")]
+fn product(
+    g: &mut Graph<'_>,
+    x: &Tensor,
+    w: &Weight,
+    bias: Option<&Buffer>,
+    out: Out<'_>,
+    activated: Option<Activated>,
+    rows: Rows,
+    step: &Step,
+) -> Result<Tensor> {
     expect("matmul.x", x.dim == w.dim, || format!("[T, {}]", w.dim), &[x.rows, x.dim])?;
+    let Kernels { sums, packed_dot, .. } = g.kernels();
+    let [few, alone] = few_or_alone(g, x.rows);
+    let width = activated.map_or(w.rows, |activated| activated.dim);
     let y = match out {
-        Out::New(elem) => g.empty("matmul", x.rows, w.rows, elem)?,
+        Out::New(elem) => g.empty("matmul", x.rows, width, elem)?,
         Out::AddTo(y) => *y,
     };
-    expect("matmul.y", (y.rows, y.dim) == (x.rows, w.rows), || format!("[{}, {}]", x.rows, w.rows), &[y.rows, y.dim])?;
+    expect("matmul.y", (y.rows, y.dim) == (x.rows, width), || format!("[{}, {width}]", x.rows), &[y.rows, y.dim])?;
     if let Some(bias) = bias {
         let padded = u64::from(vec4s(w.rows)) * 16;
         expect("matmul.bias", bias.size() >= padded, || format!("[{}]", w.rows), &[(bias.size() / 4) as u32])?;
     }
-    let Capabilities { processor, subgroups, packed_dot, .. } = g.capabilities();
-    // a processor gains nothing by tiles that invocations share
-    let alone = processor && x.rows >= ROWS_ALONE;
-    let few = processor || x.rows <= FEW;
-    let sums = match (processor, subgroups) {
-        (true, _) => "alone",
-        (false, true) => "sg_on",
-        (false, false) => "sg_off",
-    };
     let (x_flag, y_flag) = (flag('x', x.elem), flag('y', y.elem));
     let per_group = x.rows.min(4);
     let (site, beyond) = g.check(None, y.elem);
@@ -83,9 +138,9 @@ pub fn matmul(
         }
         let kernel = match (few, rounded) {
             (true, None) if alone => shaders::MATMUL_ALONE.variant(&[x_flag, y_flag, w_flag]),
-            (true, None) => shaders::MATMUL_FEW.variant(&[x_flag, y_flag, w_flag, sums]),
+            (true, None) => shaders::MATMUL_FEW.variant(&[x_flag, y_flag, w_flag, sums.flag()]),
             (false, None) => shaders::MATMUL_MANY.variant(&[x_flag, y_flag, w_flag]),
-            (true, Some(_)) => shaders::MATMUL_INT8_FEW.variant(&[y_flag, sums, products]),
+            (true, Some(_)) => shaders::MATMUL_INT8_FEW.variant(&[y_flag, sums.flag(), products]),
             (false, Some(_)) => shaders::MATMUL_INT8_MANY.variant(&[y_flag, products]),
         };
         let mut constants = vec![
@@ -96,6 +151,9 @@ pub fn matmul(
         ];
         if few && !(alone && rounded.is_none()) {
             constants.push(("ROWS", f64::from(per_group)));
+        }
+        if let Some(Activated { act, gated, .. }) = activated {
+            constants.extend([("ACT", f64::from(act as u8)), ("GATED", f64::from(u8::from(gated)))]);
         }
         constants.extend(block_constants(part.storage));
         if part.order.is_some() && rounded.is_none() {
@@ -130,7 +188,8 @@ pub fn matmul(
         let groups = if alone && rounded.is_none() {
             u64::from((part.rows / 4).div_ceil(2 * LANES_ALONE)) * u64::from(x.rows.div_ceil(ROWS_ALONE))
         } else if few {
-            let across = if sums == "alone" { (part.rows / 4).div_ceil(LANES_ALONE) } else { part.rows / 4 };
+            let columns4 = if activated.is_some() { y.dim4() } else { part.rows / 4 };
+            let across = if sums == Sums::Alone { columns4.div_ceil(LANES_ALONE) } else { columns4 };
             u64::from(across) * u64::from(x.rows.div_ceil(per_group))
         } else {
             u64::from(part.rows.div_ceil(64)) * u64::from(x.rows.div_ceil(64))
@@ -140,7 +199,7 @@ pub fn matmul(
         let outputs = part.rows.min(w.rows.saturating_sub(part.first));
         let size = |buffer: Option<&Buffer>| buffer.map_or(0, Buffer::size);
         let order = part.order.as_ref().map(|order| &order.inputs).filter(|_| rounded.is_none());
-        let written = u64::from(vec4s(outputs)) * y.elem.bytes4();
+        let written = u64::from(vec4s(outputs).min(y.dim4())) * y.elem.bytes4();
         g.work(Work {
             shape: [w.dim, outputs],
             bytes: part.data.size()

@@ -94,7 +94,7 @@ pub fn norm(
         Out::AddTo(y) => *y,
     };
     expect("norm.y", (y.rows, y.dim) == (count, x.dim), || format!("[{count}, {}]", x.dim), &[y.rows, y.dim])?;
-    let subgroups = if g.capabilities().subgroups { "sg_on" } else { "sg_off" };
+    let subgroups = if g.kernels().subgroups { "sg_on" } else { "sg_off" };
     let kernel = shaders::NORM.variant(&[flag('y', y.elem), subgroups]);
     let (site, beyond) = g.check(None, y.elem);
     let params =

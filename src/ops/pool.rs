@@ -20,7 +20,7 @@ pub enum PoolKind {
 /// [`RecordError`](super::RecordError)
 pub fn pool(g: &mut Graph<'_>, x: &Tensor, kind: PoolKind, normalize: bool, slots: u32, step: &Step) -> Result<Tensor> {
     let y = g.empty("pool", slots, x.dim, Elem::F32)?;
-    let subgroups = if g.capabilities().subgroups { "sg_on" } else { "sg_off" };
+    let subgroups = if g.kernels().subgroups { "sg_on" } else { "sg_off" };
     let kernel = shaders::POOL.variant(&[flag('x', x.elem), subgroups]);
     let of = |on: bool| f64::from(u8::from(on));
     let constants = [("FIRST", of(kind == PoolKind::First)), ("NORMALIZE", of(normalize))];

@@ -17,9 +17,11 @@ fn prompt() -> Vec<u32> {
     (0..PROMPT as u32).map(|i| (37 * i + 11) % 300).collect()
 }
 
-/// What [`model`]'s steps consist of.
-fn kernels(end: &[&str]) -> Vec<String> {
-    let layer = ["norm", "matmul", "rope_append", "attention", "matmul", "norm", "matmul", "activation", "matmul"];
+/// What [`model`]'s steps consist of: 8 dispatches a layer where they decode; of many rows the activation is one, too.
+fn kernels(rows: u64, end: &[&str]) -> Vec<String> {
+    let attention = ["norm", "matmul", "rope_append", "attention", "matmul"];
+    let mlp = if rows == 1 { &["norm", "matmul", "matmul"][..] } else { &["norm", "matmul", "activation", "matmul"] };
+    let layer = [&attention, mlp].concat();
     let all = [&["embed"], &layer[..], &layer, &["norm", "matmul"], end].concat();
     all.into_iter().map(str::to_owned).collect()
 }
@@ -60,7 +62,7 @@ async fn every_dispatch_is_timed_and_stated() {
     assert_eq!(ids, want, "how it is timed changes nothing");
     assert_eq!(steps.iter().map(|s| (s.rows, s.sequences)).collect::<Vec<_>>(), [(20, 1), (1, 1), (1, 1)]);
     for step in &steps {
-        assert_eq!(names(step), kernels(&["sample"]));
+        assert_eq!(names(step), kernels(step.rows.into(), &["sample"]));
         // a browser rounds to 100 us
         let is_coarse = cfg!(target_arch = "wasm32");
         assert!(step.dispatches.iter().all(|d| d.end_ns > d.begin_ns || is_coarse && d.end_ns == d.begin_ns));
@@ -88,7 +90,8 @@ async fn every_dispatch_is_timed_and_stated() {
     }
 
     let profile = KernelProfile::of(&steps.iter().collect::<Vec<_>>(), None).unwrap();
-    assert_eq!((profile.dispatches, profile.steps), (3 * kernels(&["sample"]).len(), 3));
+    let dispatches = [PROMPT, 1, 1].map(|rows| kernels(rows, &["sample"]).len());
+    assert_eq!((profile.dispatches, profile.steps), (dispatches.iter().sum(), 3));
     assert_eq!(profile.kernels.iter().map(|k| k.dispatches).sum::<usize>(), profile.dispatches);
     let trace = chrome_trace(&steps);
     assert_eq!(trace.as_array().unwrap().len(), profile.dispatches + 3, "each dispatch, and each step");
@@ -110,14 +113,14 @@ async fn copies_and_layers_that_come_and_go_are_as_ever() {
     let got = session.engine_mut().forward_with_hidden_states(&prompt()).await.unwrap();
     assert_eq!(got, want);
     let steps = session.engine_mut().take_timed();
-    assert_eq!(steps.iter().map(names).collect::<Vec<_>>(), [kernels(&[])]);
+    assert_eq!(steps.iter().map(names).collect::<Vec<_>>(), [kernels(PROMPT, &[])]);
 
     let (ids, _) = timed(&mut session).await;
     let mut offloaded = open(&model().source(), &LoadOptions { gpu_layers: Some(0), ..F32 }).await;
     assert!(offloaded.engine().offloaded().is_some());
     let (same, steps) = timed(&mut offloaded).await;
     assert_eq!(same, ids);
-    assert_eq!(steps.iter().map(names).collect::<Vec<_>>(), vec![kernels(&["sample"]); 3]);
+    assert_eq!(steps.iter().map(names).collect::<Vec<_>>(), [PROMPT, 1, 1].map(|rows| kernels(rows, &["sample"])));
 }
 
 #[cfg_attr(target_arch = "wasm32", wasm_bindgen_test)]

@@ -1,7 +1,7 @@
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test;
 
-use webweft::ops::{Out, Rows, matmul};
+use webweft::ops::{Act, Activated, Out, Rows, matmul, matmul_activated};
 use webweft::reference;
 use webweft::tensor::{Elem, Storage};
 
@@ -187,4 +187,85 @@ async fn many_rows_of_every_format() {
         }
         bench.run().await;
     }
+}
+
+/// What an activation makes of a product: in one kernel, and in two where rows are many or the weight has parts.
+#[cfg_attr(target_arch = "wasm32", wasm_bindgen_test)]
+#[cfg_attr(not(target_arch = "wasm32"), pollster::test)]
+async fn activated_with_a_gate_and_without() {
+    for device in devices().await {
+        let mut bench = Bench::new(&device);
+        for gated in [true, false] {
+            for storage in KINDS {
+                for (dim, inputs) in [(1, 3), (31, 33), (33, 64), (64, 65), (257, 40)] {
+                    for [bucket, rows] in [[1, 1], [8, 5], [16, 9]] {
+                        record_activated(
+                            &mut bench,
+                            Act::Silu,
+                            Elem::F32,
+                            gated,
+                            storage,
+                            [dim, inputs],
+                            [bucket, rows],
+                            false,
+                        );
+                    }
+                }
+                record_activated(&mut bench, Act::GeluTanh, Elem::F16, gated, storage, [36, 64], [4, 3], true);
+                record_activated(&mut bench, Act::Relu2, Elem::F32, gated, storage, [36, 64], [2, 2], true);
+            }
+            record_activated(&mut bench, Act::Gelu, Elem::F32, gated, Storage::Q4, [5, 64], [1, 1], true);
+        }
+        bench.run().await;
+    }
+}
+
+#[expect(clippy::too_many_arguments, reason = "a case of a table")]
+fn record_activated(
+    bench: &mut Bench,
+    act: Act,
+    elem: Elem,
+    gated: bool,
+    storage: Storage,
+    [dim, inputs]: [usize; 2],
+    [bucket, rows]: [u32; 2],
+    bias: bool,
+) {
+    let scalar = match act {
+        Act::Silu => reference::activation::silu,
+        Act::GeluTanh => reference::activation::gelu_tanh,
+        Act::Gelu => reference::activation::gelu,
+        _ => reference::activation::relu2,
+    };
+    let halves = if gated { 2 } else { 1 };
+    let padded = if gated { dim.next_multiple_of(4) } else { dim };
+    let x = stored(&random(rows as usize * inputs, 1), elem);
+    let size = 2.0 / (inputs as f32).sqrt();
+    // gate and the other, each padded for itself
+    let mut w: Vec<f32> = random(halves * padded * inputs, 2).iter().map(|v| v * size).collect();
+    let mut b = random(halves * padded, 3);
+    for half in 0..halves {
+        w[(half * padded + dim) * inputs..(half + 1) * padded * inputs].fill(0.0);
+        b[half * padded + dim..(half + 1) * padded].fill(0.0);
+    }
+    let (weight, values) = bench.weight(&w, inputs, storage, &[]);
+    let buffer = bias.then(|| bench.vector(&b));
+    let step = bench.step(rows, 9);
+    bench.case(|case| {
+        let input = case.input(&x, bucket, inputs, elem);
+        let activated = Activated { elem, act, gated, dim: dim as u32 };
+        let y = matmul_activated(&mut case.g, &input, &weight, buffer.as_ref(), activated, &step).expect("shapes fit");
+        let products = reference::matmul(&x, &values, inputs, bias.then_some(&b[..]));
+        let each = products.chunks_exact(halves * padded);
+        let want: Vec<f64> = each
+            .flat_map(|row| {
+                (0..dim).map(|i| scalar(row[i]) * if gated { row[padded + i] } else { 1.0 }).collect::<Vec<_>>()
+            })
+            .collect();
+        let (abs, rel) = tolerance(elem);
+        let name = format!(
+            "{act:?} of [{rows} of {bucket}, {inputs}] x [{halves} x {dim}], gate {gated}, {elem:?} {storage:?}, bias {bias}"
+        );
+        case.output(&y, rows, name, move |name, got| assert_close(name, &got, &want, abs, rel));
+    });
 }

@@ -72,10 +72,12 @@ Example:
 Exit codes: 0 done, 1 failed, 2 wrong command line";
 
 const DEVICES_EXAMPLES: &str = "\
-The index, or part of the name, is what --adapter takes.
+The index, or part of the name, is what --adapter takes. Kernels that use more than WebGPU's defaults are tested when an adapter is
+first used, against answers that are known, and those that are wrong are not used: what was found is told here.
 
 Examples:
   native-runner devices
+  native-runner devices --test
   native-runner devices --json --backend vulkan
 
 Exit codes: 0 done, 1 no adapter, 2 wrong command line";
@@ -194,6 +196,10 @@ pub struct Shared {
     /// Only adapters of this interface
     #[arg(long, global = true, value_enum, hide_possible_values = true, value_name = "vulkan|metal|dx12")]
     pub backend: Option<BackendName>,
+    /// Take the kernels that are best on most adapters; without it they are measured when an adapter is first used, in 2 seconds at most,
+    /// and remembered
+    #[arg(long, global = true)]
+    pub no_autotune: bool,
     /// WebGPU's default limits and no optional feature
     #[arg(long, global = true, hide = true)]
     pub portable: bool,
@@ -288,6 +294,9 @@ pub struct Devices {
     /// One JSON array
     #[arg(long)]
     pub json: bool,
+    /// Test every adapter's kernels now, measure which are fastest, and remember it
+    #[arg(long)]
+    pub test: bool,
 }
 
 /// `inspect`.

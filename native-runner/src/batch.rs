@@ -153,7 +153,7 @@ async fn strategy(args: &Generate, shared: &Shared, opened: &Opened) -> Result<S
     if let Some(BatchSize::Of(sequences)) = args.batch.batch {
         return Ok(Strategy::Fixed { sequences });
     }
-    let best = tune::remembered(args.model.as_deref(), shared, opened, Workload::Throughput).await?;
+    let best = tune::best_known(args.model.as_deref(), shared, opened, Workload::Throughput).await?;
     Ok(best.map_or(Strategy::MemoryAware, |sequences| Strategy::Fixed { sequences }))
 }
 

@@ -12,6 +12,7 @@ use webweft::weights::Progress;
 
 use crate::args::Shared;
 use crate::errors::CliError;
+use crate::kernels::{OpenDevice, open_device};
 use crate::model::ModelSpec;
 use crate::output::OutputFile;
 use crate::sizes;
@@ -22,10 +23,12 @@ pub struct Opened {
     /// The model.
     pub session: Session,
     /// Its device.
-    pub device: Device,
+    pub device: OpenDevice,
     /// From the first look at the model's files to the last weight on the GPU, in milliseconds; without the download of a model
     /// from the Hub.
     pub load_ms: f64,
+    /// When all began, until somebody has asked.
+    pub begun: Option<Instant>,
     /// What was told of so far: concessions, bytes that were copied for layers that do not stay, and classes of operations that keep f32.
     told: usize,
     copied: u64,
@@ -113,20 +116,22 @@ pub async fn open_again(
 pub struct Place {
     /// The model's files.
     pub source: Source,
-    device: Device,
+    device: OpenDevice,
     bar: Bar,
+    begun: Instant,
     started: Instant,
 }
 
 impl Place {
     /// Opens the device, and asks for the model `model` as [`open`] does.
     pub async fn find(model: Option<&str>, shared: &Shared) -> Result<Self, CliError> {
+        let begun = Instant::now();
         // a wrong path is told at once, before a driver is asked anything
         let spec = ModelSpec::parse(model, shared.revision.as_deref())?;
         let local = spec.local(shared.gguf_file.as_deref())?;
         let bar = Bar::new(shared, "opening the device");
         // before a download: without an adapter it would be for nothing
-        let device = Device::open(&device_options(shared)).await?;
+        let device = open_device(shared, |stage| bar.stage(stage)).await?;
         let source = match local {
             Some(source) => source,
             None => {
@@ -138,7 +143,7 @@ impl Place {
             }
         };
         bar.stage("reading the model's files");
-        Ok(Self { source, device, bar, started: Instant::now() })
+        Ok(Self { source, device, bar, begun, started: Instant::now() })
     }
 
     /// A model that generates.
@@ -149,7 +154,7 @@ impl Place {
         prefill_chunk: Option<u32>,
     ) -> Result<Opened, CliError> {
         let load = load_options(shared, context, prefill_chunk);
-        let Self { source, device, bar, started } = self;
+        let Self { source, device, bar, begun, started } = self;
         let session = Session::open(&device, &source, &load, |progress| bar.load(progress)).await;
         drop(bar);
         let mut session = session?;
@@ -174,7 +179,7 @@ impl Place {
                 tell(format!("layers: {offload}"));
             }
         }
-        Ok(Opened { session, device, load_ms, told: 0, copied: 0, demoted: 0 })
+        Ok(Opened { session, device, load_ms, begun: Some(begun), told: 0, copied: 0, demoted: 0 })
     }
 
     /// A model that makes vectors, its device, and how many milliseconds it took to load.
@@ -183,9 +188,9 @@ impl Place {
         shared: &Shared,
         context: Option<u32>,
         prefill_chunk: Option<u32>,
-    ) -> Result<(FeatureExtractor, Device, f64), CliError> {
+    ) -> Result<(FeatureExtractor, OpenDevice, f64), CliError> {
         let load = load_options(shared, context, prefill_chunk);
-        let Self { source, device, bar, started } = self;
+        let Self { source, device, bar, started, .. } = self;
         let extractor = FeatureExtractor::open(&device, &source, &load, |progress| bar.load(progress)).await;
         drop(bar);
         let extractor = extractor?;

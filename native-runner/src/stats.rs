@@ -15,6 +15,9 @@ use crate::sizes;
 #[derive(Debug, Serialize)]
 pub struct Stats {
     load_ms: f64,
+    /// from the program's start to the first new token, with all that is done once: of its first text only
+    #[serde(skip_serializing_if = "Option::is_none")]
+    first_token_ms: Option<f64>,
     prompt_tokens: usize,
     /// less than the prompt where the cache knew its beginning
     prefill_tokens: usize,
@@ -71,6 +74,7 @@ struct Memory {
 impl Stats {
     /// Of a generation; `seed` where it sampled.
     pub fn of(opened: &mut Opened, prompt_tokens: usize, new_tokens: usize, timing: Timing, seed: Option<u64>) -> Self {
+        let since_start = opened.begun.take().map(|begun| begun.elapsed().as_secs_f64() * 1e3);
         let per_second = |tokens: usize, ms: f64| (tokens > 0 && ms > 0.0).then(|| tokens as f64 / ms * 1e3);
         let snapshot = opened.device.ledger().snapshot();
         let seconds = (timing.prefill_ms + timing.decode_ms) / 1e3;
@@ -88,6 +92,7 @@ impl Stats {
         });
         Self {
             load_ms: opened.load_ms,
+            first_token_ms: since_start.filter(|_| new_tokens > 0).map(|ms| ms - timing.decode_ms),
             prompt_tokens,
             prefill_tokens: timing.prefill_tokens,
             prefill_ms: timing.prefill_ms,
@@ -136,6 +141,9 @@ impl Stats {
             row("seed", &seed.to_string(), "");
         }
         row("load", &milliseconds(self.load_ms), "");
+        if let Some(ms) = self.first_token_ms {
+            row("first token", &milliseconds(ms), "after the start");
+        }
         let prefill =
             format!("{} of {} prompt tokens{}", self.prefill_tokens, self.prompt_tokens, speed(self.prefill_tps));
         row("prefill", &milliseconds(self.prefill_ms), &prefill);

@@ -1,5 +1,6 @@
 //! Policy, shared by every target: decisions on plain facts, tested without an adapter.
 
+pub mod autotune;
 pub mod batch;
 pub mod blocks;
 mod concession;
@@ -18,6 +19,7 @@ mod quality;
 mod quantization;
 mod recommend;
 mod roofline;
+mod self_test;
 mod sizes;
 pub mod tune;
 
@@ -36,4 +38,5 @@ pub use quality::{Distribution, Estimate, Prediction, Quality, RelativeError, lo
 pub use quantization::{Dtype, Precision, choose, default_of_pages, resolve};
 pub use recommend::{Facts, Format, Recommendation, Wanted, recommend};
 pub use roofline::{Roofline, Traffic};
+pub use self_test::{Variant, Verdict, self_test, trusted};
 pub use sizes::parse_size;

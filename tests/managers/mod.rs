@@ -1,5 +1,6 @@
 //! Policies that need no adapter.
 
+mod autotune;
 mod batch;
 mod blocks;
 #[cfg(not(target_arch = "wasm32"))]

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
 use clap::Args;
-use webweft::device::{AdapterInfo, Device};
+use webweft::device::AdapterInfo;
 use webweft::error::{DeviceError, Error};
 use webweft::managers::{Dtype, Roofline};
 use webweft::session::{LoadOptions, Session};
@@ -21,7 +21,7 @@ use crate::args::{DtypeName, Shared};
 use crate::date;
 use crate::errors::CliError;
 use crate::interrupt::Interrupt;
-use crate::open::device_options;
+use crate::kernels::open_device;
 use crate::sizes;
 use crate::stdout::write;
 use crate::table::columns;
@@ -107,7 +107,7 @@ struct Setting<'a> {
 
 /// Measures, writes and tells.
 pub async fn run(args: &Matrix, shared: &Shared) -> Result<ExitCode, CliError> {
-    let device = Device::open(&device_options(shared)).await?;
+    let device = open_device(shared, |_| ()).await?;
     let info = device.info().clone();
     let is_cpu = info.kind == "CPU";
     let tasks = tasks(args, shared.dtype, is_cpu);
@@ -200,7 +200,7 @@ impl Setting<'_> {
     async fn measure(&self, task: &Task, source: &Source) -> Result<Cell, CliError> {
         let Self { args, shared, new_tokens, .. } = *self;
         let Task { shape, dtype, prompt: prompt_tokens, cache: cache_tokens, batch } = *task;
-        let device = Device::open(&device_options(shared)).await?;
+        let device = open_device(shared, |_| ()).await?;
         let load = LoadOptions {
             dtype,
             context: Some((cache_tokens + prompt_tokens + new_tokens) as u32),

@@ -79,6 +79,8 @@ pub fn run(args: &Chat, shared: &Shared) -> Result<ExitCode, CliError> {
 
 async fn chat(args: &Chat, shared: &Shared) -> Result<ExitCode, CliError> {
     let mut opened = open(args.model.as_deref(), shared, args.context, args.prefill_chunk).await?;
+    // whoever asks takes their time
+    opened.begun = None;
     // what cannot chat says so before anybody types
     opened.session.chat_template().check().map_err(Error::from)?;
     opened.session.tokenizer()?;

@@ -2,7 +2,6 @@
 
 mod measure;
 mod plot;
-mod store;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -20,9 +19,13 @@ use crate::interrupt::Interrupt;
 use crate::model::ModelSpec;
 use crate::open::{Opened, open};
 use crate::output::OutputFile;
+use crate::remembered;
 use crate::sizes;
 use crate::stdout::{write, write_line};
 use crate::table::columns;
+
+/// What it is remembered as.
+const KIND: &str = "tune";
 
 const EXAMPLES: &str = "\
 Batches of 1, 2, 4, ... sequences are measured until tokens per second fall twice or memory ends. What is found is remembered in
@@ -121,24 +124,30 @@ async fn tune(args: &Tune, shared: &Shared) -> Result<ExitCode, CliError> {
         plot.finish()?;
     }
     if !args.no_remember {
-        store::save(&tuned)?;
+        remembered::save(KIND, &parts(&tuned.key), &tuned)?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
 /// What `tune` found best for a model that is open, if it was asked here.
-pub async fn remembered(
+pub async fn best_known(
     model: Option<&str>,
     shared: &Shared,
     opened: &Opened,
     workload: Workload,
 ) -> Result<Option<u32>, CliError> {
     // what makes up the key takes a look at the model's files
-    if !store::has_any() {
+    if !remembered::has_any(KIND) {
         return Ok(None);
     }
-    let tuned = store::load(&key(model, shared, opened).await?);
+    let key = key(model, shared, opened).await?;
+    let tuned = remembered::load(KIND, &parts(&key)).filter(|tuned: &Tuned| tuned.key == key);
     Ok(tuned.and_then(|tuned| choose(&tuned.points, workload, Bounds::default())).map(|choice| choice.batch))
+}
+
+fn parts(key: &Key) -> [&str; 6] {
+    let Key { model, dtype, cache_dtype, adapter, driver, version } = key;
+    [model, dtype, cache_dtype, adapter, driver, version]
 }
 
 async fn key(model: Option<&str>, shared: &Shared, opened: &Opened) -> Result<Key, CliError> {

@@ -45,3 +45,42 @@ fn without_a_driver_there_is_help() {
     nowhere(&["generate", "Once", "--model", model]).fails(1, &["no GPU adapter", "mesa-vulkan-drivers"]);
     run(&["devices", "--backend", "metal"]).fails(1, &["no GPU adapter", "Metal"]);
 }
+
+/// Kernels are tested and measured once, remembered, and told; what is wrong is not used, and said.
+#[test]
+fn kernels_are_tested_and_remembered() {
+    let home = tempfile::tempdir().expect("a folder");
+    let ask = |arguments: &[&str]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_native-runner"));
+        command.args(arguments).env("XDG_CACHE_HOME", home.path());
+        finish(command, b"")
+    };
+    assert!(ask(&["devices"]).ok().contains("not tested"));
+    let generate = ["generate", "Once", "--max-new-tokens", "3", "--temperature", "0"];
+    let untuned = ask(&[&generate[..], &["--no-autotune"]].concat()).ok();
+    let kernels = || {
+        let adapters: Value = serde_json::from_str(&ask(&["devices", "--json"]).ok()).expect("JSON");
+        adapters.as_array().expect("an array").iter().find_map(|a| a["kernels"].as_object().cloned()).expect("a report")
+    };
+    assert_eq!(kernels()["is_tuned"], false);
+    assert_eq!(ask(&generate).ok(), untuned);
+    let report = kernels();
+    assert_eq!(report["is_tuned"], true);
+    let verdicts = report["verdicts"].as_array().expect("verdicts");
+    assert!(verdicts.iter().all(|verdict| verdict["wrong"].is_null()), "{verdicts:?}");
+
+    // as if a driver had computed something else
+    let folder = home.path().join("webweft/kernels");
+    let file = std::fs::read_dir(folder).expect("a folder").next().expect("a file").expect("a file").path();
+    let text = std::fs::read_to_string(&file).expect("a report");
+    std::fs::write(&file, text.replacen("\"wrong\":null", "\"wrong\":\"norm: element 3 is 2 instead of 1\"", 1))
+        .expect("written");
+    if !verdicts.is_empty() {
+        let told = ask(&generate);
+        assert!(told.stderr.contains("element 3 is 2 instead of 1"), "{told:?}");
+        let listed = ask(&["devices"]).ok();
+        assert!(listed.contains("wrong: norm: element 3") && listed.contains("never"), "{listed}");
+    }
+    ask(&["devices", "--test"]).ok();
+    assert!(!ask(&["devices"]).ok().contains("wrong"));
+}

@@ -56,7 +56,7 @@ fn stats_add_up() {
     assert_eq!(ids.len(), 9);
     assert_eq!((&stats["prompt_tokens"], &stats["prefill_tokens"]), (&Value::from(5), &Value::from(5)));
     assert_eq!((&stats["new_tokens"], &stats["dtype"]), (&Value::from(9), &Value::from("f32")));
-    for name in ["load_ms", "prefill_ms", "prefill_tps", "decode_ms", "decode_tps"] {
+    for name in ["load_ms", "first_token_ms", "prefill_ms", "prefill_tps", "decode_ms", "decode_tps"] {
         assert!(stats[name].as_f64().is_some_and(|v| v > 0.0), "{name}: {stats}");
     }
     let memory = |name: &str| stats["memory"][name].as_u64().unwrap_or_else(|| panic!("{name}: {stats}"));

@@ -38,9 +38,11 @@ pub struct Run {
     pub stderr: String,
 }
 
-/// The binary, to be given arguments.
+/// The binary, to be given arguments. Its kernels are those of any run: what is measured while other tests run may differ.
 pub fn binary() -> Command {
-    Command::new(env!("CARGO_BIN_EXE_native-runner"))
+    let mut command = Command::new(env!("CARGO_BIN_EXE_native-runner"));
+    command.arg("--no-autotune");
+    command
 }
 
 /// Runs the binary on `arguments` with nothing on standard input.

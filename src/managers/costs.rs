@@ -5,9 +5,9 @@ use serde::Serialize;
 use web_time::Instant;
 
 use crate::device::{Category, Device, Readback};
-use crate::error::{DeviceError, Error};
-use crate::graph::{Arena, Graph, Program};
-use crate::ops;
+use crate::error::Error;
+use crate::graph::{Arena, Graph};
+use crate::ops::{self, FmaType};
 
 /// Measurements of which the median is taken: few enough for a browser where each answer takes 100 ms.
 const ROUNDS: usize = 11;
@@ -36,22 +36,27 @@ impl Costs {
             let mut g = Graph::new(device);
             for _ in 0..dispatches {
                 // nobody reads what it writes, so the next one is given the same memory, and has to wait
-                ops::fma(&mut g, 1, 0, 0.5, 1.0)?;
+                ops::fma(&mut g, FmaType::F32, 1, 0, 0.5, 1.0)?;
             }
             Ok::<_, Error>(g.finish(&Arena::default())?)
         };
         let (one, many) = (program(1)?, program(1 + DISPATCHES)?);
-        let run = async |program: &Program, submits: u32| {
-            for _ in 0..submits {
-                let mut encoder = device.encoder();
-                program.encode(&mut encoder);
-                device.submit(encoder);
+        let mut medians = [0.0; 3];
+        for ((program, submits), median) in [(&one, 1), (&many, 1), (&one, 1 + SUBMITS)].into_iter().zip(&mut medians) {
+            let mut rounds = Vec::new();
+            for _ in 0..=ROUNDS {
+                let started = Instant::now();
+                for _ in 0..submits {
+                    let mut encoder = device.encoder();
+                    program.encode(&mut encoder);
+                    device.submit(encoder);
+                }
+                device.idle().await?;
+                rounds.push(microseconds(started));
             }
-            device.idle().await
-        };
-        let alone = median(async || run(&one, 1).await).await?;
-        let dispatches = median(async || run(&many, 1).await).await?;
-        let submits = median(async || run(&one, 1 + SUBMITS).await).await?;
+            *median = middle(rounds);
+        }
+        let [alone, dispatches, submits] = medians;
 
         let buffer = device.storage("latency", Category::Staging, 16)?;
         let mut readback = Readback::new(device, "latency", 16)?;
@@ -72,17 +77,6 @@ impl Costs {
             readback_us: middle(rounds),
         })
     }
-}
-
-/// How long it takes, in the median; the first time is not counted.
-async fn median(mut run: impl AsyncFnMut() -> Result<(), DeviceError>) -> Result<f64, DeviceError> {
-    let mut rounds = Vec::new();
-    for _ in 0..=ROUNDS {
-        let started = Instant::now();
-        run().await?;
-        rounds.push(microseconds(started));
-    }
-    Ok(middle(rounds))
 }
 
 fn microseconds(since: Instant) -> f64 {

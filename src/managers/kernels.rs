@@ -216,7 +216,14 @@ mod tests {
     #[test]
     fn kernels_are_told_apart_and_measured_by_what_bounds_them() {
         let costs = Costs { dispatch_us: 0.0, submit_us: 0.0, readback_us: 0.0 };
-        let roofline = Roofline { bytes_per_second: 1e9, copied: 1, operations_per_second: 1e10, costs };
+        let roofline = Roofline {
+            bytes_per_second: 1e9,
+            copied: 1,
+            operations_per_second: 1e10,
+            f16_operations_per_second: None,
+            int8_operations_per_second: None,
+            costs,
+        };
         let slow = Timed { wall_us: 50.0, ..step() };
         let profile = KernelProfile::of(&[&step(), &slow], Some(&roofline)).expect("steps");
         assert_eq!((profile.steps, profile.rows, profile.dispatches, profile.dispatches_per_layer), (2, 6, 10, 2.0));

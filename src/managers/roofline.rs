@@ -8,7 +8,7 @@ use super::{Architecture, CacheShape, Costs};
 use crate::device::{Category, Device};
 use crate::error::{DeviceError, Error};
 use crate::graph::{Arena, Graph};
-use crate::ops::{self, FMA_OPERATIONS};
+use crate::ops::{self, FmaType};
 
 /// Sizes that are copied: beyond what caches hold, as weights are...
 const COPIED: [u64; 3] = [256 << 20, 128 << 20, 64 << 20];
@@ -27,6 +27,10 @@ pub struct Roofline {
     pub copied: u64,
     /// Multiplications and additions in f32 per second, in chains of fused multiply-adds that touch no memory.
     pub operations_per_second: f64,
+    /// The same in f16, where the adapter computes in it.
+    pub f16_operations_per_second: Option<f64>,
+    /// Of packed products of 8-bit integers (`dot4I8Packed`), each four multiplications and four additions, where the language has them.
+    pub int8_operations_per_second: Option<f64>,
     /// What dispatches, submits and readbacks cost, whatever they do.
     pub costs: Costs,
 }
@@ -49,9 +53,20 @@ impl Roofline {
                 Err(error) => return Err(error.into()),
             }
         }
-        let operations_per_second = arithmetic(device).await?;
-        let costs = Costs::measure(device).await?;
-        Ok(Self { bytes_per_second: best.0, copied: best.1, operations_per_second, costs })
+        let mut rates = [None; 3];
+        for (ty, rate) in [FmaType::F32, FmaType::F16, FmaType::Int8].into_iter().zip(&mut rates) {
+            if ty.is_in(device.capabilities()) {
+                *rate = Some(arithmetic(device, ty).await?);
+            }
+        }
+        Ok(Self {
+            bytes_per_second: best.0,
+            copied: best.1,
+            operations_per_second: rates[0].unwrap_or_default(), // every adapter has f32
+            f16_operations_per_second: rates[1],
+            int8_operations_per_second: rates[2],
+            costs: Costs::measure(device).await?,
+        })
     }
 }
 
@@ -62,38 +77,39 @@ async fn copy(device: &Device, size: u64) -> Result<f64, DeviceError> {
     let encode = |encoder: &mut wgpu::CommandEncoder| {
         encoder.copy_buffer_to_buffer(from.wgpu(), 0, to.wgpu(), 0, size);
     };
-    let seconds = repeat(device, encode).await?;
+    let seconds = repeat(device, &encode).await?;
     Ok(2.0 * size as f64 / seconds)
 }
 
 /// Operations per second.
-async fn arithmetic(device: &Device) -> Result<f64, Error> {
+async fn arithmetic(device: &Device, ty: FmaType) -> Result<f64, Error> {
     // enough invocations for any adapter; a round more or less decides how long it takes
     const COUNT: u32 = 1 << 16;
     const ROUNDS: u32 = 1 << 8;
     let mut g = Graph::new(device);
-    let y = ops::fma(&mut g, COUNT, ROUNDS, 0.5, 1.0)?;
+    let y = ops::fma(&mut g, ty, COUNT, ROUNDS, 0.5, 1.0)?;
     g.keep(&y);
     let program = g.finish(&Arena::default())?;
-    let seconds = repeat(device, |encoder| program.encode(encoder)).await?;
-    Ok(u64::from(COUNT) as f64 * u64::from(ROUNDS) as f64 * FMA_OPERATIONS as f64 / seconds)
+    let seconds = repeat(device, &|encoder| program.encode(encoder)).await?;
+    Ok(u64::from(COUNT) as f64 * u64::from(ROUNDS) as f64 * ty.operations() as f64 / seconds)
 }
 
 /// Seconds of one piece of work: repeated within one submit until that takes long enough, which then is measured twice more.
-async fn repeat(device: &Device, encode: impl Fn(&mut wgpu::CommandEncoder)) -> Result<f64, DeviceError> {
-    let run = async |times: u32| {
+async fn repeat(device: &Device, encode: &dyn Fn(&mut wgpu::CommandEncoder)) -> Result<f64, DeviceError> {
+    let mut times = 1;
+    let mut best = f64::INFINITY;
+    // memory is cleared and kernels are compiled before anything counts
+    let (mut enough, mut is_warm) = (0, false);
+    while enough < 3 {
+        let started = Instant::now();
         let mut encoder = device.encoder();
         (0..times).for_each(|_| encode(&mut encoder));
         device.submit(encoder);
-        device.idle().await
-    };
-    run(1).await?; // memory is cleared, kernels are compiled
-    let mut times = 1;
-    let mut best = f64::INFINITY;
-    let mut enough = 0;
-    while enough < 3 {
-        let started = Instant::now();
-        run(times).await?;
+        device.idle().await?;
+        if !is_warm {
+            is_warm = true;
+            continue;
+        }
         let took = started.elapsed().as_secs_f64().max(1e-6);
         if took < LEAST_SECONDS && times < MOST_REPEATS {
             let wanted = (f64::from(times) * 1.2 * LEAST_SECONDS / took).ceil();
@@ -166,7 +182,14 @@ mod tests {
         assert_eq!(traffic.cache(3), 4 * 3 * 10);
         assert_eq!(traffic.cache(100), (100 + 5 + 2 * 50) * 10);
         let costs = Costs { dispatch_us: 1.0, submit_us: 1.0, readback_us: 1.0 };
-        let roofline = Roofline { bytes_per_second: 1e6, copied: 1, operations_per_second: 1e6, costs };
+        let roofline = Roofline {
+            bytes_per_second: 1e6,
+            copied: 1,
+            operations_per_second: 1e6,
+            f16_operations_per_second: None,
+            int8_operations_per_second: None,
+            costs,
+        };
         assert!((traffic.decode_share(&roofline, 100.0, 100) - 0.305).abs() < 1e-9);
         assert!((traffic.prefill_share(&roofline, 100.0) - 0.1).abs() < 1e-9);
     }

@@ -25,7 +25,7 @@ mod softcap;
 pub use activation::{Act, activation};
 pub use attention::{AttentionParams, attention};
 pub use embed::{embed, embed_positions, embed_types};
-pub use fma::{FMA_OPERATIONS, fma};
+pub use fma::{FmaType, fma};
 pub use gather_cache::gather_cache;
 pub use head_norm::head_norm;
 pub use matmul::{Activated, Out, matmul, matmul_activated};

@@ -75,7 +75,7 @@ pub use {
     activation::activation,
     attention::{attention, attention_of_all},
     embed::{embed, embed_positions, embed_types},
-    fma::fma,
+    fma::{fma, fma_int8},
     gather_cache::gather_cache,
     head_norm::head_norm,
     matmul::matmul,

@@ -17,7 +17,7 @@ async fn thousands_of_passes_are_timed() {
     const COUNT: u64 = 2048 + 52;
     let mut g = Graph::new(&device);
     for _ in 0..COUNT {
-        ops::fma(&mut g, 1, 0, 0.5, 1.0).unwrap();
+        ops::fma(&mut g, ops::FmaType::F32, 1, 0, 0.5, 1.0).unwrap();
     }
     let program = g.finish(&Arena::default()).unwrap();
     let parts: Vec<_> = program.parts().collect();

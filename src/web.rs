@@ -27,7 +27,7 @@ use web_sys::{AbortSignal, AddEventListenerOptions};
 use crate::device::{AdapterInfo, Device, DeviceOptions, Ledger, find_adapter};
 use crate::managers::batch::Strategy;
 use crate::managers::blocks::CachePolicy;
-use crate::managers::{self, CacheOptions, Dtype, Wanted};
+use crate::managers::{self, CacheOptions, Dtype, Roofline, Wanted};
 use crate::preprocess::{ChatTemplate, Message};
 use crate::session::{LoadOptions, Shared};
 use crate::source::browser::Keep;
@@ -168,6 +168,11 @@ impl Model {
             "generation_defaults": defaults,
             "adapter": report(device.info()),
             "parameters": session.parameters(),
+            "traffic": {
+                "weights": session.traffic().weights,
+                "cache_per_token": session.traffic().cache(1),
+                "operations_per_token": 2 * session.traffic().parameters,
+            },
             "load": {
                 "ms": started.elapsed().as_secs_f64() * 1e3, "weights_ms": weights_ms, "bytes": bytes,
                 "verified_bytes": source.verified(), "from": from,
@@ -205,6 +210,14 @@ impl Model {
         let shared = self.opened.model()?;
         let told = shared.lock().await.engine().precision_report();
         Ok(to_js(&told.to_json()))
+    }
+
+    /// `Roofline` of the model's GPU, measured while no step runs.
+    ///
+    /// # Errors
+    /// As [`Model::open`].
+    pub async fn roofline(&self) -> Result<JsValue, JsValue> {
+        Ok(to_js(&Roofline::measure(self.opened.device()).await.map_err(Failed::from)?))
     }
 
     /// Token ids of a text.

@@ -31,6 +31,11 @@ impl<T> Opened<T> {
         Self { device, model: RefCell::new(Some(Rc::new(model))), tokenizer, place, info }
     }
 
+    /// What it is on.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
     /// `ModelInfo`.
     pub fn info(&self) -> JsValue {
         to_js(&self.info)

@@ -13,6 +13,7 @@ import type {
   NoticeCode,
   Piece,
   PrecisionReport,
+  Roofline,
 } from "./wasm.js";
 import { toGenerationOptions, type GenerationOptions } from "./generation.js";
 import type { Opened } from "./host.js";
@@ -161,6 +162,16 @@ export class Engine {
   /** Forgets the cached conversations. Waits for the generations before it, as those after it wait for it. */
   reset(options: CallOptions = {}): Promise<void> {
     return this.#client.call("reset", {}, options);
+  }
+
+  /**
+   * Measures what this GPU can do at most: bandwidth, arithmetic, and the cost of dispatches, submits and readbacks. It takes two seconds
+   * (some ten where each answer of the browser takes 100 ms) and up to 512 MiB of GPU memory for as long; no generation runs meanwhile.
+   *
+   * @throws {OutOfMemoryError} where not even the smallest copy has room
+   */
+  roofline(options: CallOptions = {}): Promise<Roofline> {
+    return this.#client.call("roofline", {}, options);
   }
 
   /** Loses the GPU device, as a driver's reset does: to test what a page does then. */

@@ -75,6 +75,7 @@ export class Host {
         this.#model.use((model) => restoreCache(model, from, signal)),
       ),
       reset: alone(ofModel((model) => model.reset())),
+      roofline: alone(ofModel((model) => model.roofline())),
       close: (_: never, context) => this.#close(context.signal),
       inspect: alone(({ spec, options }: { spec: ModelSpec; options: OpenOptions }, { signal }) =>
         this.#wasm.inspect(spec, options, signal),

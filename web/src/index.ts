@@ -78,6 +78,8 @@ export type {
   Piece,
   PrecisionReport,
   Recommendation,
+  Roofline,
   Timing,
   TopToken,
+  Traffic,
 } from "./wasm.js";

@@ -59,6 +59,32 @@ export interface AdapterReport {
   limits: { max_buffer: number; max_binding: number; [name: string]: number };
 }
 
+/** What a GPU does at most, as it was measured. */
+export interface Roofline {
+  /** Bytes that copies between buffers read and write, both counted. */
+  bytes_per_second: number;
+  /** Size of the copy that was fastest, in bytes. */
+  copied: number;
+  /** Multiplications and additions in f32. */
+  operations_per_second: number;
+  /** The same in f16; `null` without `shader-f16`. */
+  f16_operations_per_second: number | null;
+  /** Of packed products of 8-bit integers; `null` where the language has none. */
+  int8_operations_per_second: number | null;
+  /** In microseconds: what a dispatch adds to a submit, what a submit adds to others, and from a submit to its bytes in JavaScript. */
+  costs: { dispatch_us: number; submit_us: number; readback_us: number };
+}
+
+/** What a step of decoding reads, in bytes, and what a token of a prompt takes. */
+export interface Traffic {
+  /** All weights; of an embedding that is no output head only a row is read, which is not counted. */
+  weights: number;
+  /** Keys and values of one position, in all layers. */
+  cache_per_token: number;
+  /** Multiplications and additions of the layers, attention apart. */
+  operations_per_token: number;
+}
+
 /** A loaded model. */
 export interface ModelInfo {
   /** As `config.json` has it: `"llama"`, `"qwen3"`, ... */
@@ -84,6 +110,8 @@ export interface ModelInfo {
   };
   /** Number of weights. */
   parameters: number;
+  /** What its speed is bound by; encoders do not tell it. */
+  traffic?: Traffic;
   /** How the weights are stored. */
   dtype: string;
   /** Why, where `dtype: "auto"` chose it. */
@@ -415,6 +443,8 @@ export interface FacadeModel extends FacadeAny {
   /** How many tokens it holds. */
   restore_cache(file: Blob, signal: AbortSignal): Promise<number>;
   reset(): void;
+  /** While no step runs. */
+  roofline(): Promise<Roofline>;
 }
 
 export interface Facade {

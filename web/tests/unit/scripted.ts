@@ -132,6 +132,14 @@ export class Script {
       decode: (ids) => String.fromCodePoint(...ids),
       chat_prompt: (messages) => JSON.stringify(messages),
       generate,
+      roofline: async () => ({
+        bytes_per_second: 1,
+        copied: 1,
+        operations_per_second: 1,
+        f16_operations_per_second: null,
+        int8_operations_per_second: null,
+        costs: { dispatch_us: 1, submit_us: 1, readback_us: 1 },
+      }),
       reset: () => {
         idle();
         this.reset += 1;

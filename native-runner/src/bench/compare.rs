@@ -9,22 +9,26 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::median;
-use super::record::SCHEMA;
+use super::record::{FirstToken, SCHEMA};
 use crate::errors::CliError;
+use crate::sizes;
 use crate::stdout::write;
 use crate::table::columns;
 
 /// Medians that differ by less are the same.
 const NOISE: f64 = 0.05;
+/// The same of memory, which does not vary from run to run.
+const MEMORY_NOISE: f64 = 0.02;
 
 const EXAMPLES: &str = "\
-Cells are the same by adapter, shape (or model), dtypes, prompt, cache and batch; of one that stands in a file several times, all runs count.
-A cell is slower or faster where its medians differ by more than 5 % and the ranges between the quartiles have nothing in common.
+Cells are the same by adapter, browser, shape (or model), dtypes, prompt, cache and batch; of one that stands in a file several times, all
+runs count. A cell is slower or faster where its medians differ by more than 5 % and the ranges between the quartiles have nothing in common.
+The most memory at once is told where it differs by more than 2 %.
 
 Example:
   native-runner bench compare old.jsonl new.jsonl
 
-Exit codes: 0 nothing is slower, 1 failed, 2 wrong command line, 3 something is slower";
+Exit codes: 0 nothing is slower or larger, 1 failed, 2 wrong command line, 3 something is";
 
 /// `bench compare`.
 #[derive(Debug, Args)]
@@ -40,17 +44,34 @@ pub struct Compare {
 
 /// What the two kinds of lines have in common.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
-struct Measured {
+pub struct Measured {
     #[serde(flatten)]
-    key: Key,
-    prefill_tps: Vec<f64>,
-    decode_tps: Vec<f64>,
+    pub key: Key,
+    pub prefill_tps: Vec<f64>,
+    /// an encoder has none
+    pub decode_tps: Option<Vec<f64>>,
+    #[serde(default)]
+    memory: Option<Memory>,
+    #[serde(default)]
+    first_token: Option<FirstToken>,
+    #[serde(default)]
+    pub date: Option<String>,
+    #[serde(default)]
+    pub commit: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+struct Memory {
+    peak: u64,
 }
 
 /// What must be the same.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-struct Key {
-    adapter: String,
+pub struct Key {
+    pub adapter: String,
+    /// its version may change
+    #[serde(default)]
+    pub browser: Option<BrowserName>,
     #[serde(alias = "model", default)]
     shape: String,
     dtype: String,
@@ -62,6 +83,11 @@ struct Key {
     cache_tokens: usize,
     #[serde(default = "one")]
     batch: usize,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct BrowserName {
+    name: String,
 }
 
 fn one() -> usize {
@@ -79,17 +105,47 @@ enum Verdict {
 /// Reads, compares and tells.
 pub fn run(args: &Compare) -> Result<ExitCode, CliError> {
     let (old, new) = (read(&args.old)?, read(&args.new)?);
-    let (text, is_slower) = compare(&old, &new);
+    let (text, is_worse) = compare(&old, &new);
     write(&text)?;
-    Ok(if is_slower { ExitCode::from(3) } else { ExitCode::SUCCESS })
+    Ok(if is_worse { ExitCode::from(3) } else { ExitCode::SUCCESS })
 }
 
 fn read(path: &Path) -> Result<Vec<Measured>, CliError> {
+    Ok(merge(read_lines(path)?))
+}
+
+/// The lines of a file.
+pub fn read_lines(path: &Path) -> Result<Vec<Measured>, CliError> {
     let text = fs::read_to_string(path).map_err(|source| CliError::FiguresFile { path: path.into(), source })?;
     parse(&text).map_err(|(at, problem)| CliError::Figures { path: path.into(), at, problem })
 }
 
-/// Every cell of a file once, or which line is wrong, and why.
+/// Every cell once, with all of its runs.
+fn merge(lines: Vec<Measured>) -> Vec<Measured> {
+    let mut all: Vec<Measured> = Vec::new();
+    for line in lines {
+        let Some(known) = all.iter_mut().find(|known| known.key == line.key) else {
+            all.push(line);
+            continue;
+        };
+        known.prefill_tps.extend(line.prefill_tps);
+        known.decode_tps.get_or_insert_default().extend(line.decode_tps.unwrap_or_default());
+        known.decode_tps.take_if(|runs| runs.is_empty());
+        known.memory = match (known.memory, line.memory) {
+            (Some(a), Some(b)) => Some(Memory { peak: a.peak.max(b.peak) }),
+            (a, b) => a.or(b),
+        };
+        if let Some(first) = line.first_token {
+            let times =
+                known.first_token.get_or_insert_with(|| FirstToken { cold_ms: Vec::new(), warm_ms: Vec::new() });
+            times.cold_ms.extend(first.cold_ms);
+            times.warm_ms.extend(first.warm_ms);
+        }
+    }
+    all
+}
+
+/// The measured lines, or which line is wrong, and why.
 fn parse(text: &str) -> Result<Vec<Measured>, (String, String)> {
     let mut all: Vec<Measured> = Vec::new();
     for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
@@ -105,7 +161,7 @@ fn parse(text: &str) -> Result<Vec<Measured>, (String, String)> {
             _ => return Err(wrong("it is neither of `bench matrix` nor of `bench --json`".to_owned())),
         }
         let cell: Measured = serde_json::from_value(json).map_err(|error| wrong(error.to_string()))?;
-        for tps in [&cell.prefill_tps, &cell.decode_tps] {
+        for tps in std::iter::once(&cell.prefill_tps).chain(&cell.decode_tps) {
             if tps.is_empty() {
                 return Err(wrong("it has no runs".to_owned()));
             }
@@ -113,13 +169,7 @@ fn parse(text: &str) -> Result<Vec<Measured>, (String, String)> {
                 return Err(wrong("speeds have to be above 0".to_owned()));
             }
         }
-        match all.iter_mut().find(|known| known.key == cell.key) {
-            Some(known) => {
-                known.prefill_tps.extend(cell.prefill_tps);
-                known.decode_tps.extend(cell.decode_tps);
-            }
-            None => all.push(cell),
-        }
+        all.push(cell);
     }
     if all.is_empty() {
         return Err(("at its end".to_owned(), "it has no figures".to_owned()));
@@ -127,25 +177,27 @@ fn parse(text: &str) -> Result<Vec<Measured>, (String, String)> {
     Ok(all)
 }
 
-/// A table for each adapter, and whether something is slower.
+/// A table for each adapter (and browser), and whether something is slower or larger.
 fn compare(old: &[Measured], new: &[Measured]) -> (String, bool) {
-    let head = ["shape", "dtype", "cached", "prompt", "cache", "batch", "tokens/s", "old", "new", "ratio", ""]
-        .map(str::to_owned);
+    let head = ["shape", "dtype", "cached", "prompt", "cache", "batch", "figure", "old", "new", "ratio", ""];
     let pairs: Vec<_> = old.iter().filter_map(|cell| Some((cell, partner(cell, new)?))).collect();
-    let (mut text, mut slower, mut faster) = (String::new(), 0, 0);
-    let mut adapters: Vec<&str> = Vec::new();
+    let (mut text, mut speeds, mut slower, mut faster, mut larger) = (String::new(), 0, 0, 0, 0);
+    let mut places: Vec<String> = Vec::new();
     for (cell, _) in &pairs {
-        if !adapters.contains(&cell.key.adapter.as_str()) {
-            adapters.push(&cell.key.adapter);
+        if !places.contains(&cell.key.place()) {
+            places.push(cell.key.place());
         }
     }
-    for adapter in adapters {
-        let mut rows = vec![head.to_vec()];
-        for (before, now) in pairs.iter().filter(|(cell, _)| cell.key.adapter == adapter) {
-            let speeds =
-                [("prefill", &before.prefill_tps, &now.prefill_tps), ("decode", &before.decode_tps, &now.decode_tps)];
-            for (name, before_tps, tps) in speeds {
-                let verdict = judge(before_tps, tps);
+    for place in places {
+        let mut rows = vec![head.map(str::to_owned).to_vec()];
+        for (before, now) in pairs.iter().filter(|(cell, _)| cell.key.place() == place) {
+            let mut row = |name: &str, a: String, b: String, ratio: f64, word: &str| {
+                let figures = [name.to_owned(), a, b, format!("{ratio:.2}"), word.to_owned()];
+                rows.push([&before.key.names()[..], &figures].concat());
+            };
+            for figure in figures(before, now) {
+                let verdict = figure.judge();
+                speeds += 1;
                 slower += usize::from(verdict == Verdict::Slower);
                 faster += usize::from(verdict == Verdict::Faster);
                 let word = match verdict {
@@ -153,23 +205,61 @@ fn compare(old: &[Measured], new: &[Measured]) -> (String, bool) {
                     Verdict::Faster => "faster",
                     Verdict::Slower => "SLOWER",
                 };
-                let [a, b] = [before_tps, tps].map(|tps| median(tps));
-                let figures = [format!("{a:.1}"), format!("{b:.1}"), format!("{:.2}", b / a), word.to_owned()];
-                rows.push([&before.key.names()[..], &[name.to_owned()], &figures].concat());
+                let [a, b] = [figure.old, figure.new].map(median);
+                row(figure.name, format!("{a:.1}"), format!("{b:.1}"), b / a, word);
+            }
+            if let (Some(Memory { peak: a }), Some(Memory { peak: b })) = (before.memory, now.memory) {
+                let ratio = b as f64 / a.max(1) as f64;
+                if (ratio - 1.0).abs() > MEMORY_NOISE {
+                    larger += usize::from(ratio > 1.0);
+                    let word = if ratio > 1.0 { "LARGER" } else { "smaller" };
+                    row("memory", sizes::format(a), sizes::format(b), ratio, word);
+                }
             }
         }
-        text += &format!("{adapter}\n{}\n", columns(&rows, &[3, 4, 5, 7, 8, 9]));
+        text += &format!("{place}\n{}\n", columns(&rows, &[3, 4, 5, 7, 8, 9]));
     }
     for (which, cells, others) in [("OLD", old, new), ("NEW", new, old)] {
         for cell in cells.iter().filter(|cell| partner(cell, others).is_none()) {
-            let [shape, dtype, cached, prompt, cache, batch] = cell.key.names();
-            let adapter = &cell.key.adapter;
-            text += &format!(
-                "only in {which}: {shape} {dtype}, prompt {prompt}, cache {cache} {cached}, batch {batch}, {adapter}\n"
-            );
+            text += &format!("only in {which}: {}, {}\n", cell.key.describe(), cell.key.place());
         }
     }
-    (text + &format!("{} in both, {slower} slower, {faster} faster\n", 2 * pairs.len()), slower > 0)
+    let more = if larger > 0 { format!(", {larger} take more memory") } else { String::new() };
+    (text + &format!("{speeds} in both, {slower} slower, {faster} faster{more}\n"), slower + larger > 0)
+}
+
+/// Runs of a figure, before and now.
+struct Figure<'a> {
+    name: &'static str,
+    old: &'a [f64],
+    new: &'a [f64],
+    /// a time: less is better
+    is_time: bool,
+}
+
+/// Those that both have.
+fn figures<'a>(old: &'a Measured, new: &'a Measured) -> Vec<Figure<'a>> {
+    let speed = |name, old, new| Figure { name, old, new, is_time: false };
+    let mut all = vec![speed("prefill", &old.prefill_tps, &new.prefill_tps)];
+    if let (Some(a), Some(b)) = (&old.decode_tps, &new.decode_tps) {
+        all.push(speed("decode", a, b));
+    }
+    if let (Some(a), Some(b)) = (&old.first_token, &new.first_token) {
+        let times = [("first, cold", &a.cold_ms, &b.cold_ms), ("first, warm", &a.warm_ms, &b.warm_ms)];
+        let times = times.into_iter().filter(|(_, a, b)| !a.is_empty() && !b.is_empty());
+        all.extend(times.map(|(name, old, new)| Figure { name, old, new, is_time: true }));
+    }
+    all
+}
+
+impl Figure<'_> {
+    fn judge(&self) -> Verdict {
+        match (judge(self.old, self.new), self.is_time) {
+            (Verdict::Faster, true) => Verdict::Slower,
+            (Verdict::Slower, true) => Verdict::Faster,
+            (verdict, _) => verdict,
+        }
+    }
 }
 
 fn partner<'a>(cell: &Measured, others: &'a [Measured]) -> Option<&'a Measured> {
@@ -177,6 +267,18 @@ fn partner<'a>(cell: &Measured, others: &'a [Measured]) -> Option<&'a Measured> 
 }
 
 impl Key {
+    /// Adapter, and browser where there is one.
+    pub fn place(&self) -> String {
+        let browser = self.browser.as_ref().map(|browser| format!(", {}", browser.name)).unwrap_or_default();
+        format!("{}{browser}", self.adapter)
+    }
+
+    /// All else.
+    pub fn describe(&self) -> String {
+        let [shape, dtype, cached, prompt, cache, batch] = self.names();
+        format!("{shape} {dtype}, prompt {prompt}, cache {cache} {cached}, batch {batch}")
+    }
+
     /// The first columns.
     fn names(&self) -> [String; 6] {
         let numbers = [self.prompt_tokens, self.cache_tokens, self.batch].map(|number| number.to_string());
@@ -186,7 +288,7 @@ impl Key {
     }
 }
 
-/// Whether speeds differ by more than noise: medians by more than 5 %, and the middle halves do not meet.
+/// Whether values differ by more than noise: medians by more than 5 %, and the middle halves do not meet.
 fn judge(old: &[f64], new: &[f64]) -> Verdict {
     let ratio = median(new) / median(old);
     if ratio > 1.0 + NOISE && quantile(new, 0.25) > quantile(old, 0.75) {
@@ -199,7 +301,7 @@ fn judge(old: &[f64], new: &[f64]) -> Verdict {
 }
 
 /// Linear between neighbours, as NumPy's and DuckDB's `quantile_cont`.
-fn quantile(values: &[f64], at: f64) -> f64 {
+pub fn quantile(values: &[f64], at: f64) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     let place = at * (sorted.len() - 1) as f64;
@@ -210,12 +312,12 @@ fn quantile(values: &[f64], at: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::record::Cell;
-    use crate::bench::record::tests::cell;
+    use crate::bench::record::tests::{cell, firefox};
+    use crate::bench::record::{Browser, Cell, Peak};
 
     fn measured(cells: &[Cell]) -> Vec<Measured> {
         let lines: Vec<_> = cells.iter().map(|cell| serde_json::to_string(cell).expect("JSON")).collect();
-        parse(&lines.join("\n")).expect("figures")
+        merge(parse(&lines.join("\n")).expect("figures"))
     }
 
     #[test]
@@ -248,9 +350,9 @@ mod tests {
         assert!(is_slower);
         for line in [
             "A (Vulkan, CPU)",
-            "shape  dtype  cached  prompt  cache  batch  tokens/s   old   new  ratio",
-            "26M    q4     f16         32      0      1  prefill   10.0  20.5   2.05  faster",
-            "26M    q4     f16         32      0      1  decode    10.0   5.1   0.51  SLOWER",
+            "shape  dtype  cached  prompt  cache  batch  figure    old   new  ratio",
+            "26M    q4     f16         32      0      1  prefill  10.0  20.5   2.05  faster",
+            "26M    q4     f16         32      0      1  decode   10.0   5.1   0.51  SLOWER",
             "only in OLD: gone q4, prompt 32, cache 0 f16, batch 1, A (Vulkan, CPU)",
             "only in NEW: new q4, prompt 32, cache 0 f16, batch 1, A (Vulkan, CPU)",
             "2 in both, 1 slower, 1 faster",
@@ -274,8 +376,38 @@ mod tests {
         let [one] = &parse(bench).expect("figures")[..] else { panic!("one line has figures") };
         assert_eq!((one.key.shape.as_str(), one.key.cache_tokens, one.key.batch), ("m", 0, 1));
         // what stands there twice was measured more often
-        let [both] = &parse(&format!("{bench}\n\n{bench}")).expect("figures")[..] else { panic!("one cell") };
-        assert_eq!((&both.prefill_tps[..], &both.decode_tps[..]), (&[1.0, 2.0, 1.0, 2.0][..], &[3.0, 3.0][..]));
+        let [both] = &merge(parse(&format!("{bench}\n\n{bench}")).expect("figures"))[..] else { panic!("one cell") };
+        assert_eq!(
+            (&both.prefill_tps[..], both.decode_tps.as_deref()),
+            (&[1.0, 2.0, 1.0, 2.0][..], Some(&[3.0, 3.0][..]))
+        );
+    }
+
+    #[test]
+    fn encoders_browsers_memory_and_first_tokens_are_compared() {
+        let same = [10.0, 10.1, 9.9];
+        let encoder = Cell { decode_tps: None, ..cell("MiniLM", &same, &[]) };
+        let page = Cell { browser: Some(firefox()), ..cell("26M", &[1.0], &[1.0]) };
+        let updated = Browser { version: "154".to_owned(), ..firefox() };
+        let old = measured(&[encoder.clone(), cell("26M", &same, &same), page.clone()]);
+        assert_eq!(old.len(), 3, "a page's cell is another one");
+        let new = measured(&[encoder, cell("26M", &same, &same), Cell { browser: Some(updated), ..page }]);
+        let (text, is_worse) = compare(&old, &new);
+        assert!(!is_worse && text.contains("A (Vulkan, CPU), Firefox\n"), "{text}");
+        assert!(text.ends_with("5 in both, 0 slower, 0 faster\n"), "{text}");
+
+        let memory = |peak| Cell { memory: Peak { peak, ..cell("x", &[], &[]).memory }, ..cell("26M", &same, &same) };
+        let of = |a, b| compare(&measured(&[memory(a)]), &measured(&[memory(b)]));
+        assert!(!of(1000, 1020).1 && !of(1000, 1020).0.contains("memory"));
+        assert!(of(1000, 1021).1 && of(1000, 1021).0.contains("LARGER") && of(1000, 1021).0.contains("1 take more"));
+        assert!(!of(1000, 500).1 && of(1000, 500).0.contains("smaller"));
+
+        let first = |cold: f64, warm: f64| {
+            let times = FirstToken { cold_ms: vec![cold; 3], warm_ms: vec![warm; 3] };
+            measured(&[Cell { first_token: Some(times), ..cell("Stories", &same, &same) }])
+        };
+        let (text, is_worse) = compare(&first(900.0, 300.0), &first(700.0, 400.0));
+        assert!(is_worse && text.ends_with("4 in both, 1 slower, 1 faster\n"), "{text}");
     }
 
     #[test]

@@ -14,6 +14,7 @@ use webweft::session::{LoadOptions, Session};
 use webweft::source::Source;
 use webweft::step::MAX_SLOTS;
 
+use super::encoder;
 use super::record::{Cell, Peak, Rates, SCHEMA};
 use super::shapes::{CONTEXT, Shape};
 use super::{median, roofline};
@@ -29,10 +30,11 @@ use crate::together::{prompt, together};
 
 const EXAMPLES: &str = "\
 Each cell is a Llama of random weights, loaded anew: a cache is filled, a prompt after it is computed, new tokens are decoded, greedily.
-One run more comes first and is not counted. A cell that does not fit is left out, and told of. Without flags the matrix is
+MiniLM is an encoder of that size, also of random weights: texts as long as a prompt become vectors. Stories is the built-in model. One run more comes first and is not counted. A cell that does not fit is left out, and told of. Without flags the matrix is
 
                 on a GPU            on a CPU that acts as one
-  --shapes      26M,110M,0.5B,1B    26M,110M
+  --shapes      26M,110M,0.5B,1B,   26M,110M,
+                MiniLM              MiniLM
   --dtypes      q4,f16              q4,f16
   --prompts     32,512              32,128
   --cache       0,2048              0,128
@@ -59,7 +61,7 @@ pub struct Matrix {
     /// File to write: a line as soon as a cell is measured; what was in it is lost
     #[arg(long, value_name = "FILE")]
     pub out: PathBuf,
-    /// Sizes of Llamas: 26M, 110M, 0.5B, 1B, 7B
+    /// Models: 26M, 110M, 0.5B, 1B, 7B, MiniLM, Stories
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     pub shapes: Option<Vec<Shape>>,
     /// How weights are stored [default: --dtype, or q4,f16]
@@ -87,22 +89,22 @@ pub struct Matrix {
 
 /// What is to be measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Task {
-    shape: Shape,
-    dtype: Dtype,
-    prompt: usize,
-    cache: usize,
-    batch: usize,
+pub struct Task {
+    pub shape: Shape,
+    pub dtype: Dtype,
+    pub prompt: usize,
+    pub cache: usize,
+    pub batch: usize,
 }
 
 /// What is the same in all cells.
-struct Setting<'a> {
-    args: &'a Matrix,
+pub struct Setting<'a> {
+    pub args: &'a Matrix,
     shared: &'a Shared,
     new_tokens: usize,
     commit: Option<String>,
     roofline: Option<Roofline>,
-    interrupt: Interrupt,
+    pub interrupt: Interrupt,
 }
 
 /// Measures, writes and tells.
@@ -112,8 +114,14 @@ pub async fn run(args: &Matrix, shared: &Shared) -> Result<ExitCode, CliError> {
     let is_cpu = info.kind == "CPU";
     let tasks = tasks(args, shared.dtype, is_cpu);
     let new_tokens = args.new_tokens.unwrap_or(if is_cpu { 16 } else { 64 }) as usize;
-    let longest = tasks.iter().map(|task| task.prompt + task.cache).max().unwrap_or_default();
-    if longest + new_tokens > CONTEXT {
+    // models that hold less are left out where that is too little
+    let longest = tasks
+        .iter()
+        .filter(|task| task.shape.context() == CONTEXT)
+        .map(|task| task.prompt + task.cache)
+        .max()
+        .unwrap_or_default();
+    if longest + new_tokens > CONTEXT && longest > 0 {
         return Err(CliError::BeyondContext { prompt_tokens: longest, new_tokens, context: CONTEXT });
     }
     let failed = |source| CliError::OutputFile { path: args.out.clone(), source };
@@ -136,6 +144,12 @@ pub async fn run(args: &Matrix, shared: &Shared) -> Result<ExitCode, CliError> {
         let Task { shape, dtype, prompt, cache, batch } = *task;
         let name = format!("{} {}, prompt {prompt}, cache {cache}, batch {batch}", shape.name, dtype.name());
         let name = format!("cell {} of {}: {name}", number + 1, tasks.len());
+        // an encoder generates nothing
+        let tokens = prompt + cache + if shape.is_encoder() { 0 } else { new_tokens };
+        if tokens > shape.context() {
+            let _ = writeln!(io::stderr(), "{name}: left out, it holds {} tokens", shape.context());
+            continue;
+        }
         let source = match made.take() {
             Some((of, source)) if of == shape => source,
             _ => shape.source()?,
@@ -144,8 +158,9 @@ pub async fn run(args: &Matrix, shared: &Shared) -> Result<ExitCode, CliError> {
             Ok(cell) => {
                 let line = serde_json::to_string(&cell).map_err(|error| failed(error.into()))? + "\n";
                 file.write_all(line.as_bytes()).map_err(failed)?;
-                let speeds = [&cell.prefill_tps, &cell.decode_tps].map(|tps| median(tps));
-                tell(format!("{name}: {:.1} and {:.1} tokens/s", speeds[0], speeds[1]));
+                let decode =
+                    cell.decode_tps.as_ref().map_or_else(String::new, |tps| format!(" and {:.1}", median(tps)));
+                tell(format!("{name}: {:.1}{decode} tokens/s", median(&cell.prefill_tps)));
                 cells.push(cell);
             }
             // it is told even where nothing else is: a cell is missing
@@ -169,7 +184,7 @@ fn tasks(args: &Matrix, dtype: Option<DtypeName>, is_cpu: bool) -> Vec<Task> {
         let usual = if is_cpu { on_cpu } else { on_gpu };
         given.clone().unwrap_or_else(|| usual[..if args.quick { 1 } else { 2 }].to_vec())
     };
-    let names = &["26M", "110M", "0.5B", "1B"][..if args.quick { 2 } else { 4 }];
+    let names = &["26M", "110M", "MiniLM", "0.5B", "1B"][..if args.quick { 2 } else { 5 }];
     let usual = names.iter().filter_map(|name| name.parse().ok());
     // a CPU takes minutes for a prompt of a large one
     let usual = usual.filter(|shape: &Shape| !is_cpu || shape.parameters() < MOST_ON_CPU);
@@ -183,7 +198,9 @@ fn tasks(args: &Matrix, dtype: Option<DtypeName>, is_cpu: bool) -> Vec<Task> {
     for &shape in &shapes {
         for &dtype in &dtypes {
             for &batch in &batches {
-                for &cache in &caches {
+                // an encoder has no cache
+                let caches = if shape.is_encoder() { &[0][..] } else { &caches };
+                for &cache in caches {
                     for &prompt in &prompts {
                         let (prompt, cache, batch) = (prompt as usize, cache as usize, batch as usize);
                         tasks.push(Task { shape, dtype: dtype.into(), prompt, cache, batch });
@@ -201,6 +218,13 @@ impl Setting<'_> {
         let Self { args, shared, new_tokens, .. } = *self;
         let Task { shape, dtype, prompt: prompt_tokens, cache: cache_tokens, batch } = *task;
         let device = open_device(shared, |_| ()).await?;
+        if shape.is_encoder() {
+            let mut cell = encoder::measure(self, task, source, &device).await?;
+            let done =
+                |r: Roofline| cell.operations_per_token as f64 * median(&cell.prefill_tps) / r.operations_per_second;
+            cell.prefill_share = self.roofline.map(done);
+            return Ok(cell);
+        }
         let load = LoadOptions {
             dtype,
             context: Some((cache_tokens + prompt_tokens + new_tokens) as u32),
@@ -237,37 +261,58 @@ impl Setting<'_> {
         if session.offload().is_some() && shared.gpu_layers.is_none() || !session.engine().concessions().is_empty() {
             return Err(CliError::NothingFits);
         }
-        let (info, traffic) = (device.info(), session.traffic());
+        let traffic = session.traffic();
         let live = (cache_tokens + prompt_tokens + new_tokens / 2) as u64;
         let bytes_per_step = traffic.weights + batch as u64 * traffic.cache(live);
         let share = |roofline: &Roofline| {
             bytes_per_step as f64 * median(&decode_tps) / batch as f64 / roofline.bytes_per_second
         };
         Ok(Cell {
+            parameters: session.parameters(),
+            dtype: session.precision().dtype.name().to_owned(),
+            cache_dtype: session.precision().cache.name().to_owned(),
+            new_tokens,
+            memory: Peak::of(&device.ledger().snapshot()),
+            bytes_per_step: Some(bytes_per_step),
+            operations_per_token: 2 * traffic.parameters,
+            prefill_share: self.roofline.map(|r| traffic.prefill_share(&r, median(&prefill_tps))),
+            decode_share: self.roofline.as_ref().map(share),
+            prefill_tps,
+            decode_tps: Some(decode_tps),
+            ..self.cell(task, &device)
+        })
+    }
+
+    /// What is known of a cell before it is measured.
+    pub fn cell(&self, task: &Task, device: &Device) -> Cell {
+        let info = device.info();
+        Cell {
             schema: SCHEMA,
             date: date::now(),
             commit: self.commit.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            browser: None,
             adapter: info.to_string(),
             driver: info.driver.clone(),
             kind: info.kind.to_owned(),
-            shape: shape.name.to_owned(),
-            parameters: session.parameters(),
-            dtype: session.precision().dtype.name().to_owned(),
-            cache_dtype: session.precision().cache.name().to_owned(),
-            prompt_tokens,
-            cache_tokens,
-            batch,
-            new_tokens,
+            shape: task.shape.name.to_owned(),
+            parameters: 0,
+            dtype: String::new(),
+            cache_dtype: String::new(),
+            prompt_tokens: task.prompt,
+            cache_tokens: task.cache,
+            batch: task.batch,
+            new_tokens: 0,
+            prefill_tps: Vec::new(),
+            decode_tps: None,
             memory: Peak::of(&device.ledger().snapshot()),
-            bytes_per_step,
-            operations_per_token: 2 * traffic.parameters,
-            prefill_share: self.roofline.map(|r| traffic.prefill_share(&r, median(&prefill_tps))),
-            decode_share: self.roofline.as_ref().map(share),
+            bytes_per_step: None,
+            operations_per_token: 0,
+            prefill_share: None,
+            decode_share: None,
             roofline: self.roofline.as_ref().map(Rates::of),
-            prefill_tps,
-            decode_tps,
-        })
+            first_token: None,
+        }
     }
 }
 
@@ -292,7 +337,7 @@ fn table(info: &AdapterInfo, roofline: Option<&Roofline>, cells: &[Cell]) -> Str
             c.cache_tokens.to_string(),
             c.batch.to_string(),
             format!("{:.1}", median(&c.prefill_tps)),
-            format!("{:.1}", median(&c.decode_tps)),
+            c.decode_tps.as_ref().map_or_else(|| "-".to_owned(), |tps| format!("{:.1}", median(tps))),
             share(c.prefill_share),
             share(c.decode_share),
             sizes::format(c.memory.peak),
@@ -323,9 +368,11 @@ mod tests {
     #[test]
     fn the_matrix_goes_by_the_adapter_and_by_flags() {
         let count = |flags: &str, is_cpu| tasks(&parsed(flags), None, is_cpu).len();
-        assert_eq!([count("", true), count("", false)], [2 * 16, 4 * 16]);
+        // the encoder has no caches
+        assert_eq!([count("", true), count("", false)], [2 * 16 + 8, 4 * 16 + 8]);
         assert_eq!([count("--quick", true), count("--quick", false)], [2, 2]);
         assert_eq!(count("--quick --batch 1,2,4 --shapes 7B", true), 3);
+        assert_eq!(count("--shapes minilm,Stories --prompts 7 --cache 0,64,128 --batch 1 --dtypes q4", true), 1 + 3);
         let large = |is_cpu| tasks(&parsed(""), None, is_cpu).iter().any(|task| task.shape.parameters() > 200_000_000);
         assert_eq!([large(true), large(false)], [false, true]);
         let one =

@@ -1,6 +1,8 @@
 //! `bench`: how fast a model runs here, and what share that is of what the adapter could do.
 
 mod compare;
+mod encoder;
+mod history;
 mod kernels;
 mod matrix;
 mod record;
@@ -10,6 +12,7 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 use compare::Compare;
+use history::History;
 use matrix::Matrix;
 use record::{Peak, Rates};
 use serde::Serialize;
@@ -79,6 +82,8 @@ pub enum Part {
     Matrix(Matrix),
     /// Tell what became faster or slower from one file of figures to another
     Compare(Compare),
+    /// Draw how speeds went over time
+    History(History),
 }
 
 /// Runs it and tells.
@@ -86,6 +91,7 @@ pub fn run(args: &Bench, shared: &Shared) -> Result<ExitCode, CliError> {
     match &args.part {
         Some(Part::Matrix(args)) => pollster::block_on(matrix::run(args, shared)),
         Some(Part::Compare(args)) => compare::run(args),
+        Some(Part::History(args)) => history::run(args),
         None => pollster::block_on(bench(args, shared)),
     }
 }

@@ -16,8 +16,11 @@ pub struct Cell {
     pub date: String,
     /// Of the code, where it is known.
     pub commit: Option<String>,
-    /// Of this program.
+    /// Of this program, or of the npm package.
     pub version: String,
+    /// Where a page measured it.
+    #[serde(default)]
+    pub browser: Option<Browser>,
     /// Name, interface and kind.
     pub adapter: String,
     /// And its driver.
@@ -38,16 +41,16 @@ pub struct Cell {
     pub cache_tokens: usize,
     /// Sequences at once.
     pub batch: usize,
-    /// Tokens that each of them generates.
+    /// Tokens that each of them generates; 0 of an encoder.
     pub new_tokens: usize,
     /// Tokens per second of all sequences together, one for each run.
     pub prefill_tps: Vec<f64>,
-    /// The same of new tokens.
-    pub decode_tps: Vec<f64>,
+    /// The same of new tokens; an encoder has none.
+    pub decode_tps: Option<Vec<f64>>,
     /// Bytes on the GPU at most.
     pub memory: Peak,
     /// Weights, and live caches half way through the new tokens, that a step reads.
-    pub bytes_per_step: u64,
+    pub bytes_per_step: Option<u64>,
     /// Multiplications and additions per token of the prompt, attention apart.
     pub operations_per_token: u64,
     /// Share of the adapter's arithmetic that prefill takes, in the median.
@@ -56,6 +59,24 @@ pub struct Cell {
     pub decode_share: Option<f64>,
     /// What the adapter can do, measured in the same run of the program.
     pub roofline: Option<Rates>,
+    /// From the start of the program, or of the page's load, to the built-in model's first token.
+    #[serde(default)]
+    pub first_token: Option<FirstToken>,
+}
+
+/// A page's surroundings.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Browser {
+    /// `Chromium`, `Firefox`, ...
+    pub name: String,
+    pub version: String,
+}
+
+/// Milliseconds: where nothing is kept from before, and the next time.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FirstToken {
+    pub cold_ms: Vec<f64>,
+    pub warm_ms: Vec<f64>,
 }
 
 /// The most that was in use at once, in bytes.
@@ -87,6 +108,11 @@ impl Peak {
 pub struct Rates {
     pub copy_gb_per_s: f64,
     pub fma_gflops: f64,
+    /// in f16 and of packed 8-bit integers, where the adapter has them
+    #[serde(default)]
+    pub f16_gflops: Option<f64>,
+    #[serde(default)]
+    pub int8_gops: Option<f64>,
     pub dispatch_us: f64,
     pub submit_us: f64,
     pub readback_us: f64,
@@ -98,6 +124,8 @@ impl Rates {
         Self {
             copy_gb_per_s: roofline.bytes_per_second / 1e9,
             fma_gflops: roofline.operations_per_second / 1e9,
+            f16_gflops: roofline.f16_operations_per_second.map(|rate| rate / 1e9),
+            int8_gops: roofline.int8_operations_per_second.map(|rate| rate / 1e9),
             dispatch_us: roofline.costs.dispatch_us,
             submit_us: roofline.costs.submit_us,
             readback_us: roofline.costs.readback_us,
@@ -106,9 +134,12 @@ impl Rates {
 
     /// Two lines of text.
     pub fn describe(&self) -> String {
-        let Self { copy_gb_per_s: copy, fma_gflops: fma, dispatch_us: dispatch, submit_us: submit, readback_us } = self;
+        let Self { copy_gb_per_s: copy, fma_gflops: fma, f16_gflops, int8_gops, .. } = self;
+        let Self { dispatch_us: dispatch, submit_us: submit, readback_us, .. } = self;
+        let f16 = f16_gflops.map(|rate| format!(", {rate:.1} in f16")).unwrap_or_default();
+        let int8 = int8_gops.map(|rate| format!(", {rate:.1} Gop/s of 8-bit integers")).unwrap_or_default();
         format!(
-            "The adapter copies {copy:.1} GB/s (read and written) and computes {fma:.1} GFLOP/s in f32 (chains of \
+            "The adapter copies {copy:.1} GB/s (read and written) and computes {fma:.1} GFLOP/s in f32{f16}{int8} (chains of \
              multiply-adds).\nA dispatch costs it {dispatch:.1} us, a submit {submit:.1} us, and a readback takes \
              {readback_us:.1} us.\n"
         )
@@ -121,13 +152,21 @@ pub mod tests {
 
     /// A measurement of nothing.
     pub fn cell(shape: &str, prefill_tps: &[f64], decode_tps: &[f64]) -> Cell {
-        let rates =
-            Rates { copy_gb_per_s: 10.0, fma_gflops: 20.0, dispatch_us: 1.5, submit_us: 2.5, readback_us: 100.0 };
+        let rates = Rates {
+            copy_gb_per_s: 10.0,
+            fma_gflops: 20.0,
+            f16_gflops: None,
+            int8_gops: Some(40.0),
+            dispatch_us: 1.5,
+            submit_us: 2.5,
+            readback_us: 100.0,
+        };
         Cell {
             schema: SCHEMA,
             date: "2026-11-30T00:00:00Z".to_owned(),
             commit: Some("0123abc".to_owned()),
             version: "1".to_owned(),
+            browser: None,
             adapter: "A (Vulkan, CPU)".to_owned(),
             driver: "d".to_owned(),
             kind: "CPU".to_owned(),
@@ -140,14 +179,20 @@ pub mod tests {
             batch: 1,
             new_tokens: 16,
             prefill_tps: prefill_tps.to_vec(),
-            decode_tps: decode_tps.to_vec(),
+            decode_tps: Some(decode_tps.to_vec()),
             memory: Peak { weights: 5, cache: 4, activations: 3, staging: 2, peak: 14 },
-            bytes_per_step: 9,
+            bytes_per_step: Some(9),
             operations_per_token: 52,
             prefill_share: Some(0.25),
             decode_share: None,
             roofline: Some(rates),
+            first_token: None,
         }
+    }
+
+    /// One that measured.
+    pub fn firefox() -> Browser {
+        Browser { name: "Firefox".to_owned(), version: "153.0".to_owned() }
     }
 
     #[test]
@@ -155,6 +200,11 @@ pub mod tests {
         for cell in [
             cell("26M", &[1.5, 2.5], &[3.0]),
             Cell { commit: None, roofline: None, prefill_share: None, ..cell("x", &[], &[1.0]) },
+            Cell { decode_tps: None, bytes_per_step: None, browser: Some(firefox()), ..cell("MiniLM", &[1.0], &[]) },
+            Cell {
+                first_token: Some(FirstToken { cold_ms: vec![9.0], warm_ms: vec![4.0] }),
+                ..cell("Stories", &[1.0], &[1.0])
+            },
         ] {
             let line = serde_json::to_string(&cell).expect("JSON");
             assert!(!line.contains('\n') && line.starts_with(r#"{"schema":1,"date":"2026"#), "{line}");

@@ -14,7 +14,7 @@ mod saved;
 mod source;
 
 use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::task::Poll;
 
 use js_sys::{Function, Promise, Uint32Array};
@@ -217,7 +217,9 @@ impl Model {
     /// # Errors
     /// As [`Model::open`].
     pub async fn roofline(&self) -> Result<JsValue, JsValue> {
-        Ok(to_js(&Roofline::measure(self.opened.device()).await.map_err(Failed::from)?))
+        // in a box, so that its states are not copied into what is made for JavaScript
+        let measuring: Pin<Box<dyn Future<Output = _>>> = Box::pin(Roofline::measure(self.opened.device()));
+        Ok(to_js(&measuring.await.map_err(Failed::from)?))
     }
 
     /// Token ids of a text.

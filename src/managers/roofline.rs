@@ -14,8 +14,10 @@ use crate::ops::{self, FmaType};
 const COPIED: [u64; 3] = [256 << 20, 128 << 20, 64 << 20];
 /// ... and those that are tried, in turn, where memory is short of all of them.
 const SMALL: [u64; 3] = [32 << 20, 8 << 20, 1 << 20];
-/// How long a measurement takes at least, and how much work one submit has at most.
+/// How long a measurement takes at least, in seconds and in waits for an empty submit: some browsers look for its end every 100 ms.
 const LEAST_SECONDS: f64 = 0.1;
+const LEAST_WAITS: f64 = 5.0;
+/// How much work one submit has at most.
 const MOST_REPEATS: u32 = 1 << 16;
 
 /// What an adapter does at most, measured here and now.
@@ -36,17 +38,18 @@ pub struct Roofline {
 }
 
 impl Roofline {
-    /// Measures, in about two seconds (in a browser where each answer takes 100 ms, in some ten). Up to 512 MiB are taken for it, less where they are not there.
+    /// Measures, in about two seconds (in a browser where each answer takes 100 ms, in some twenty). Up to 512 MiB are taken for it, less where they are not there.
     ///
     /// # Errors
     /// Those of the device; running out of memory is none, unless not even the smallest copy has room.
     pub async fn measure(device: &Device) -> Result<Self, Error> {
+        let least = least_seconds(device).await?;
         let mut best = (0.0, 0);
         for size in COPIED.into_iter().chain(SMALL) {
             if size > device.limits().max_buffer_size || (SMALL.contains(&size) && best.1 > 0) {
                 continue;
             }
-            match copy(device, size).await {
+            match copy(device, size, least).await {
                 Ok(speed) if speed > best.0 => best = (speed, size),
                 Ok(_) => {}
                 Err(DeviceError::OutOfMemory { .. }) if size > SMALL[2] => {}
@@ -56,7 +59,7 @@ impl Roofline {
         let mut rates = [None; 3];
         for (ty, rate) in [FmaType::F32, FmaType::F16, FmaType::Int8].into_iter().zip(&mut rates) {
             if ty.is_in(device.capabilities()) {
-                *rate = Some(arithmetic(device, ty).await?);
+                *rate = Some(arithmetic(device, ty, least).await?);
             }
         }
         Ok(Self {
@@ -70,32 +73,53 @@ impl Roofline {
     }
 }
 
+/// How long a measurement has to take here.
+async fn least_seconds(device: &Device) -> Result<f64, DeviceError> {
+    let mut wait = 0.0;
+    // the first one may wait for what was done before
+    for _ in 0..2 {
+        let started = Instant::now();
+        device.submit(device.encoder());
+        device.idle().await?;
+        wait = started.elapsed().as_secs_f64();
+    }
+    Ok(LEAST_SECONDS.max(LEAST_WAITS * wait))
+}
+
 /// Bytes per second, read and written.
-async fn copy(device: &Device, size: u64) -> Result<f64, DeviceError> {
+async fn copy(device: &Device, size: u64, least: f64) -> Result<f64, DeviceError> {
     let new = |label| device.storage(label, Category::Staging, size);
     let (from, to) = (new("copied from")?, new("copied to")?);
     let encode = |encoder: &mut wgpu::CommandEncoder| {
         encoder.copy_buffer_to_buffer(from.wgpu(), 0, to.wgpu(), 0, size);
     };
-    let seconds = repeat(device, &encode).await?;
+    let seconds = repeat(device, least, &encode).await?;
     Ok(2.0 * size as f64 / seconds)
 }
 
 /// Operations per second.
-async fn arithmetic(device: &Device, ty: FmaType) -> Result<f64, Error> {
-    // enough invocations for any adapter; a round more or less decides how long it takes
+async fn arithmetic(device: &Device, ty: FmaType, least: f64) -> Result<f64, Error> {
+    // enough invocations for any adapter
     const COUNT: u32 = 1 << 16;
-    const ROUNDS: u32 = 1 << 8;
-    let mut g = Graph::new(device);
-    let y = ops::fma(&mut g, ty, COUNT, ROUNDS, 0.5, 1.0)?;
-    g.keep(&y);
-    let program = g.finish(&Arena::default())?;
-    let seconds = repeat(device, &|encoder| program.encode(encoder)).await?;
-    Ok(u64::from(COUNT) as f64 * u64::from(ROUNDS) as f64 * ty.operations() as f64 / seconds)
+    // few rounds first: a processor takes a second for what a GPU does in no time, where a dispatch itself would be measured
+    const MOST_ROUNDS: u32 = 1 << 12;
+    const LONG: f64 = 2e-4;
+    let mut rounds = 1 << 4;
+    loop {
+        let mut g = Graph::new(device);
+        let y = ops::fma(&mut g, ty, COUNT, rounds, 0.5, 1.0)?;
+        g.keep(&y);
+        let program = g.finish(&Arena::default())?;
+        let seconds = repeat(device, least, &|encoder| program.encode(encoder)).await?;
+        if seconds >= LONG || rounds == MOST_ROUNDS {
+            return Ok(f64::from(COUNT) * f64::from(rounds) * ty.operations() as f64 / seconds);
+        }
+        rounds *= 16;
+    }
 }
 
 /// Seconds of one piece of work: repeated within one submit until that takes long enough, which then is measured twice more.
-async fn repeat(device: &Device, encode: &dyn Fn(&mut wgpu::CommandEncoder)) -> Result<f64, DeviceError> {
+async fn repeat(device: &Device, least: f64, encode: &dyn Fn(&mut wgpu::CommandEncoder)) -> Result<f64, DeviceError> {
     let mut times = 1;
     let mut best = f64::INFINITY;
     // memory is cleared and kernels are compiled before anything counts
@@ -111,8 +135,8 @@ async fn repeat(device: &Device, encode: &dyn Fn(&mut wgpu::CommandEncoder)) -> 
             continue;
         }
         let took = started.elapsed().as_secs_f64().max(1e-6);
-        if took < LEAST_SECONDS && times < MOST_REPEATS {
-            let wanted = (f64::from(times) * 1.2 * LEAST_SECONDS / took).ceil();
+        if took < least && times < MOST_REPEATS {
+            let wanted = (f64::from(times) * 1.2 * least / took).ceil();
             times = (wanted as u32).clamp(times + 1, times.saturating_mul(16)).min(MOST_REPEATS);
             continue;
         }

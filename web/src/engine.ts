@@ -166,7 +166,7 @@ export class Engine {
 
   /**
    * Measures what this GPU can do at most: bandwidth, arithmetic, and the cost of dispatches, submits and readbacks. It takes two seconds
-   * (some ten where each answer of the browser takes 100 ms) and up to 512 MiB of GPU memory for as long; no generation runs meanwhile.
+   * (some twenty where each answer of the browser takes 100 ms) and up to 512 MiB of GPU memory for as long; no generation runs meanwhile.
    *
    * @throws {OutOfMemoryError} where not even the smallest copy has room
    */

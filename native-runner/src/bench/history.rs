@@ -12,10 +12,12 @@ use crate::errors::CliError;
 use crate::svg::{Anchor, Axis, Drawing, WIDTH};
 
 /// From where the axes begin to the right end, of prefill and of decoding.
-const SPANS: [[f64; 2]; 2] = [[38.0, 172.0], [222.0, WIDTH - 8.0]];
+const SPANS: [[f64; 2]; 2] = [[46.0, 172.0], [226.0, WIDTH - 8.0]];
 /// Of a cell, all of it, and of its axes.
 const HEIGHT: f64 = 150.0;
 const AXES: [f64; 2] = [40.0, 118.0];
+/// Width of a commit's name.
+const NAME: f64 = 50.0;
 
 const EXAMPLES: &str = "\
 Each cell has two axes: tokens per second of prompts and of decoding. A point is a commit (or a day, where no commit is known), in the order of
@@ -120,13 +122,17 @@ fn cell(d: &mut Drawing, key: &Key, sorted: &[&Measured], moments: &[String], to
             let title = format!("{}: {:.1} tokens/s, {} runs", moments[*at], median(speeds), speeds.len());
             d.point(point(run), series, &title);
         }
-        // where there is one, its name stands below it
+        // names of the first and the last one, together where they are near
         let below = top + AXES[1] + 15.0;
-        if first.0 == last.0 {
-            d.word([x.at(first.0 as f64), below], Anchor::Middle, "", &moments[first.0]);
+        let [left, right] = [first, last].map(|run| x.at(run.0 as f64));
+        if right - left > 2.0 * NAME {
+            d.word([left, below], Anchor::Start, "", &moments[first.0]);
+            d.word([right, below], Anchor::End, "", &moments[last.0]);
+        } else if first.0 == last.0 {
+            d.word([left.min(span[1] - NAME / 2.0), below], Anchor::Middle, "", &moments[first.0]);
         } else {
-            d.word([span[0], below], Anchor::Start, "", &moments[first.0]);
-            d.word([span[1], below], Anchor::End, "", &moments[last.0]);
+            let names = format!("{} to {}", moments[first.0], moments[last.0]);
+            d.word([right, below], Anchor::End, "", &names);
         }
     }
 }

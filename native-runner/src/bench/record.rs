@@ -195,6 +195,22 @@ pub mod tests {
         Browser { name: "Firefox".to_owned(), version: "153.0".to_owned() }
     }
 
+    /// Those that `web/tests/e2e/cases/bench.mjs` finds in the page's lines.
+    #[test]
+    fn fields_are_those_of_the_page() {
+        let test = include_str!("../../../web/tests/e2e/cases/bench.mjs");
+        let list = test.split("const FIELDS = [").nth(1).and_then(|rest| rest.split("];").next()).expect("a list");
+        let names: Vec<_> = list.split('"').skip(1).step_by(2).collect();
+        let line = serde_json::to_string(&cell("x", &[], &[])).expect("JSON");
+        let mut rest = line.as_str();
+        for name in &names {
+            // in that order
+            rest = rest.split_once(&format!("\"{name}\":")).unwrap_or_else(|| panic!("no {name} in {line}")).1;
+        }
+        let json: serde_json::Map<_, _> = serde_json::from_str(&line).expect("an object");
+        assert_eq!(json.len(), names.len());
+    }
+
     #[test]
     fn what_is_written_is_read() {
         for cell in [

@@ -116,6 +116,35 @@ fn a_matrix_is_measured_and_compared() {
 }
 
 #[test]
+fn encoders_and_the_built_in_model_are_cells_too() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| folder.path().join(name);
+    let new = path("new.jsonl");
+    let cells =
+        ["--shapes", "MiniLM,Stories", "--dtypes", "q4", "--prompts", "9,600", "--cache", "0,16", "--batch", "2"];
+    let flags = ["--runs", "1", "--new-tokens", "8"];
+    let out = run(&[&["bench", "matrix", "--out", text(&new)], &cells[..], &flags[..]].concat());
+    assert!(out.stderr.contains("MiniLM q4, prompt 600, cache 0, batch 2: left out, it holds 512"), "{out:?}");
+    assert!(out.ok().contains("Stories  q4"));
+    let lines = fs::read_to_string(&new).expect("figures");
+    let cells: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let [encoder, built_in, cached] = &cells[..] else { panic!("{lines}") };
+    assert_eq!((&encoder["shape"], &encoder["new_tokens"]), (&Value::from("MiniLM"), &Value::from(0)));
+    assert!(
+        encoder["decode_tps"].is_null() && encoder["prefill_tps"][0].as_f64().is_some_and(|v| v > 0.0),
+        "{encoder}"
+    );
+    assert!(encoder["prefill_share"].as_f64().is_some_and(|share| share > 0.0), "{encoder}");
+    assert_eq!((&built_in["cache_tokens"], &cached["cache_tokens"]), (&Value::from(0), &Value::from(16)));
+    let compared = run(&["bench", "compare", text(&new), text(&new)]).ok();
+    assert!(compared.ends_with("5 in both, 0 slower, 0 faster\n"), "{compared}");
+    let svg = path("history.svg");
+    run(&["bench", "history", text(&new), text(&new), "--out", text(&svg)]).ok();
+    assert!(fs::read_to_string(&svg).expect("a drawing").contains("MiniLM q4, prompt 9"));
+    run(&["bench", "history", text(&svg), "--out", text(&path("x.svg"))]).fails(1, &["history.svg", "line 1"]);
+}
+
+#[test]
 fn kernels_are_timed_and_traced() {
     let Some(model) = stories() else { return };
     let folder = tempfile::tempdir().expect("a folder");

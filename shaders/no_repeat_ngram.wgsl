@@ -34,7 +34,7 @@ fn main(
         return;
     }
     let n = sampling[slot].no_repeat_ngram_size;
-    let so_far = step.slot[slot].position + step.slot[slot].rows;
+    let so_far = step.slot[slot].position + step.slot[slot].rows - step.slot[slot].drafts;
     let first = (flat % groups_each) * 256u + lane;
     let own = slot * params.positions;
     if n == 0u || n > so_far || first > so_far - n {

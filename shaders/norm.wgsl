@@ -8,7 +8,7 @@ import package::shared::finite::{step, is_beyond, report};
 import package::shared::group::flat_group;
 import package::shared::reduce::{workgroup_sum4, LANES};
 
-// Take the last row of each slot only: logits are wanted for it alone.
+// Take the last row of each slot only, drafts aside: logits are wanted for it alone.
 override LAST_ROWS: bool = false;
 override CENTER: bool = false;
 override BIAS: bool = false;
@@ -59,7 +59,7 @@ fn main(
     }
     var row = to;
     if LAST_ROWS {
-        row = step.slot[to].first + max(step.slot[to].rows, 1u) - 1u;
+        row = step.slot[to].first + max(step.slot[to].rows, 1u) - 1u - step.slot[to].drafts;
     }
     var mean = 0.0;
     if CENTER {

@@ -44,7 +44,7 @@ fn lacks_its_last(slot: u32, sequence: u32) -> bool {
     let own = slot * params.sequence_words;
     let begin = own + sequences[own + 1u + HEADER * sequence];
     let known = sequences[own + 2u + HEADER * sequence] - 1u;
-    let so_far = step.slot[slot].position + step.slot[slot].rows;
+    let so_far = step.slot[slot].position + step.slot[slot].rows - step.slot[slot].drafts;
     if known > so_far {
         return false;
     }

@@ -1,14 +1,16 @@
-// Takes each slot's next token from its row of logits, writes it where the next step's embedding reads it, and advances `step`.
+// Takes each slot's next token from its row of logits, writes it where the next step's embedding reads it, and advances `step`. Or
+// where `draws` takes the token after each of a slot's rows from its last token on, drafts, for `verify`, which advances.
 //
 // Greedy at temperature 0. Otherwise temperature, top-k, top-p, min-p, typical-p, epsilon, eta in transformers' order, then the
 // Gumbel-max trick (Gumbel 1954): argmax of logit / temperature - ln(e), e exponential, is a draw from the softmax. The noise
 // depends on seed, position and token only, so a draw repeats whatever else runs, and the host's sampler makes the same one.
 //
-// logits: [B, V] f32; one workgroup for each slot. Cut-offs are found by bisecting the 32 bits of an order-preserving key, so that equal
+// logits: [B, V] f32, or where `draws` [T, V]; one workgroup for each row. Cut-offs are found by bisecting the 32 bits of an order-preserving key, so that equal
 // logits are kept or dropped together.
 import package::shared::history::is_finite;
 import package::shared::sampling::Sampling;
 import package::shared::step::{Row, Step};
+@if(!draws) import package::shared::step::{STOPPED, NOT_A_NUMBER, OVERFLOW};
 import package::shared::reduce_wide::{workgroup_sum, workgroup_best, better, Best, LANES, NONE};
 
 struct Params {
@@ -23,21 +25,19 @@ struct Params {
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> samplings: array<Sampling>;
 @group(0) @binding(2) var<storage, read> logits: array<f32>;
-@group(0) @binding(3) var<storage, read_write> step: Step;
-@group(0) @binding(4) var<storage, read_write> rows: array<Row>;
+@if(draws) @group(0) @binding(3) var<storage, read> step: Step;
+@if(draws) @group(0) @binding(4) var<storage, read> rows: array<Row>;
+// the token after each row, NONE where there is no number to choose: [T]
+@if(draws) @group(0) @binding(5) var<storage, read_write> drawn: array<u32>;
+@if(!draws) @group(0) @binding(3) var<storage, read_write> step: Step;
+@if(!draws) @group(0) @binding(4) var<storage, read_write> rows: array<Row>;
 // what the host reads back, some steps behind: [ring, slots]
-@group(0) @binding(5) var<storage, read_write> ring: array<u32>;
+@if(!draws) @group(0) @binding(5) var<storage, read_write> ring: array<u32>;
 // what the step's kernels found, see shared/finite
-@group(0) @binding(6) var<storage, read> overflow: u32;
+@if(!draws) @group(0) @binding(6) var<storage, read> overflow: u32;
 // what `penalize` and `no_repeat_ngram` read: flags and counts [B, V], see shared/history, and the tokens so far, [B, positions]
 @if(h_on) @group(0) @binding(7) var<storage, read_write> tokens: array<u32>;
 @if(h_on) @group(0) @binding(8) var<storage, read_write> history: array<u32>;
-
-// `done` of a slot: an end-of-sequence token, or the limit; no number to choose; from OVERFLOW on, the site that has made what its type
-// does not hold: nothing that the step made is to be used
-const STOPPED: u32 = 1u;
-const NOT_A_NUMBER: u32 = 2u;
-const OVERFLOW: u32 = 3u;
 
 // Jarzynski & Olano 2020, pcg3d
 fn pcg3d(seed: vec3<u32>) -> vec3<u32> {
@@ -66,9 +66,9 @@ fn key(v: f32) -> u32 {
     return select(0u, order, is_finite(bits));
 }
 
-// Where a slot's row of logits begins.
-fn first_of(slot: u32) -> u32 {
-    return slot * ((params.vocab + 3u) / 4u * 4u);
+// Where a row of logits begins.
+fn first_of(row: u32) -> u32 {
+    return row * ((params.vocab + 3u) / 4u * 4u);
 }
 
 // The tokens that take part: keys from `least` on, and scores at most `band` (as bits) from `center`.
@@ -87,9 +87,8 @@ fn takes_part(slot: u32, v: f32, greatest: f32, kept: Kept) -> bool {
     return key(v) >= kept.least && bitcast<u32>(abs(score(slot, v, greatest) - kept.center)) <= kept.band;
 }
 
-// Over the tokens that take part: the sum of their weights, and the mean of their scores by weight.
-fn moments(slot: u32, greatest: f32, kept: Kept, lane: u32) -> vec2<f32> {
-    let row = first_of(slot);
+// Over the tokens that take part: the sum of their weights, and the mean of their scores by weight. `row`: where the logits begin.
+fn moments(slot: u32, row: u32, greatest: f32, kept: Kept, lane: u32) -> vec2<f32> {
     var mass = 0.0;
     var first = 0.0;
     for (var i = lane; i < params.vocab; i += LANES) {
@@ -106,8 +105,7 @@ fn moments(slot: u32, greatest: f32, kept: Kept, lane: u32) -> vec2<f32> {
 }
 
 // Drops what is less likely than `probability`, but never the most likely of what takes part.
-fn at_least(slot: u32, probability: f32, greatest: f32, kept: Kept, mass: f32, lane: u32) -> Kept {
-    let row = first_of(slot);
+fn at_least(slot: u32, row: u32, probability: f32, greatest: f32, kept: Kept, mass: f32, lane: u32) -> Kept {
     var own = Best(0.0, NONE);
     for (var i = lane; i < params.vocab; i += LANES) {
         let v = logits[row + i];
@@ -121,9 +119,8 @@ fn at_least(slot: u32, probability: f32, greatest: f32, kept: Kept, mass: f32, l
 }
 
 // The most likely tokens whose surprise is nearest to the entropy, up to a mass of typical_p (Meister et al. 2022).
-fn typical(slot: u32, greatest: f32, kept: Kept, lane: u32) -> Kept {
-    let row = first_of(slot);
-    let all = moments(slot, greatest, kept, lane);
+fn typical(slot: u32, row: u32, greatest: f32, kept: Kept, lane: u32) -> Kept {
+    let all = moments(slot, row, greatest, kept, lane);
     // surprise less entropy is the mean score less the score
     let wanted = all.x * samplings[slot].typical_p;
     var band = 0u;
@@ -145,7 +142,7 @@ fn typical(slot: u32, greatest: f32, kept: Kept, lane: u32) -> Kept {
 @if(h_on)
 fn remember(slot: u32, token: u32) {
     tokens[slot * params.vocab + token] += 1u;
-    let position = step.slot[slot].position + step.slot[slot].rows;
+    let position = next_of(slot);
     if position < params.positions {
         history[slot * params.positions + position] = token;
     }
@@ -154,10 +151,24 @@ fn remember(slot: u32, token: u32) {
 @if(h_off)
 fn remember(slot: u32, token: u32) {}
 
+// The position of the token after a slot's last one; its drafts come behind.
+fn next_of(slot: u32) -> u32 {
+    return step.slot[slot].position + step.slot[slot].rows - step.slot[slot].drafts;
+}
+
 @compute @workgroup_size(256)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-    let slot = group.x;
-    let row = first_of(slot);
+    let row = first_of(group.x);
+    @if(!draws) let slot = group.x;
+    @if(!draws) let position = next_of(slot);
+    @if(draws) let slot = rows[group.x].slot;
+    @if(draws) let position = step.slot[slot].position + group.x - step.slot[slot].first + 1u;
+    @if(draws) {
+        let claimed = group.x - step.slot[slot].first;
+        if group.x >= step.rows || claimed >= step.slot[slot].rows || step.slot[slot].done != 0u || position < next_of(slot) {
+            return;
+        }
+    }
     var own = Best(0.0, NONE);
     for (var i = lane; i < params.vocab; i += LANES) {
         let v = logits[row + i];
@@ -210,20 +221,20 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         }
         var kept = Kept(cut, 0.0, 0xffffffffu);
         if samplings[slot].typical_p < 1.0 {
-            kept = typical(slot, greatest.value, kept, lane);
+            kept = typical(slot, row, greatest.value, kept, lane);
         }
         if samplings[slot].epsilon_cutoff > 0.0 {
-            let mass = moments(slot, greatest.value, kept, lane).x;
-            kept = at_least(slot, samplings[slot].epsilon_cutoff, greatest.value, kept, mass, lane);
+            let mass = moments(slot, row, greatest.value, kept, lane).x;
+            kept = at_least(slot, row, samplings[slot].epsilon_cutoff, greatest.value, kept, mass, lane);
         }
         if samplings[slot].eta_cutoff > 0.0 {
-            let all = moments(slot, greatest.value, kept, lane);
+            let all = moments(slot, row, greatest.value, kept, lane);
             // e to the power of minus the entropy (Hewitt, Manning & Liang 2022)
             let sharpness = exp(all.y) / max(all.x, 1e-35);
             let eta = min(samplings[slot].eta_cutoff, sqrt(samplings[slot].eta_cutoff) * sharpness);
-            kept = at_least(slot, eta, greatest.value, kept, all.x, lane);
+            kept = at_least(slot, row, eta, greatest.value, kept, all.x, lane);
         }
-        let stream = pcg3d(vec3<u32>(samplings[slot].seed_low, samplings[slot].seed_high, step.slot[slot].position + step.slot[slot].rows));
+        let stream = pcg3d(vec3<u32>(samplings[slot].seed_low, samplings[slot].seed_high, position));
         own = Best(0.0, NONE);
         for (var i = lane; i < params.vocab; i += LANES) {
             let v = logits[row + i];
@@ -235,9 +246,21 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         choice = workgroup_best(own, lane);
     }
 
-    if lane != 0u {
-        return;
+    @if(draws) {
+        if lane == 0u {
+            drawn[group.x] = choice.index;
+        }
     }
+    @if(!draws) {
+        if lane == 0u {
+            advance(slot, choice.index);
+        }
+    }
+}
+
+// Takes down a slot's next token, or that there is none.
+@if(!draws)
+fn advance(slot: u32, token: u32) {
     // from the next step on each slot has one row; one that has stopped still does
     if slot == 0u {
         step.rows = step.slots;
@@ -247,7 +270,11 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         return;
     }
     step.slot[slot].turn = state.turn + 1u;
-    if state.done != 0u || state.sampled >= state.limit {
+    if state.done != 0u {
+        step.slot[slot].first = slot;
+        return;
+    }
+    if state.sampled >= state.limit {
         return;
     }
     if overflow != 0xffffffffu {
@@ -255,24 +282,25 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         return;
     }
     var done = select(0u, STOPPED, state.sampled + 1u == state.limit);
-    var taken = state.rows;
-    if choice.index == NONE {
+    var taken = state.rows - state.drafts;
+    if token == NONE {
         done = NOT_A_NUMBER;
         // the row whose logits were none stays
         taken -= 1u;
     } else {
-        remember(slot, choice.index);
-        ring[(state.turn % params.ring) * params.slots + slot] = choice.index;
-        rows[slot] = Row(choice.index, slot);
+        remember(slot, token);
+        ring[(state.turn % params.ring) * params.slots + slot] = token;
+        rows[slot] = Row(token, slot);
         step.slot[slot].sampled += 1u;
         for (var i = 0u; i < samplings[slot].eos_count; i++) {
-            if samplings[slot].eos[i] == choice.index {
+            if samplings[slot].eos[i] == token {
                 done = STOPPED;
             }
         }
     }
     step.slot[slot].position += taken;
     step.slot[slot].rows = 1u;
+    step.slot[slot].drafts = 0u;
     step.slot[slot].first = slot;
     step.slot[slot].done = done;
 }

@@ -64,6 +64,8 @@ impl Sampling {
         frequency_penalty: 0.0,
         no_repeat_ngram_size: 0,
         min_new_tokens: 0,
+        prompt_lookup_num_tokens: 0,
+        max_matching_ngram_size: 0,
         eos_count: 0,
     };
 }

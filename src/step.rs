@@ -9,6 +9,13 @@ pub const RING: u32 = 256;
 /// Positions in one block of the cache, as `shaders/shared/step.wgsl` has it.
 pub const BLOCK: u32 = 32;
 
+/// Rows of a slot in one step at most where drafts are verified: its last token, and as many drafts less one.
+pub const MAX_EACH: u32 = 32;
+/// The least of what stands in [`Step::ring`] where no id does: here a draft was not accepted, ...
+pub const REJECTED: u32 = u32::MAX - 1;
+/// ... and here there was none.
+pub const NO_DRAFT: u32 = u32::MAX;
+
 /// Sequences of one step, as `shaders/shared/step.wgsl` has it.
 pub const MAX_SLOTS: u32 = 64;
 
@@ -19,7 +26,8 @@ pub struct Step {
     pub state: Buffer,
     /// [`shaders::Row`]s of this step; the sampler of a slot writes its next one, to the slot's number.
     pub rows: Buffer,
-    /// Sampled ids of each turn and slot, turn `n` at `n % ring_len`: `[ring_len, B]`.
+    /// Sampled ids of each turn and slot, turn `n` at `n % ring_len`: `[ring_len, B]`. Where drafts are verified, as many turns fewer as
+    /// a slot's turn has places more: `[ring_len / each, B, each]`.
     pub ring: Buffer,
     /// Of each slot: [`shaders::Sampling`], then [`MAX_EOS`] end-of-sequence ids.
     pub sampling: Buffer,

@@ -234,7 +234,7 @@ impl Answer {
             Some(End::Finished(reason, timing)) => (*reason, *timing),
             None => ("cancelled", Timing::default()),
         };
-        let Timing { prefill_tokens, prefill_ms, decode_tokens, decode_ms } = timing;
+        let Timing { prefill_tokens, prefill_ms, decode_tokens, decode_ms, .. } = timing;
         let timing = Times { prefill_tokens, prefill_ms, decode_tokens, decode_ms };
         Line::Done { index, text: &self.text, ids: &self.ids, tokens: self.ids.len(), finish_reason, timing }
     }

@@ -57,6 +57,13 @@ pub struct Sampling {
     /// A text that ends the text, and is not part of it; may be given several times [default: the model's]
     #[arg(long, value_name = "STRING", allow_hyphen_values = true)]
     pub stop: Vec<String>,
+    /// Guess up to N of the next tokens from what followed earlier in prompt and text, and look at all of them in one step: the
+    /// text stays the same, and comes faster where it repeats itself; 0: off, at most 31 [default: the model's, or 0]
+    #[arg(long, value_name = "N")]
+    pub prompt_lookup: Option<u32>,
+    /// Guess by what followed up to N tokens like the last ones [default: the model's, or 2]
+    #[arg(long, value_name = "N")]
+    pub max_matching_ngram_size: Option<u32>,
     /// Equal seeds give equal texts [default: random; --stats tells it]
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
@@ -108,6 +115,8 @@ fn options(args: &Sampling, defaults: &GenerateOptions) -> GenerateOptions {
     set(&mut options.presence_penalty, args.presence_penalty);
     set(&mut options.frequency_penalty, args.frequency_penalty);
     set(&mut options.no_repeat_ngram_size, args.no_repeat_ngram_size);
+    set(&mut options.prompt_lookup_num_tokens, args.prompt_lookup);
+    set(&mut options.max_matching_ngram_size, args.max_matching_ngram_size);
     set(&mut options.lookahead, args.lookahead);
     if !args.stop.is_empty() {
         options.stop_strings.clone_from(&args.stop);
@@ -172,7 +181,8 @@ mod tests {
     fn every_flag_reaches_its_option() {
         let flags = "--temperature 0.5 --top-k 3 --top-p 0.9 --min-p 0.1 --typical-p 0.8 --epsilon-cutoff 0.01 \
                      --eta-cutoff 0.02 --repetition-penalty 1.2 --presence-penalty -0.5 --frequency-penalty 0.25 \
-                     --no-repeat-ngram-size 4 --min-new-tokens 5 --max-new-tokens 6 --seed 7 --lookahead 9 --stop a --stop -b";
+                     --no-repeat-ngram-size 4 --min-new-tokens 5 --max-new-tokens 6 --prompt-lookup 8 \
+                     --max-matching-ngram-size 3 --seed 7 --lookahead 9 --stop a --stop -b";
         let defaults = GenerateOptions { max_length: Some(99), min_length: 98, ..GenerateOptions::default() };
         let got = options(&args(&flags.split_whitespace().collect::<Vec<_>>()), &defaults);
         let want = GenerateOptions {
@@ -189,6 +199,8 @@ mod tests {
             presence_penalty: -0.5,
             frequency_penalty: 0.25,
             no_repeat_ngram_size: 4,
+            prompt_lookup_num_tokens: 8,
+            max_matching_ngram_size: 3,
             seed: 7,
             stop_strings: vec!["a".into(), "-b".into()],
             lookahead: 9,

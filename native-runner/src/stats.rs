@@ -27,6 +27,9 @@ pub struct Stats {
     /// from the first new token to the last
     decode_ms: f64,
     decode_tps: Option<f64>,
+    /// where tokens were guessed
+    #[serde(skip_serializing_if = "Option::is_none")]
+    speculation: Option<Speculation>,
     #[serde(skip_serializing_if = "Option::is_none")]
     seed: Option<u64>,
     dtype: &'static str,
@@ -43,6 +46,17 @@ pub struct Stats {
     /// what was given up because memory ran short
     #[serde(skip_serializing_if = "Vec::is_empty")]
     concessions: Vec<Concession>,
+}
+
+/// What guesses were good for.
+#[derive(Debug, Serialize)]
+struct Speculation {
+    /// guesses that were looked at
+    drafted: usize,
+    /// those that became tokens
+    accepted: usize,
+    /// after the first token
+    tokens_per_step: f64,
 }
 
 /// What layers take that do not stay on the GPU. Bytes.
@@ -100,6 +114,11 @@ impl Stats {
             new_tokens,
             decode_ms: timing.decode_ms,
             decode_tps: per_second(timing.decode_tokens, timing.decode_ms),
+            speculation: (timing.drafted > 0).then(|| Speculation {
+                drafted: timing.drafted,
+                accepted: timing.accepted,
+                tokens_per_step: timing.tokens_per_step(),
+            }),
             seed,
             dtype: opened.session.precision().dtype.name(),
             dtype_reason: opened.session.recommendation().map(|told| told.reason.clone()),
@@ -152,6 +171,10 @@ impl Stats {
             &milliseconds(self.decode_ms),
             &format!("{} new tokens{}", self.new_tokens, speed(self.decode_tps)),
         );
+        if let Some(Speculation { drafted, accepted, tokens_per_step }) = &self.speculation {
+            let note = format!("of {drafted} drafts accepted, {tokens_per_step:.2} tokens to a step");
+            row("speculation", &accepted.to_string(), &note);
+        }
         if let Some(Offloading { resident, layers, bytes, copied, copy_gb_per_s }) = &self.offload {
             let note = format!(
                 "{} for each step, {} copied, {copy_gb_per_s:.1} GB/s",

@@ -26,6 +26,10 @@ struct Sampling {
     no_repeat_ngram_size: u32,
     // end-of-sequence tokens are forbidden until so many are sampled
     min_new_tokens: u32,
+    // drafts of a step at most; 0: none
+    prompt_lookup_num_tokens: u32,
+    // tokens that a draft's predecessors have in common with the last ones, at most
+    max_matching_ngram_size: u32,
     // end-of-sequence ids in use
     eos_count: u32,
     eos: array<u32, 64>,

@@ -16,6 +16,8 @@ struct Slot {
     limit: u32,
     // steps that sampled since the host began to count; what this one samples goes to ring[turn % ring length]
     turn: u32,
+    // of its rows the last ones, which are drafts: tokens that were guessed to follow (speculative decoding)
+    drafts: u32,
 }
 
 // What changes from one step to the next. Lives on the GPU; the sampling kernel advances it, so that several steps fit one submit.
@@ -38,6 +40,12 @@ struct Row {
     id: u32,
     slot: u32,
 }
+
+// `done` of a slot: an end-of-sequence token, or the limit; no number to choose; from OVERFLOW on, the site that has made what its type
+// does not hold: nothing that the step made is to be used
+const STOPPED: u32 = 1u;
+const NOT_A_NUMBER: u32 = 2u;
+const OVERFLOW: u32 = 3u;
 
 // Positions in one cache block.
 const BLOCK: u32 = 32u;

@@ -24,6 +24,8 @@ pub(super) type Seats = [Option<SequenceId>; MAX_SLOTS as usize];
 pub(super) struct Burst {
     pub readback: usize,
     pub count: usize,
+    /// tokens that each of them gives a sequence at most
+    pub each: usize,
     /// tokens that the host gave to the first of them
     pub prefill: u32,
     pub slots: u32,
@@ -39,6 +41,8 @@ pub(super) struct Batch {
     pub slots: u32,
     /// rows and slots that the GPU counts in its next step
     pub told: (u32, u32),
+    /// from the first row of a slot that feeds itself to that of the next one
+    pub stride: u32,
     /// of each slot and page table: what the GPU has
     pub pages: Vec<Vec<Vec<u32>>>,
     /// steps that sampled
@@ -61,6 +65,7 @@ impl Default for Batch {
             seats: [None; MAX_SLOTS as usize],
             slots: 0,
             told: (0, 0),
+            stride: 1,
             pages: Vec::new(),
             turn: 0,
             bursts: VecDeque::new(),
@@ -83,7 +88,7 @@ impl Batch {
     /// The GPU has forgotten all it was told.
     pub fn forget(&mut self) {
         self.pages.clear();
-        self.told = (0, 0);
+        (self.told, self.stride) = ((0, 0), 1);
         self.is_forgotten = false;
     }
 
@@ -118,6 +123,7 @@ impl Engine {
         }
         let sampling = options.sampling(prompt.len());
         let processors = Processors::new(&options, &sampling, prompt, self.vocab_size())?;
+        self.check_speculation(&options, processors.is_some())?;
         let mut sequence = Sequence {
             sampling,
             processors,
@@ -131,6 +137,7 @@ impl Engine {
             confirmed: 0,
             running: false,
             submitted: 0,
+            ahead: 0,
             delivered: given.len(),
             reach: 0,
             finish: None,
@@ -386,7 +393,8 @@ impl Engine {
         let Some(sequence) = self.sequences.get_mut(&id) else { return Ok(true) };
         sequence.reach = reach.saturating_sub(sequence.prompt).saturating_add(1);
         sequence.place = Some(place);
-        (sequence.filled, sequence.confirmed, sequence.running, sequence.submitted) = (known, known, false, 0);
+        (sequence.filled, sequence.confirmed, sequence.running) = (known, known, false);
+        (sequence.submitted, sequence.ahead) = (0, 0);
         if sequence.first_token.is_none() {
             sequence.timing.prefill_tokens = sequence.ids.len() - known;
         }
@@ -422,7 +430,7 @@ impl Engine {
         let step = &self.workspace().step;
         step.set_sampling(&self.device, slot, sequence.sampling, &sequence.options.eos_token_id);
         let processors = sequence.processors.as_ref().filter(|_| !sequence.is_on_host());
-        if processors.is_some() || self.has_history() {
+        if processors.is_some() || sequence.speculates() || self.has_history() {
             let none = processors.is_none().then(|| Processors::none(self.vocab_size()));
             let device = self.device.clone();
             let history = self.history(sequence.prompt + sequence.limit)?;

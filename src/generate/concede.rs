@@ -101,7 +101,7 @@ impl Engine {
             let Some(mut sequence) = self.sequences.remove(&id) else { continue };
             self.leave(&sequence);
             sequence.give_way(&mut self.blocks);
-            (sequence.forked, sequence.submitted) = (None, 0);
+            (sequence.forked, sequence.submitted, sequence.ahead) = (None, 0, 0);
             self.sequences.insert(id, sequence);
         }
         self.release();

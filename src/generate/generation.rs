@@ -16,6 +16,19 @@ pub struct Timing {
     pub decode_tokens: usize,
     /// From the first token to the last.
     pub decode_ms: f64,
+    /// Drafts that were verified, where tokens are guessed ([`GenerateOptions::prompt_lookup_num_tokens`]).
+    pub drafted: usize,
+    /// Those of them that became tokens: each saved a step.
+    pub accepted: usize,
+}
+
+impl Timing {
+    /// Tokens after the first to a step of the model: 1 where none was guessed. What was accepted and never given out counts as a step saved.
+    #[must_use]
+    pub fn tokens_per_step(&self) -> f64 {
+        let steps = self.decode_tokens.saturating_sub(self.accepted).max(1);
+        (self.decode_tokens as f64 / steps as f64).max(1.0)
+    }
 }
 
 /// How likely a token was, before any processor and cut-off: natural logarithms of the softmax of the raw logits, as OpenAI's API

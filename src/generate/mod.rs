@@ -16,6 +16,7 @@ mod saved;
 mod schedule;
 mod select;
 mod sequence;
+mod speculate;
 mod stop;
 mod submit;
 mod text;

@@ -21,6 +21,8 @@ pub(super) enum Phase {
     Sample,
     /// The same, of logits that processors change before.
     Process { penalties: bool, ngrams: bool },
+    /// Up to `each` next tokens of each slot, which verifies drafts and makes others.
+    Speculate { each: u32 },
     /// The logits of each slot's last row, for the host.
     Logits,
     /// Every row's hidden state and logits, and where `states` the residual stream around every layer.
@@ -28,6 +30,11 @@ pub(super) enum Phase {
 }
 
 impl Phase {
+    /// Tokens that a step gives each slot at most.
+    pub fn each(self) -> u32 {
+        if let Self::Speculate { each } = self { each } else { 1 }
+    }
+
     /// What does either's work: processors leave alone what asks for nothing.
     pub fn and(self, other: Self) -> Self {
         let Self::Process { penalties: a, ngrams: b } = self else { return other };
@@ -138,7 +145,10 @@ impl Engine {
             slots: key.slots,
             live: key.live,
             selection: selection.filter(|_| key.selects),
-            wanted: if matches!(key.phase, Phase::Everything { .. }) { Rows::All } else { Rows::Last(key.slots) },
+            wanted: match key.phase {
+                Phase::Everything { .. } | Phase::Speculate { .. } => Rows::All,
+                _ => Rows::Last(key.slots),
+            },
             activations: self.precision.activations,
         };
         let mut states = Vec::new();
@@ -153,10 +163,11 @@ impl Engine {
         let mut logits = None;
         if key.phase != Phase::Fill {
             let made = self.model.logits(&mut g, &hidden, &pass)?; // [T, V] or [B, V]
+            let history = || self.history.as_ref().expect("it is made before a phase that needs it is asked for");
             match key.phase {
                 Phase::Sample => ops::sample(&mut g, &made, step, None)?,
                 Phase::Process { penalties, ngrams } => {
-                    let history = self.history.as_ref().expect("it is made before this phase is asked for");
+                    let history = history();
                     if penalties {
                         ops::penalize(&mut g, &made, step, history)?;
                     }
@@ -166,6 +177,11 @@ impl Engine {
                         ops::no_repeat_ngram(&mut g, &made, step, history, so_far)?;
                     }
                     ops::sample(&mut g, &made, step, Some(history))?;
+                }
+                Phase::Speculate { each } => {
+                    let draws = ops::draw(&mut g, &made, step)?; // [T]
+                    ops::verify(&mut g, &draws, made.dim, step, history(), each)?;
+                    ops::prompt_lookup(&mut g, key.slots, step, history(), each)?;
                 }
                 _ => {
                     g.keep(&made);

@@ -37,6 +37,8 @@ pub(super) struct Sequence {
     pub running: bool,
     /// steps that sample for it, submitted and not yet read back
     pub submitted: usize,
+    /// the most tokens that these may give it
+    pub ahead: usize,
     /// new tokens that were given out
     pub delivered: usize,
     /// new tokens after which the whole sequence is computed again: its rotary frequencies change
@@ -96,14 +98,17 @@ impl Sequence {
         (self.slot, self.running, self.filled, self.confirmed) = (None, false, 0, 0);
     }
 
-    /// Positions that it takes once `steps` more are submitted; the last token sampled is never fed.
-    pub fn end(&self, steps: usize) -> usize {
-        (self.ids.len() - 1 + self.submitted + steps).min(self.prompt + self.stop_at())
+    /// Positions that it takes at most once steps for `tokens` more are submitted; the last token sampled is never fed.
+    pub fn end(&self, tokens: usize) -> usize {
+        (self.ids.len() - 1 + self.ahead + tokens).min(self.prompt + self.stop_at())
     }
 
-    /// Steps that are still to be submitted.
+    /// Steps that are still to be submitted, where as many drafts are accepted as so far.
     pub fn remaining(&self) -> usize {
-        self.stop_at().saturating_sub(self.sampled() + self.submitted)
+        let left = self.stop_at().saturating_sub(self.sampled());
+        let sampled = self.sampled().max(1);
+        let steps = sampled.saturating_sub(self.timing.accepted).max(1);
+        left.saturating_mul(steps).div_ceil(sampled).saturating_sub(self.submitted)
     }
 
     /// Takes down new tokens; what comes after an end token does not count.

@@ -78,13 +78,15 @@ impl Engine {
         }
         let pieces = self.pieces(&order, &turn);
         let (count, phase) = if pieces.is_empty() {
+            let phase = self.burst_phase();
             let remaining = self.running().map(|(_, s)| s.remaining()).max().unwrap_or(0);
             let at_once = self
                 .running()
                 .filter_map(|(_, s)| Some(self.until_drop(s.place?, s.end(0))))
                 .min()
                 .unwrap_or(usize::MAX);
-            (self.batch.burst.min(most).min(turn.steps as usize).min(remaining).min(at_once), self.phase())
+            let most = most.min(turn.steps as usize).min(self.room_ahead(phase.each()));
+            (self.batch.burst.min(most).min(remaining).min(at_once), phase)
         } else {
             let samples = self.running().next().is_some() || pieces.iter().any(|piece| piece.is_last);
             (1, if samples { self.phase() } else { Phase::Fill })
@@ -97,7 +99,7 @@ impl Engine {
         let Encoded { encoder, gathering, .. } = self.encode(&pieces, phase, count).await?;
         if let Some(index) = readback {
             let prefill = pieces.iter().map(|piece| piece.tokens as u32).sum();
-            self.read_back(index, encoder, count, prefill);
+            self.read_back(index, encoder, (count, phase.each()), prefill);
         } else {
             self.device.submit(encoder);
         }
@@ -118,7 +120,7 @@ impl Engine {
     }
 
     /// Those that feed themselves.
-    fn running(&self) -> impl Iterator<Item = (u32, &Sequence)> {
+    pub(super) fn running(&self) -> impl Iterator<Item = (u32, &Sequence)> {
         let seated = self.batch.seated().filter_map(|(slot, id)| Some((slot, self.sequences.get(&id)?)));
         seated.filter(|(_, sequence)| sequence.running)
     }
@@ -134,9 +136,9 @@ impl Engine {
     }
 
     /// What is done with the logits of all.
-    fn phase(&self) -> Phase {
+    pub(super) fn phase(&self) -> Phase {
         let seated = self.batch.seated().filter_map(|(_, id)| self.sequences.get(&id));
-        let phases = seated.filter_map(|s| s.processors.as_ref()).map(|p| p.phase());
+        let phases = seated.filter_map(Sequence::phase);
         phases.reduce(Phase::and).unwrap_or(Phase::Sample)
     }
 
@@ -150,7 +152,7 @@ impl Engine {
             let piece = pieces.iter().find(|piece| piece.id == id);
             let end = match piece {
                 Some(piece) => sequence.filled + piece.tokens,
-                None if sequence.running => sequence.end(count),
+                None if sequence.running => sequence.end(count * phase.each() as usize),
                 None => continue,
             };
             let tokens = self.blocks.tokens(place).len();
@@ -170,6 +172,7 @@ impl Engine {
             None => None,
         };
         let (rows, slots) = self.tell_pieces(pieces);
+        let rows = rows.max(slots * phase.each());
         self.tell_pages();
         // before copies are taken that a failure would lose
         let selects = gathering.is_some();
@@ -212,7 +215,8 @@ impl Engine {
     fn tell_pieces(&mut self, pieces: &[Piece]) -> (u32, u32) {
         let slots = self.batch.slots;
         // rows of those that run are where their samplers put them
-        let base = if pieces.is_empty() { slots } else { self.running().last().map_or(0, |(slot, _)| slot + 1) };
+        let running = if pieces.is_empty() { slots } else { self.running().last().map_or(0, |(slot, _)| slot + 1) };
+        let base = running * self.batch.stride;
         let step = &self.workspace().step;
         let mut rows = Vec::new();
         for piece in pieces {
@@ -226,6 +230,7 @@ impl Engine {
                 dropped: sequence.place.map_or(0, |place| self.blocks.dropped(place)) as u32,
                 limit: if piece.is_last { sequence.stop_at() as u32 } else { 0 },
                 turn: self.batch.turn,
+                drafts: 0,
             };
             step.set_slot(&self.device, piece.slot, &slot);
             let ids = &sequence.ids[sequence.filled..sequence.filled + piece.tokens];
@@ -266,11 +271,11 @@ impl Engine {
 
     /// A readback that is not under way, with room for any burst.
     fn free_readback(&mut self) -> Result<usize, Error> {
-        let places = self.workspace().step.slots;
+        let Step { slots: places, ring_len, .. } = self.workspace().step;
         let batch = &mut self.batch;
         let free = (0..BURSTS).find(|&i| batch.bursts.iter().all(|burst| burst.readback != i));
         let index = free.ok_or(DeviceError::Readback)?;
-        let size = Step::slot_bytes(places).end + 4 * u64::from(places) * MAX_BURST as u64;
+        let size = Step::slot_bytes(places).end + 4 * u64::from(places) * u64::from(ring_len);
         while batch.readbacks.len() <= index {
             batch.readbacks.push(Readback::new(&self.device, "sampled ids", size)?);
         }
@@ -280,12 +285,19 @@ impl Engine {
         Ok(index)
     }
 
-    /// Submits an encoder that samples `count` times, and has what it sampled read back.
-    fn read_back(&mut self, index: usize, mut encoder: wgpu::CommandEncoder, count: usize, prefill: u32) {
+    /// Submits an encoder that samples `count` times, up to `each` tokens of each slot, and has what it sampled read back.
+    fn read_back(
+        &mut self,
+        index: usize,
+        mut encoder: wgpu::CommandEncoder,
+        (count, each): (usize, u32),
+        prefill: u32,
+    ) {
         let Step { state, ring, ring_len, slots: places, .. } = self.workspace().step.clone();
+        let ring_len = ring_len / each;
         let batch = &mut self.batch;
         let slots = Step::slot_bytes(batch.slots);
-        let turns = 4 * u64::from(places);
+        let turns = 4 * u64::from(places * each);
         let readback = &mut batch.readbacks[index];
         readback.copy(&mut encoder, &state, slots.start, slots.end - slots.start);
         let begin = batch.turn % ring_len;
@@ -302,13 +314,14 @@ impl Engine {
         for (slot, id) in batch.seated() {
             if let Some(sequence) = self.sequences.get_mut(&id).filter(|sequence| sequence.running) {
                 sequence.submitted += count;
+                sequence.ahead += count * each as usize;
                 seats[slot as usize] = Some(id);
             }
         }
         let slots = batch.slots;
-        batch.told = (slots, slots);
+        (batch.told, batch.stride) = ((slots * each, slots), each);
         batch.turn = batch.turn.wrapping_add(count as u32);
-        batch.bursts.push_back(Burst { readback: index, count, prefill, slots, seats });
+        batch.bursts.push_back(Burst { readback: index, count, each: each as usize, prefill, slots, seats });
     }
 
     /// Waits for the oldest burst and takes its tokens.
@@ -327,10 +340,12 @@ impl Engine {
                 let Some(sequence) = burst.seats[slot].and_then(|id| sequences.get_mut(&id)) else { continue };
                 let state: Slot = bytemuck::pod_read_unaligned(state);
                 sequence.submitted -= burst.count;
-                let new = (state.sampled as usize).saturating_sub(sequence.sampled()).min(burst.count);
-                let column = ring.chunks_exact(4).skip(slot).step_by(places);
-                sequence.sample(column.take(new).map(bytemuck::pod_read_unaligned::<u32>));
-                let position = (state.position + state.rows) as usize;
+                sequence.ahead -= burst.count * burst.each;
+                let new = (state.sampled as usize).saturating_sub(sequence.sampled());
+                let bytes = 4 * burst.each;
+                let turns = ring.chunks_exact(bytes).skip(slot).step_by(places);
+                sequence.take_down(turns.take(burst.count), new);
+                let position = (state.position + state.rows - state.drafts) as usize;
                 if state.done == NOT_A_NUMBER {
                     sequence.failed = Some(GenerateError::NotANumber { position }.into());
                 } else if state.done >= OVERFLOW {

@@ -92,9 +92,9 @@ mod tests {
     use super::*;
 
     const SLOTS: [Slot; 3] = [
-        Slot { position: 10, rows: 3, done: 0, sampled: 0, first: 0, dropped: 4, limit: 0, turn: 0 },
-        Slot { position: 100, rows: 1, done: 0, sampled: 0, first: 3, dropped: 0, limit: 0, turn: 0 },
-        Slot { position: 9, rows: 0, done: 0, sampled: 0, first: 4, dropped: 0, limit: 0, turn: 0 },
+        Slot { position: 10, rows: 3, done: 0, sampled: 0, first: 0, dropped: 4, limit: 0, turn: 0, drafts: 0 },
+        Slot { position: 100, rows: 1, done: 0, sampled: 0, first: 3, dropped: 0, limit: 0, turn: 0, drafts: 0 },
+        Slot { position: 9, rows: 0, done: 0, sampled: 0, first: 4, dropped: 0, limit: 0, turn: 0, drafts: 0 },
     ];
 
     #[test]

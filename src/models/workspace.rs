@@ -5,7 +5,7 @@ use crate::device::Buffer;
 use crate::device::Memory;
 use crate::error::DeviceError;
 use crate::nn::{CacheLayout, KvCache, Pool, Rope, Selection};
-use crate::step::{BLOCK, RING, Step, StepSize};
+use crate::step::{BLOCK, MAX_EACH, RING, Step, StepSize};
 
 /// What there is room for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +53,7 @@ impl Workspace {
         let cache = KvCache::new(memory, layout, pools)?;
         let passage = cache.passage(memory)?;
         let Room { positions, slots, .. } = room;
-        let rows = room.rows.next_power_of_two() + slots;
+        let rows = room.rows.next_power_of_two() + slots * MAX_EACH;
         let pages = positions.div_ceil(BLOCK);
         let step = Step::new(memory, StepSize { rows, slots, tables: cache.tables(), pages, ring: RING })?;
         let selection = (kept > 0).then(|| Selection::new(memory, &cache, kept, pages)).transpose()?;

@@ -29,6 +29,23 @@ pub fn sample(g: &mut Graph<'_>, logits: &Tensor, step: &Step, history: Option<&
     Ok(())
 }
 
+/// Draws the token after each of the step's rows from a slot's last token on, drafts, as [`sample`] would there, from `logits` (`[T, V]`,
+/// f32). Returns `[T]` ids in u32, all ones where there is no number to choose; nothing for rows before. [`verify`](super::verify) advances
+/// the step.
+///
+/// # Errors
+/// [`RecordError`](super::RecordError)
+pub fn draw(g: &mut Graph<'_>, logits: &Tensor, step: &Step) -> Result<Tensor> {
+    expect("draw.logits", logits.elem == Elem::F32, || "[T, V] in f32".into(), &[logits.rows, logits.dim])?;
+    // of words, whatever the rows of this tensor are
+    let drawn = g.empty("draw", logits.rows.div_ceil(4), 4, Elem::F32)?;
+    let operands = [(&step.sampling).into(), logits.into(), (&step.state).into(), (&step.rows).into(), (&drawn).into()];
+    let params = SampleParams { vocab: logits.dim, ring: step.ring_len, slots: step.slots, positions: 0 };
+    g.dispatch(shaders::SAMPLE.variant(&["draws"]), &[], &params, &operands, logits.rows.into())?;
+    g.work(Work { shape: [logits.dim, 1], bytes_per_row: logits.row_bytes(), ..Work::default() });
+    Ok(drawn)
+}
+
 /// A row of f32 for each slot.
 pub(super) fn expect_rows(op: &'static str, logits: &Tensor) -> Result<()> {
     let fits = (1..=MAX_SLOTS).contains(&logits.rows) && logits.elem == Elem::F32;

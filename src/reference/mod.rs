@@ -41,6 +41,9 @@ pub mod penalize;
 /// One row for each text.
 #[cfg(feature = "reference")]
 pub mod pool;
+/// Drafts from the tokens so far.
+#[cfg(feature = "reference")]
+pub mod prompt_lookup;
 /// Blocks of the cache in few bits.
 #[cfg(feature = "reference")]
 pub mod quantize_cache;
@@ -66,6 +69,9 @@ pub mod select_keys;
 /// A bound on logits.
 #[cfg(feature = "reference")]
 pub mod softcap;
+/// Drafts that are accepted.
+#[cfg(feature = "reference")]
+pub mod verify;
 
 pub use no_repeat_ngram::no_repeat_ngram;
 pub use penalize::penalize;

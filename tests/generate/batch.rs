@@ -21,15 +21,15 @@ use crate::models::{Expected, generate, open, shared_source};
 
 /// What became of each sequence.
 #[derive(Debug, Default)]
-struct Got {
-    ids: Vec<u32>,
-    finish: Option<FinishReason>,
+pub struct Got {
+    pub ids: Vec<u32>,
+    pub finish: Option<FinishReason>,
     error: Option<Error>,
     prefilled: usize,
 }
 
 /// Runs until all have ended; `each` hears of every sequence's token, and may join or leave.
-async fn run(
+pub async fn run(
     session: &mut Session,
     mut each: impl FnMut(&mut Session, SequenceId, usize),
 ) -> BTreeMap<SequenceId, Got> {
@@ -56,7 +56,7 @@ async fn run(
 }
 
 /// The tokens must be the same, up to a step at which rounding may decide: the two best are nearer than 1e-3 to one another.
-async fn assert_same(
+pub async fn assert_same(
     session: &mut Session,
     name: &str,
     prompt: &[u32],

@@ -10,6 +10,7 @@ mod processors;
 mod refused;
 mod saved;
 mod snapkv;
+mod speculate;
 mod text;
 mod timed;
 

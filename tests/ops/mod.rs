@@ -15,6 +15,7 @@ mod norm;
 mod observe;
 pub mod penalize;
 mod pool;
+mod prompt_lookup;
 mod quantize_cache;
 mod quantize_rows;
 mod repack_codes;
@@ -25,6 +26,7 @@ mod sample;
 mod select_keys;
 mod softcap;
 mod speed;
+mod verify;
 
 use half::f16;
 use webweft::device::{Buffer, Capabilities, Category, Device, Memory, Readback};

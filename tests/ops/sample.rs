@@ -14,8 +14,17 @@ use crate::common::{device, random, sample_of};
 /// The step's ids before a run.
 const BEFORE: u32 = 77_777;
 /// Where a run begins: rows 0 to 2 at positions 10 to 12, the first token that is sampled at 13.
-const STATE: shaders::Slot =
-    shaders::Slot { position: 10, rows: 3, done: 0, sampled: 0, first: 0, dropped: 3, limit: u32::MAX, turn: 0 };
+const STATE: shaders::Slot = shaders::Slot {
+    position: 10,
+    rows: 3,
+    done: 0,
+    sampled: 0,
+    first: 0,
+    dropped: 3,
+    limit: u32::MAX,
+    turn: 0,
+    drafts: 0,
+};
 const FIRST: u32 = 13;
 
 /// The slot once it has sampled.

@@ -2,11 +2,14 @@
 // sequences that the token would complete), repetition penalty (Keskar et al. 2019), presence and frequency penalty (as
 // OpenAI's API defines them: of generated tokens only), forbidden tokens, end tokens before the least length.
 //
-// logits: [B, V] f32, as bits; one invocation per 8 tokens of a slot.
+// logits: [B, V] f32, or where ALL_ROWS [T, V], as bits; one invocation per 8 tokens of a row.
 import package::shared::group::flat_group;
 import package::shared::history::{SEEN, FORBIDDEN, ENDS, TIMES, EXCLUDED, is_finite};
 import package::shared::sampling::Sampling;
-import package::shared::step::Step;
+import package::shared::step::{Row, Step, drafts_before};
+
+// Whether each row of the step has logits, with the drafts before it as if they were chosen; else each slot has a row of them.
+override ALL_ROWS: bool = false;
 
 struct Params {
     vocab: u32,
@@ -31,20 +34,25 @@ const TOKENS_EACH: u32 = 8u;
 @group(0) @binding(4) var<storage, read> bias: array<f32>;
 // of each slot how many, their headers, their ids
 @group(0) @binding(5) var<storage, read> sequences: array<u32>;
-// [B, positions], the tokens so far: position + rows of each slot's
+// [B, positions], the tokens so far: position + rows of each slot's, drafts included
 @group(0) @binding(6) var<storage, read> history: array<u32>;
-@group(0) @binding(7) var<storage, read_write> logits: array<u32>;
+@group(0) @binding(7) var<storage, read> rows: array<Row>;
+@group(0) @binding(8) var<storage, read_write> logits: array<u32>;
 
 // The sequences that lack only their last token.
 var<workgroup> open: array<u32, MAX_SEQUENCES>;
 var<workgroup> open_count: atomic<u32>;
 
-// Whether a slot's tokens so far end with all but the last of a sequence's ids.
-fn lacks_its_last(slot: u32, sequence: u32) -> bool {
+// Where the tokens of a slot end, drafts aside.
+fn end_of(slot: u32) -> u32 {
+    return step.slot[slot].position + step.slot[slot].rows - step.slot[slot].drafts;
+}
+
+// Whether a slot's first tokens end with all but the last of a sequence's ids.
+fn lacks_its_last(slot: u32, so_far: u32, sequence: u32) -> bool {
     let own = slot * params.sequence_words;
     let begin = own + sequences[own + 1u + HEADER * sequence];
     let known = sequences[own + 2u + HEADER * sequence] - 1u;
-    let so_far = step.slot[slot].position + step.slot[slot].rows - step.slot[slot].drafts;
     if known > so_far {
         return false;
     }
@@ -56,15 +64,19 @@ fn lacks_its_last(slot: u32, sequence: u32) -> bool {
     return true;
 }
 
-fn penalize(slot: u32, token: u32, open_now: u32) {
-    let at = slot * ((params.vocab + 3u) / 4u * 4u) + token;
+fn penalize(row: u32, slot: u32, behind: u32, token: u32, open_now: u32) {
+    let at = row * ((params.vocab + 3u) / 4u * 4u) + token;
     if token >= params.vocab || !is_finite(logits[at]) {
         return;
     }
     let own = slot * params.sequence_words;
     let state = tokens[slot * params.vocab + token];
-    let times = state & TIMES;
-    var forbidden = (state & FORBIDDEN) != 0u || ((state & ENDS) != 0u && step.slot[slot].sampled < sampling[slot].min_new_tokens);
+    var times = state & TIMES;
+    for (var i = 0u; i < behind; i++) {
+        times += select(0u, 1u, history[slot * params.positions + end_of(slot) + i] == token);
+    }
+    let is_early = step.slot[slot].sampled + behind < sampling[slot].min_new_tokens;
+    var forbidden = (state & FORBIDDEN) != 0u || ((state & ENDS) != 0u && is_early);
     var v = bitcast<f32>(logits[at]) + bias[slot * params.vocab + token];
     for (var i = 0u; i < open_now; i++) {
         let header = own + 1u + HEADER * open[i];
@@ -92,16 +104,25 @@ fn main(
     @builtin(num_workgroups) groups: vec3<u32>,
 ) {
     let groups_each = (params.vocab + TOKENS_EACH * 256u - 1u) / (TOKENS_EACH * 256u);
-    let slot = flat_group(group, groups) / groups_each;
-    if slot >= step.slots {
+    let row = flat_group(group, groups) / groups_each;
+    if row >= select(step.slots, step.rows, ALL_ROWS) {
         return;
+    }
+    var slot = row;
+    var behind = 0u;
+    if ALL_ROWS {
+        slot = rows[row].slot;
+        behind = drafts_before(step.slot[slot], row);
+        if behind > step.slot[slot].drafts {
+            return;
+        }
     }
     if lane == 0u {
         atomicStore(&open_count, 0u);
     }
     workgroupBarrier();
     for (var s = lane; s < min(sequences[slot * params.sequence_words], MAX_SEQUENCES); s += 256u) {
-        if lacks_its_last(slot, s) {
+        if lacks_its_last(slot, end_of(slot) + behind, s) {
             open[atomicAdd(&open_count, 1u)] = s;
         }
     }
@@ -110,6 +131,6 @@ fn main(
     let open_now = atomicLoad(&open_count);
     let first = (flat_group(group, groups) % groups_each) * TOKENS_EACH * 256u + lane;
     for (var i = 0u; i < TOKENS_EACH; i++) {
-        penalize(slot, first + i * 256u, open_now);
+        penalize(row, slot, behind, first + i * 256u, open_now);
     }
 }

@@ -17,8 +17,8 @@ struct Params {
 @group(0) @binding(1) var<storage, read> samplings: array<Sampling>;
 @group(0) @binding(2) var<storage, read_write> step: Step;
 @group(0) @binding(3) var<storage, read_write> rows: array<Row>;
-// the tokens so far, [B, positions]: position + 1 of each slot's
-@group(0) @binding(4) var<storage, read> history: array<u32>;
+// the tokens so far, [B, positions]: position + 1 of each slot's; drafts come behind them
+@group(0) @binding(4) var<storage, read_write> history: array<u32>;
 
 const LANES: u32 = 256u;
 const NONE: u32 = 0xffffffffu;
@@ -61,7 +61,11 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let from_place = found & ((1u << PLACE) - 1u);
     drafts = select(min(drafts, so_far - from_place), 0u, found == NONE);
     if lane < drafts {
-        rows[slot * params.each + 1u + lane] = Row(history[own + from_place + lane], slot);
+        let draft = history[own + from_place + lane];
+        rows[slot * params.each + 1u + lane] = Row(draft, slot);
+        if so_far + lane < params.positions {
+            history[own + so_far + lane] = draft;
+        }
     }
     if lane == 0u && drafts > 0u {
         step.slot[slot].rows = 1u + drafts;

@@ -9,8 +9,8 @@
 // logits are kept or dropped together.
 import package::shared::history::is_finite;
 import package::shared::sampling::Sampling;
-import package::shared::step::{Row, Step};
-@if(!draws) import package::shared::step::{STOPPED, NOT_A_NUMBER, OVERFLOW};
+@if(draws) import package::shared::step::{Row, Step, drafts_before};
+@if(!draws) import package::shared::step::{Row, Step, STOPPED, NOT_A_NUMBER, OVERFLOW};
 import package::shared::reduce_wide::{workgroup_sum, workgroup_best, better, Best, LANES, NONE};
 
 struct Params {
@@ -162,10 +162,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     @if(!draws) let slot = group.x;
     @if(!draws) let position = next_of(slot);
     @if(draws) let slot = rows[group.x].slot;
-    @if(draws) let position = step.slot[slot].position + group.x - step.slot[slot].first + 1u;
+    @if(draws) let behind = drafts_before(step.slot[slot], group.x);
+    @if(draws) let position = next_of(slot) + behind;
     @if(draws) {
-        let claimed = group.x - step.slot[slot].first;
-        if group.x >= step.rows || claimed >= step.slot[slot].rows || step.slot[slot].done != 0u || position < next_of(slot) {
+        if group.x >= step.rows || behind > step.slot[slot].drafts {
             return;
         }
     }

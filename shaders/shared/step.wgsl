@@ -47,5 +47,10 @@ const STOPPED: u32 = 1u;
 const NOT_A_NUMBER: u32 = 2u;
 const OVERFLOW: u32 = 3u;
 
+// How many of a slot's drafts come before the token after a row: 0 after its last token. More than it has, where nothing is to follow.
+fn drafts_before(slot: Slot, row: u32) -> u32 {
+    return select(row - (slot.first + slot.rows - 1u - slot.drafts), 0xffffffffu, slot.done != 0u);
+}
+
 // Positions in one cache block.
 const BLOCK: u32 = 32u;

@@ -123,7 +123,7 @@ impl Engine {
         }
         let sampling = options.sampling(prompt.len());
         let processors = Processors::new(&options, &sampling, prompt, self.vocab_size())?;
-        self.check_speculation(&options, processors.is_some())?;
+        self.check_speculation(&options)?;
         let mut sequence = Sequence {
             sampling,
             processors,

@@ -8,6 +8,7 @@ use crate::managers::blocks::CachePolicy;
 use crate::models::Workspace;
 use crate::nn::Pass;
 use crate::ops::{self, Rows};
+use crate::step::History;
 use crate::tensor::Tensor;
 
 /// What a program makes besides filling the cache.
@@ -21,8 +22,8 @@ pub(super) enum Phase {
     Sample,
     /// The same, of logits that processors change before.
     Process { penalties: bool, ngrams: bool },
-    /// Up to `each` next tokens of each slot, which verifies drafts and makes others.
-    Speculate { each: u32 },
+    /// The same for up to `each` next tokens of each slot: drafts are verified, and others are made.
+    Speculate { each: u32, penalties: bool, ngrams: bool },
     /// The logits of each slot's last row, for the host.
     Logits,
     /// Every row's hidden state and logits, and where `states` the residual stream around every layer.
@@ -32,7 +33,7 @@ pub(super) enum Phase {
 impl Phase {
     /// Tokens that a step gives each slot at most.
     pub fn each(self) -> u32 {
-        if let Self::Speculate { each } = self { each } else { 1 }
+        if let Self::Speculate { each, .. } = self { each } else { 1 }
     }
 
     /// What does either's work: processors leave alone what asks for nothing.
@@ -163,25 +164,18 @@ impl Engine {
         let mut logits = None;
         if key.phase != Phase::Fill {
             let made = self.model.logits(&mut g, &hidden, &pass)?; // [T, V] or [B, V]
-            let history = || self.history.as_ref().expect("it is made before a phase that needs it is asked for");
             match key.phase {
                 Phase::Sample => ops::sample(&mut g, &made, step, None)?,
                 Phase::Process { penalties, ngrams } => {
-                    let history = history();
-                    if penalties {
-                        ops::penalize(&mut g, &made, step, history)?;
-                    }
-                    if ngrams {
-                        // what the cache has dropped is still in the history
-                        let so_far = if self.policy == CachePolicy::Full { key.live } else { history.positions };
-                        ops::no_repeat_ngram(&mut g, &made, step, history, so_far)?;
-                    }
-                    ops::sample(&mut g, &made, step, Some(history))?;
+                    self.process(&mut g, &made, &pass, (penalties, ngrams))?;
+                    ops::sample(&mut g, &made, step, Some(self.expect_history()))?;
                 }
-                Phase::Speculate { each } => {
+                Phase::Speculate { each, penalties, ngrams } => {
+                    let history = self.expect_history();
+                    self.process(&mut g, &made, &pass, (penalties, ngrams))?;
                     let draws = ops::draw(&mut g, &made, step)?; // [T]
-                    ops::verify(&mut g, &draws, made.dim, step, history(), each)?;
-                    ops::prompt_lookup(&mut g, key.slots, step, history(), each)?;
+                    ops::verify(&mut g, &draws, made.dim, step, history, each)?;
+                    ops::prompt_lookup(&mut g, key.slots, step, history, each)?;
                 }
                 _ => {
                     g.keep(&made);
@@ -196,5 +190,29 @@ impl Engine {
         let (hidden, logits) = (kept(hidden), logits.and_then(kept));
         let states = states.into_iter().filter_map(kept).collect();
         Ok(Recorded { program, hidden, logits, states })
+    }
+
+    fn expect_history(&self) -> &History {
+        self.history.as_ref().expect("it is made before a phase that needs it is asked for")
+    }
+
+    /// Records what changes logits by the tokens so far.
+    fn process(
+        &self,
+        g: &mut Graph<'_>,
+        logits: &Tensor,
+        pass: &Pass<'_>,
+        (penalties, ngrams): (bool, bool),
+    ) -> Result<(), Error> {
+        let history = self.expect_history();
+        if penalties {
+            ops::penalize(g, logits, pass.wanted, pass.step, history)?;
+        }
+        if ngrams {
+            // what the cache has dropped is still in the history
+            let so_far = if self.policy == CachePolicy::Full { pass.live } else { history.positions };
+            ops::no_repeat_ngram(g, logits, pass.wanted, pass.step, history, so_far)?;
+        }
+        Ok(())
     }
 }

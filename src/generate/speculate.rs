@@ -43,35 +43,30 @@ impl Sequence {
 }
 
 impl Engine {
-    /// Names what does not go together with guessing. `processed`: whether logits depend on the tokens before them.
-    pub(super) fn check_speculation(&self, options: &GenerateOptions, processed: bool) -> Result<(), GenerateError> {
+    /// Names what does not go together with guessing.
+    pub(super) fn check_speculation(&self, options: &GenerateOptions) -> Result<(), GenerateError> {
         let got = options.prompt_lookup_num_tokens;
-        let fail =
-            |expected| Err(GenerateError::Setting { name: "prompt_lookup_num_tokens", got: got.to_string(), expected });
         if got > 0 && self.policy.moves() {
             // what is dropped before a token would depend on how many drafts come with it
-            return fail("0 where cache_policy is a window");
-        }
-        if got > 0 && processed {
-            return fail("0 where there are penalties, biases or tokens that are never chosen");
+            let (name, expected) = ("prompt_lookup_num_tokens", "0 where cache_policy is a window");
+            return Err(GenerateError::Setting { name, got: got.to_string(), expected });
         }
         Ok(())
     }
 
-    /// What a burst of steps does: it verifies drafts, unless somebody's logits depend on the tokens before them.
+    /// What a burst of steps does: where somebody guesses, drafts are verified.
     pub(super) fn burst_phase(&self) -> Phase {
         let phase = self.phase();
         let drafts = self.running().map(|(_, sequence)| sequence.options.prompt_lookup_num_tokens).max().unwrap_or(0);
-        if drafts == 0 || phase != (Phase::Process { penalties: false, ngrams: false }) {
-            return phase;
-        }
+        // whoever guesses has a history
+        let Phase::Process { penalties, ngrams } = phase else { return phase };
         let row = u64::from(vec4s(self.config.vocab_size)) * 16;
         let rows = (self.device.max_binding() / row).clamp(1, MOST_ROWS);
         // programs are for powers of two
         let most = (1 << rows.ilog2()) / self.batch.slots.next_power_of_two();
         match (1 + drafts).min(most) {
             0 | 1 => phase,
-            each => Phase::Speculate { each },
+            each => Phase::Speculate { each, penalties, ngrams },
         }
     }
 

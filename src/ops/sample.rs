@@ -1,4 +1,4 @@
-use super::{Result, expect};
+use super::{Result, Rows, expect};
 use crate::graph::{Graph, Operand, Work};
 use crate::shaders::{self, SampleParams};
 use crate::step::{History, MAX_SLOTS, Step};
@@ -11,7 +11,7 @@ use crate::tensor::{Elem, Tensor};
 /// # Errors
 /// [`RecordError`](super::RecordError)
 pub fn sample(g: &mut Graph<'_>, logits: &Tensor, step: &Step, history: Option<&History>) -> Result<()> {
-    expect_rows("sample.logits", logits)?;
+    expect_rows("sample.logits", logits, Rows::Last(logits.rows))?;
     let mut operands: Vec<Operand<'_>> = vec![
         (&step.sampling).into(),
         logits.into(),
@@ -36,7 +36,7 @@ pub fn sample(g: &mut Graph<'_>, logits: &Tensor, step: &Step, history: Option<&
 /// # Errors
 /// [`RecordError`](super::RecordError)
 pub fn draw(g: &mut Graph<'_>, logits: &Tensor, step: &Step) -> Result<Tensor> {
-    expect("draw.logits", logits.elem == Elem::F32, || "[T, V] in f32".into(), &[logits.rows, logits.dim])?;
+    expect_rows("draw.logits", logits, Rows::All)?;
     // of words, whatever the rows of this tensor are
     let drawn = g.empty("draw", logits.rows.div_ceil(4), 4, Elem::F32)?;
     let operands = [(&step.sampling).into(), logits.into(), (&step.state).into(), (&step.rows).into(), (&drawn).into()];
@@ -46,8 +46,9 @@ pub fn draw(g: &mut Graph<'_>, logits: &Tensor, step: &Step) -> Result<Tensor> {
     Ok(drawn)
 }
 
-/// A row of f32 for each slot.
-pub(super) fn expect_rows(op: &'static str, logits: &Tensor) -> Result<()> {
-    let fits = (1..=MAX_SLOTS).contains(&logits.rows) && logits.elem == Elem::F32;
-    Ok(expect(op, fits, || format!("[B, V] in f32, B at most {MAX_SLOTS}"), &[logits.rows, logits.dim])?)
+/// A row of f32 for each slot, or for all rows of the step.
+pub(super) fn expect_rows(op: &'static str, logits: &Tensor, rows: Rows) -> Result<()> {
+    let most = if rows == Rows::All { u32::MAX } else { MAX_SLOTS };
+    let fits = (1..=most).contains(&logits.rows) && logits.elem == Elem::F32;
+    Ok(expect(op, fits, || format!("[rows, V] in f32, at most {most} rows"), &[logits.rows, logits.dim])?)
 }

@@ -53,6 +53,8 @@ impl Done {
                 "prefill_ms": timing.prefill_ms,
                 "decode_tokens": timing.decode_tokens,
                 "decode_ms": timing.decode_ms,
+                "drafted": timing.drafted,
+                "accepted": timing.accepted,
             },
         })
     }

@@ -119,8 +119,8 @@ async fn the_gpu_equals_transformers() {
                 processors.upload(&bench.device, &history, 0, ids);
                 bench.case(|case| {
                     let made = case.input(logits, 1, VOCAB, Elem::F32);
-                    ops::penalize(&mut case.g, &made, &step, &history).unwrap();
-                    ops::no_repeat_ngram(&mut case.g, &made, &step, &history, 64).unwrap();
+                    ops::penalize(&mut case.g, &made, ops::Rows::Last(made.rows), &step, &history).unwrap();
+                    ops::no_repeat_ngram(&mut case.g, &made, ops::Rows::Last(made.rows), &step, &history, 64).unwrap();
                     case.output(&made, 1, name, move |name, got| {
                         let got: Vec<f32> = got.iter().map(|v| v.max(EXCLUDED)).collect();
                         let want: Vec<f64> = want.iter().map(|&v| f64::from(v)).collect();

@@ -36,6 +36,15 @@ fn settings(max_new_tokens: usize) -> Vec<GenerateOptions> {
         drawn(0.2, 1),
         GenerateOptions { top_k: 50, top_p: 0.95, ..drawn(0.9, 42) },
         GenerateOptions { min_p: 0.05, ..drawn(0.4, 7) },
+        // what the tokens so far have to say goes for drafts, too
+        GenerateOptions { frequency_penalty: 0.05, no_repeat_ngram_size: 9, ..new.clone() },
+        GenerateOptions {
+            repetition_penalty: 1.02,
+            sequence_bias: vec![(vec![48, 85], 1.0), (vec![11, 48, 85], -0.5)],
+            eos_token_id: vec![7],
+            min_new_tokens: max_new_tokens,
+            ..drawn(0.2, 3)
+        },
     ]
 }
 
@@ -174,7 +183,7 @@ async fn ends_and_goes_on_within_drafts() {
 async fn sequences_guess_beside_others() {
     let mut session = open(&model().source(), &LoadOptions { prefill_chunk: Some(24), ..F32 }).await;
     let of = |i: usize| {
-        let plain = settings(30 + 17 * (i % 4)).swap_remove(i % 4);
+        let plain = settings(30 + 17 * (i % 4)).swap_remove(i % 6);
         let options = match i % 5 {
             0 => plain.clone(),
             4 => GenerateOptions { repetition_penalty: 1.2, max_new_tokens: 15, ..plain.clone() },
@@ -221,7 +230,6 @@ async fn what_cannot_guess_says_so() {
     for (options, wanted) in [
         (GenerateOptions { lookahead: 0, ..fast.clone() }, "prompt_lookup_num_tokens"),
         (GenerateOptions { logprobs: Some(2), ..fast.clone() }, "prompt_lookup_num_tokens"),
-        (GenerateOptions { repetition_penalty: 1.2, ..fast.clone() }, "prompt_lookup_num_tokens"),
         (guessing(&fast, 32, 2), "prompt_lookup_num_tokens"),
         (guessing(&fast, 4, 0), "max_matching_ngram_size"),
         (guessing(&fast, 4, 33), "max_matching_ngram_size"),

@@ -7,7 +7,7 @@ use webweft::shaders::Sampling;
 use webweft::tensor::Elem;
 
 use super::Bench;
-use super::penalize::{Sampled, after, after_each, compare};
+use super::penalize::{Sampled, after, after_drafts, after_each, compare};
 use crate::common::{device, random};
 
 #[cfg_attr(target_arch = "wasm32", wasm_bindgen_test)]
@@ -31,7 +31,8 @@ async fn forbids_as_the_reference_does() {
                 let want = want.clone();
                 bench.case(|case| {
                     let row = case.input(&logits, 1, vocab, Elem::F32);
-                    ops::no_repeat_ngram(&mut case.g, &row, &step, &history, live).expect("shapes fit");
+                    ops::no_repeat_ngram(&mut case.g, &row, ops::Rows::Last(row.rows), &step, &history, live)
+                        .expect("shapes fit");
                     let name = format!("{size}-grams of {length} tokens, {live} live");
                     case.output(&row, 1, name, move |name, got| compare(name, &got, &want));
                 });
@@ -62,8 +63,41 @@ async fn forbids_in_every_slot() {
     bench.case(|case| {
         let rows = slots.len() as u32 + 1;
         let row = case.input(&logits, rows, vocab, Elem::F32);
-        ops::no_repeat_ngram(&mut case.g, &row, &step, &history, 1024).expect("shapes fit");
+        ops::no_repeat_ngram(&mut case.g, &row, ops::Rows::Last(row.rows), &step, &history, 1024).expect("shapes fit");
         case.output(&row, rows, "4 slots".into(), move |name, got| compare(name, &got, &want));
+    });
+    bench.run().await;
+}
+
+/// The logits after a draft know of it, and of those before it.
+#[cfg_attr(target_arch = "wasm32", wasm_bindgen_test)]
+#[cfg_attr(not(target_arch = "wasm32"), pollster::test)]
+async fn forbids_after_every_draft() {
+    let mut bench = Bench::new(&device().await);
+    let vocab = 301;
+    let sampled = |ids: &[u32], size| {
+        let sampling = Sampling { no_repeat_ngram_size: size, ..Sampling::OFF };
+        Sampled { sampling, ids: ids.to_vec(), generated: 0 }
+    };
+    let slots = [sampled(&[5, 6, 7, 5, 6], 2), sampled(&[5, 6], 0), sampled(&[9, 8, 9], 3)];
+    let drafts = [vec![8, 5, 6, 7], vec![6, 5, 6], vec![8, 9, 8]];
+    let (step, history) = after_drafts(&bench, &slots, &drafts, vocab);
+    let rows = drafts.iter().map(|drafts| drafts.len() + 2).sum::<usize>();
+    let logits = random(rows * vocab, 5);
+    let (mut want, mut row) = (logits.clone(), 0);
+    for (s, (slot, drafts)) in (0..).zip(slots.iter().zip(&drafts)) {
+        let ids = [&slot.ids[..], drafts].concat();
+        history.set(&bench.device, s, &ids, &vec![0; vocab], &vec![0.0; vocab], &[0]);
+        for before in 0..=drafts.len() {
+            let logits = &mut want[(row + 1 + before) * vocab..][..vocab];
+            no_repeat_ngram(logits, slot.sampling.no_repeat_ngram_size, &ids[..slot.ids.len() + before]);
+        }
+        row += drafts.len() + 2;
+    }
+    bench.case(|case| {
+        let row = case.input(&logits, rows as u32 + 2, vocab, Elem::F32);
+        ops::no_repeat_ngram(&mut case.g, &row, ops::Rows::All, &step, &history, 64).expect("shapes fit");
+        case.output(&row, rows as u32, "drafts".into(), move |name, got| compare(name, &got, &want));
     });
     bench.run().await;
 }

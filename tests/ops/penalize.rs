@@ -65,6 +65,36 @@ pub fn compare(name: &str, got: &[f32], want: &[f32]) {
     }
 }
 
+/// A step that verifies drafts: what slots have before it, and the drafts, which their last rows are; with their history. There is room
+/// for one slot more.
+pub fn after_drafts(bench: &Bench, slots: &[Sampled], drafts: &[Vec<u32>], vocab: usize) -> (Step, History) {
+    let all = slots.iter().zip(drafts).map(|(slot, drafts)| Sampled {
+        ids: [&slot.ids[..], drafts].concat(),
+        sampling: slot.sampling,
+        generated: slot.generated,
+    });
+    let all: Vec<_> = all.collect();
+    let (_, history) = after_each(bench, &all, vocab);
+    let room = slots.len() as u32 + 1;
+    let rows: u32 = drafts.iter().map(|drafts| drafts.len() as u32 + 2).sum();
+    let size = StepSize { rows, slots: room, tables: 1, pages: 1, ring: RING };
+    let step = Step::new(Memory::Device(&bench.device), size).expect("a step");
+    let state = |(slot, drafts): (&Sampled, &Vec<u32>)| shaders::Slot {
+        // one row more than the last token, as a prompt may have
+        position: slot.ids.len() as u32 - 2,
+        rows: 2 + drafts.len() as u32,
+        drafts: drafts.len() as u32,
+        sampled: slot.generated,
+        ..Default::default()
+    };
+    step.set(&bench.device, &slots.iter().zip(drafts).map(state).collect::<Vec<_>>());
+    step.set_ids(&bench.device, all.iter().zip(slots).map(|(all, slot)| &all.ids[slot.ids.len() - 2..]));
+    for (s, slot) in (0..).zip(slots) {
+        step.set_sampling(&bench.device, s, slot.sampling, &[]);
+    }
+    (step, history)
+}
+
 /// A table of sequences as the kernel reads it.
 fn table(sequences: &[(Vec<u32>, f32)]) -> Vec<u32> {
     let mut words = vec![sequences.len() as u32];
@@ -126,7 +156,7 @@ async fn penalizes_as_the_reference_does() {
             history.set(&bench.device, 0, &ids, &tokens, &bias, &sequences);
             bench.case(|case_| {
                 let row = case_.input(&logits, 1, vocab, Elem::F32);
-                ops::penalize(&mut case_.g, &row, &step, &history).expect("shapes fit");
+                ops::penalize(&mut case_.g, &row, ops::Rows::Last(row.rows), &step, &history).expect("shapes fit");
                 let name = format!("{case}, {vocab} tokens");
                 case_.output(&row, 1, name, move |name, got| compare(name, &got, &want));
             });
@@ -174,7 +204,7 @@ async fn penalizes_every_slot() {
         bench.case(|case| {
             let rows = slots.len() as u32 + 1;
             let row = case.input(&logits, rows, vocab, Elem::F32);
-            ops::penalize(&mut case.g, &row, &step, &history).expect("shapes fit");
+            ops::penalize(&mut case.g, &row, ops::Rows::Last(row.rows), &step, &history).expect("shapes fit");
             case.output(&row, rows, format!("3 slots, {vocab} tokens"), move |name, got| compare(name, &got, &want));
         });
     }
@@ -199,8 +229,53 @@ async fn every_sequence_counts() {
     history.set(&bench.device, 0, &ids, &tokens, &bias, &sequences);
     bench.case(|case| {
         let row = case.input(&logits, 1, 600, Elem::F32);
-        ops::penalize(&mut case.g, &row, &step, &history).expect("shapes fit");
+        ops::penalize(&mut case.g, &row, ops::Rows::Last(row.rows), &step, &history).expect("shapes fit");
         case.output(&row, 1, "512 sequences".into(), move |name, got| compare(name, &got, &want));
+    });
+    bench.run().await;
+}
+
+/// The logits after a draft know of it, and of those before it, as if they were chosen. Rows before a slot's last token are left alone.
+#[cfg_attr(target_arch = "wasm32", wasm_bindgen_test)]
+#[cfg_attr(not(target_arch = "wasm32"), pollster::test)]
+async fn penalizes_after_every_draft() {
+    let mut bench = Bench::new(&device().await);
+    let vocab = 300;
+    let sampling = Sampling {
+        repetition_penalty: 1.3,
+        presence_penalty: 0.7,
+        frequency_penalty: 0.2,
+        min_new_tokens: 6,
+        ..Sampling::OFF
+    };
+    let slot = |ids: &[u32], sampling| Sampled { ids: ids.to_vec(), sampling, generated: 3 };
+    let slots = [slot(&[5, 6, 7, 8, 9], sampling), slot(&[1, 2, 3, 4], Sampling::OFF), slot(&[9, 9, 9, 9], sampling)];
+    let drafts = [vec![20, 21, 20, 22, 5], vec![], vec![9, 40, 41]];
+    let (step, history) = after_drafts(&bench, &slots, &drafts, vocab);
+    let sequences = table(&[(vec![9, 20, 60], 1.5), (vec![21, 20, 61], -2.0), (vec![9, 62], f32::NEG_INFINITY)]);
+    let mut tokens = vec![0; vocab];
+    (tokens[70], tokens[5], tokens[6]) = (token::ENDS, token::SEEN, 1);
+    let bias = vec![0.25; vocab];
+
+    let rows = drafts.iter().map(|drafts| drafts.len() + 2).sum::<usize>();
+    let logits: Vec<f32> = random(rows * vocab, 5).iter().map(|v| v * 4.0).collect();
+    let (mut want, mut row) = (logits.clone(), 0);
+    for (s, (slot, drafts)) in (0..).zip(slots.iter().zip(&drafts)) {
+        let ids = [&slot.ids[..], drafts].concat();
+        history.set(&bench.device, s, &ids, &tokens, &bias, &sequences);
+        for before in 0..=drafts.len() {
+            let mut tokens = tokens.clone();
+            drafts[..before].iter().for_each(|&id| tokens[id as usize] += 1);
+            let (ids, generated) = (&ids[..slot.ids.len() + before], 3 + before as u32);
+            let past = Past { ids, generated, tokens: &tokens, bias: &bias, sequences: &sequences };
+            penalize(&mut want[(row + 1 + before) * vocab..][..vocab], &slot.sampling, &past);
+        }
+        row += drafts.len() + 2;
+    }
+    bench.case(|case| {
+        let row = case.input(&logits, rows as u32 + 2, vocab, Elem::F32);
+        ops::penalize(&mut case.g, &row, ops::Rows::All, &step, &history).expect("shapes fit");
+        case.output(&row, rows as u32, "drafts".into(), move |name, got| compare(name, &got, &want));
     });
     bench.run().await;
 }

@@ -28,6 +28,7 @@ export const supportedFields = [
   "top_k",
   "min_p",
   "repetition_penalty",
+  "prompt_lookup_num_tokens",
   "chat_template_kwargs",
 ] as const satisfies readonly (keyof ChatCompletionRequest)[];
 
@@ -86,6 +87,7 @@ export function parseChatRequest(body: ChatCompletionRequest, context: number): 
   options.presence_penalty = number(body, "presence_penalty", -2, 2);
   options.frequency_penalty = number(body, "frequency_penalty", -2, 2);
   options.repetition_penalty = number(body, "repetition_penalty", 0, Infinity);
+  options.prompt_lookup_num_tokens = number(body, "prompt_lookup_num_tokens", 0, 31, true);
 
   if (present(body.stop)) {
     const stop = typeof body.stop === "string" ? [body.stop] : body.stop;

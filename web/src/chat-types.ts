@@ -53,6 +53,8 @@ export interface ChatCompletionRequest {
   min_p?: number | null | undefined;
   /** Not OpenAI's: as in Hugging Face's settings; 1 is off. */
   repetition_penalty?: number | null | undefined;
+  /** Not OpenAI's: up to so many tokens are guessed from the text so far at each step; the answer is the same. 0 is off; not with `logprobs`. */
+  prompt_lookup_num_tokens?: number | null | undefined;
   /** Not OpenAI's: variables for the model's template, such as `{enable_thinking: false}`. */
   chat_template_kwargs?: Record<string, unknown> | null | undefined;
 }

@@ -29,6 +29,13 @@ export interface GenerationOptions {
   /** As in OpenAI's API. */
   frequency_penalty?: number | undefined;
   no_repeat_ngram_size?: number | undefined;
+  /**
+   * Up to so many of the next tokens are guessed from what followed earlier in prompt and text, and looked at in one step. The tokens
+   * stay the same, and come faster where the text repeats what was there before. 0: off; at most 31.
+   */
+  prompt_lookup_num_tokens?: number | undefined;
+  /** Guesses come from behind up to so many tokens like the last ones: 1 to 32, 2 where nothing is said. */
+  max_matching_ngram_size?: number | undefined;
   /** Added to the logit of a sequence's last token where the others stand before it. */
   sequence_bias?: [ids: number[], bias: number][] | undefined;
   bad_words_ids?: number[][] | undefined;
@@ -47,8 +54,8 @@ export interface GenerationOptions {
 const known = new Set<string>([
   "max_new_tokens", "max_length", "min_new_tokens", "min_length", "do_sample", "temperature", "top_k", "top_p", "min_p",
   "typical_p", "epsilon_cutoff", "eta_cutoff", "repetition_penalty", "presence_penalty", "frequency_penalty",
-  "no_repeat_ngram_size", "sequence_bias", "bad_words_ids", "suppress_tokens", "stop_strings", "seed", "logprobs",
-  "bos_token_id", "eos_token_id", "pad_token_id",
+  "no_repeat_ngram_size", "prompt_lookup_num_tokens", "max_matching_ngram_size", "sequence_bias", "bad_words_ids",
+  "suppress_tokens", "stop_strings", "seed", "logprobs", "bos_token_id", "eos_token_id", "pad_token_id",
 ] satisfies (keyof GenerationOptions)[]);
 
 /** What `GenerationConfig` has besides, with the values that mean the same as nothing. */

@@ -269,6 +269,9 @@ export interface Timing {
   prefill_ms: number;
   decode_tokens: number;
   decode_ms: number;
+  /** Guesses that were looked at, and those that became tokens (`prompt_lookup_num_tokens`). */
+  drafted: number;
+  accepted: number;
 }
 
 /** A kept model. */

@@ -20,7 +20,7 @@ pub const LOADING: [&str; 15] = [
 ];
 
 /// How it generates: what [`GenerateOptions::with_config`](crate::generate::GenerateOptions::with_config) reads.
-pub const GENERATION: [&str; 26] = [
+pub const GENERATION: [&str; 28] = [
     "max_new_tokens",
     "max_length",
     "min_new_tokens",
@@ -37,6 +37,8 @@ pub const GENERATION: [&str; 26] = [
     "presence_penalty",
     "frequency_penalty",
     "no_repeat_ngram_size",
+    "prompt_lookup_num_tokens",
+    "max_matching_ngram_size",
     "sequence_bias",
     "bad_words_ids",
     "suppress_tokens",

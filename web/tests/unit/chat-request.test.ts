@@ -45,6 +45,7 @@ test("fields become settings", () => {
     top_k: 4,
     min_p: 0.1,
     repetition_penalty: 1.1,
+    prompt_lookup_num_tokens: 5,
     chat_template_kwargs: { enable_thinking: false },
   };
   assert.deepEqual(new Set(["messages", ...Object.keys(all)]), new Set(supportedFields), "every field is tried here");
@@ -61,6 +62,7 @@ test("fields become settings", () => {
     presence_penalty: 1,
     frequency_penalty: -1,
     repetition_penalty: 1.1,
+    prompt_lookup_num_tokens: 5,
     sequence_bias: [
       [[3], 2],
       [[4], -100],

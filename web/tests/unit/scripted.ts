@@ -186,7 +186,7 @@ const result = (ids: number[], finish_reason: GenerateResult["finish_reason"]): 
   cached_tokens: 2,
   finish_reason,
   concessions: [],
-  timing: { prefill_tokens: 5, prefill_ms: 10, decode_tokens: ids.length, decode_ms: 20 },
+  timing: { prefill_tokens: 5, prefill_ms: 10, decode_tokens: ids.length, decode_ms: 20, drafted: 0, accepted: 0 },
 });
 
 export const info: ModelInfo = {

@@ -230,6 +230,26 @@ impl Session {
         &mut self.engine
     }
 
+    /// Has `assistant`, a smaller model with the same tokenizer that was opened on the same device, guess the next tokens (assisted generation):
+    /// [`num_assistant_tokens`](GenerateOptions::num_assistant_tokens) at each step. They are looked at in one step of this model, and its tokens
+    /// stay the same. `None`: no more.
+    ///
+    /// # Errors
+    /// [`GenerateError::Setting`] for one that does not fit, and while sequences run.
+    pub fn set_assistant(&mut self, assistant: Option<Self>) -> Result<(), Error> {
+        let Some(Self { engine, tokenizer, model_type, _ownership, .. }) = assistant else {
+            return self.engine.set_assistant(None);
+        };
+        if let (Some(own), Some(other)) = (&self.tokenizer, &tokenizer) {
+            let same = |id| own.id_to_token(id) == other.id_to_token(id);
+            if !(0..own.id_bound().max(other.id_bound())).all(same) {
+                let (name, expected) = ("assistant_model", "one with the same tokenizer");
+                return Err(GenerateError::Setting { name, got: model_type, expected }.into());
+            }
+        }
+        self.engine.set_assistant(Some((engine, _ownership)))
+    }
+
     /// The types that were chosen, but for what was given up since ([`Engine::concessions`]).
     #[must_use]
     pub fn precision(&self) -> Precision {

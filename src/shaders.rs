@@ -65,6 +65,7 @@ impl Sampling {
         no_repeat_ngram_size: 0,
         min_new_tokens: 0,
         prompt_lookup_num_tokens: 0,
+        num_assistant_tokens: 0,
         max_matching_ngram_size: 0,
         eos_count: 0,
     };

@@ -159,6 +159,7 @@ fn one_name_in_four_places() {
             "matmul_few" | "matmul_many" | "matmul_alone" | "matmul_int8_few" | "matmul_int8_many" => "matmul",
             "attention_merge" | "attention_alone" => "attention",
             "convert_dense" => "convert",
+            "adopt" => "draft",
             other => other,
         };
         // these run while weights are loaded

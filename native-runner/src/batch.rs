@@ -107,6 +107,7 @@ pub async fn generate(args: &Generate, shared: &Shared, file: &Path) -> Result<E
     // what is wrong with the file is told before a model is loaded
     let requests = prompts::read(file, args.batch.jsonl, &args.sampling)?;
     let mut opened = Box::pin(open(args.model.as_deref(), shared, args.context, args.prefill_chunk)).await?;
+    Box::pin(opened.set_assistant(args.sampling.assistant_model.as_deref(), shared)).await?;
     let strategy = strategy(args, shared, &opened).await?;
     opened.session.set_strategy(strategy);
     let interrupt = Interrupt::catch()?;

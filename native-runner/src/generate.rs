@@ -35,6 +35,7 @@ pub fn run(args: &Generate, shared: &Shared) -> Result<ExitCode, CliError> {
 
 async fn generate(args: &Generate, shared: &Shared, prompt: Prompt) -> Result<ExitCode, CliError> {
     let mut opened = open(args.model.as_deref(), shared, args.context, args.prefill_chunk).await?;
+    Box::pin(opened.set_assistant(args.sampling.assistant_model.as_deref(), shared)).await?;
     let (prompt, shown) = prompt.resolve(&opened.session)?;
     let mut options = sampling::of(&args.sampling, &opened.session, false);
     options.logprobs = args.logprobs.or(options.logprobs);

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use webweft::device::{Device, DeviceOptions};
-use webweft::managers::{Dtype, Overflow};
+use webweft::managers::{CacheOptions, Dtype, Overflow};
 use webweft::session::{FeatureExtractor, LoadOptions, Session};
 use webweft::source::Source;
 use webweft::weights::Progress;
@@ -36,6 +36,20 @@ pub struct Opened {
 }
 
 impl Opened {
+    /// Has the model `model`, a folder, a name on the Hub or an address, guess the next tokens of texts.
+    pub async fn set_assistant(&mut self, model: Option<&str>, shared: &Shared) -> Result<(), CliError> {
+        let Some(model) = model else { return Ok(()) };
+        let spec = ModelSpec::parse(Some(model), None)?;
+        let bar = Bar::new(shared, "opening the assistant");
+        let source = match spec.local(None)? {
+            Some(source) => source,
+            None => spec.source(None, &mut |progress| bar.show("downloading", progress.done, progress.total)).await?,
+        };
+        let load = LoadOptions { cache: CacheOptions::default(), gpu_layers: None, ..load_options(shared, None, None) };
+        let assistant = Session::open(&self.device, &source, &load, |progress| bar.load(progress)).await?;
+        Ok(self.session.set_assistant(Some(assistant))?)
+    }
+
     /// Tells on standard error what was given up, since this was asked last, because memory ran short.
     pub fn tell_concessions(&mut self, quiet: bool) {
         let all = self.session.engine().concessions();

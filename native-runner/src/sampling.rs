@@ -61,6 +61,12 @@ pub struct Sampling {
     /// text stays the same, and comes faster where it repeats itself; 0: off, at most 31 [default: the model's, or 0]
     #[arg(long, value_name = "N")]
     pub prompt_lookup: Option<u32>,
+    /// A smaller model with the same tokenizer that guesses the next tokens, which are looked at in one step: the text stays the same
+    #[arg(long, value_name = "MODEL", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    pub assistant_model: Option<String>,
+    /// How many tokens the assistant guesses at each step, at most 31 [default: the model's, or 5]
+    #[arg(long, value_name = "N", requires = "assistant_model")]
+    pub num_assistant_tokens: Option<u32>,
     /// Guess by what followed up to N tokens like the last ones [default: the model's, or 2]
     #[arg(long, value_name = "N")]
     pub max_matching_ngram_size: Option<u32>,
@@ -116,6 +122,7 @@ fn options(args: &Sampling, defaults: &GenerateOptions) -> GenerateOptions {
     set(&mut options.frequency_penalty, args.frequency_penalty);
     set(&mut options.no_repeat_ngram_size, args.no_repeat_ngram_size);
     set(&mut options.prompt_lookup_num_tokens, args.prompt_lookup);
+    set(&mut options.num_assistant_tokens, args.num_assistant_tokens);
     set(&mut options.max_matching_ngram_size, args.max_matching_ngram_size);
     set(&mut options.lookahead, args.lookahead);
     if !args.stop.is_empty() {
@@ -182,7 +189,7 @@ mod tests {
         let flags = "--temperature 0.5 --top-k 3 --top-p 0.9 --min-p 0.1 --typical-p 0.8 --epsilon-cutoff 0.01 \
                      --eta-cutoff 0.02 --repetition-penalty 1.2 --presence-penalty -0.5 --frequency-penalty 0.25 \
                      --no-repeat-ngram-size 4 --min-new-tokens 5 --max-new-tokens 6 --prompt-lookup 8 \
-                     --max-matching-ngram-size 3 --seed 7 --lookahead 9 --stop a --stop -b";
+                     --max-matching-ngram-size 3 --assistant-model m --num-assistant-tokens 6 --seed 7 --lookahead 9 --stop a --stop -b";
         let defaults = GenerateOptions { max_length: Some(99), min_length: 98, ..GenerateOptions::default() };
         let got = options(&args(&flags.split_whitespace().collect::<Vec<_>>()), &defaults);
         let want = GenerateOptions {
@@ -201,6 +208,7 @@ mod tests {
             no_repeat_ngram_size: 4,
             prompt_lookup_num_tokens: 8,
             max_matching_ngram_size: 3,
+            num_assistant_tokens: 6,
             seed: 7,
             stop_strings: vec!["a".into(), "-b".into()],
             lookahead: 9,

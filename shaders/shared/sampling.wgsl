@@ -28,6 +28,8 @@ struct Sampling {
     min_new_tokens: u32,
     // drafts of a step at most; 0: none
     prompt_lookup_num_tokens: u32,
+    // as many where an assistant drafts
+    num_assistant_tokens: u32,
     // tokens that a draft's predecessors have in common with the last ones, at most
     max_matching_ngram_size: u32,
     // end-of-sequence ids in use

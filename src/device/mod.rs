@@ -245,6 +245,12 @@ impl Device {
         (Self(Arc::clone(&self.0), Some(owner)), ownership)
     }
 
+    /// Whether buffers of one can be used with the other.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     /// Allocations so far, those that were refused included.
     #[must_use]
     pub fn allocations(&self) -> u64 {

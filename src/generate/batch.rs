@@ -121,11 +121,14 @@ impl Engine {
             let context = options.max_length.unwrap_or(usize::MAX).min(self.context());
             return Err(GenerateError::PromptTooLong { tokens: prompt.len(), context }.into());
         }
-        let sampling = options.sampling(prompt.len());
+        let mut sampling = options.sampling(prompt.len());
+        sampling.num_assistant_tokens = self.assisted(&options);
+        let drafts = options.prompt_lookup_num_tokens.max(sampling.num_assistant_tokens);
         let processors = Processors::new(&options, &sampling, prompt, self.vocab_size())?;
         self.check_speculation(&options)?;
         let mut sequence = Sequence {
             sampling,
+            drafts,
             processors,
             ids: prompt.to_vec(),
             prompt: prompt.len(),
@@ -201,6 +204,9 @@ impl Engine {
             self.batch.slots -= 1;
         }
         self.tell_free(slot);
+        if let Some(assistant) = &mut self.assistant {
+            assistant.dismiss(slot);
+        }
     }
 
     /// Tells the GPU that no row is a slot's, whatever was submitted before.
@@ -436,7 +442,7 @@ impl Engine {
             let history = self.history(sequence.prompt + sequence.limit)?;
             processors.or(none.as_ref()).into_iter().for_each(|p| p.upload(&device, history, slot, &sequence.ids));
         }
-        Ok(())
+        self.seat_assistant(sequence, slot)
     }
 
     pub(super) fn no_room(&self, short: &Shortage) -> Error {

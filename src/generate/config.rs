@@ -65,6 +65,7 @@ impl GenerateOptions {
             _ => c.list("stop_strings", "a text, or a list of texts", |v| v.as_str().map(String::from))?,
         };
         self.prompt_lookup_num_tokens = c.whole("prompt_lookup_num_tokens", self.prompt_lookup_num_tokens)?;
+        self.num_assistant_tokens = c.whole("num_assistant_tokens", self.num_assistant_tokens)?;
         self.max_matching_ngram_size = c.whole("max_matching_ngram_size", self.max_matching_ngram_size)?;
         self.seed = c.get("seed", "a whole number of at most 64 bits", Value::as_u64)?.unwrap_or(self.seed);
         self.logprobs = c.whole_in("logprobs", 0..=u64::from(u32::MAX))?.map(|n| n as usize).or(self.logprobs);

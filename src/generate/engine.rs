@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use web_time::Instant;
 
+use super::assistant::Assistant;
 use super::batch::Batch;
 use super::concede::{Loaded, Settled};
 use super::programs::{Key, Phase, Recorded};
@@ -75,6 +76,8 @@ pub struct Engine {
     pub(super) cached: Vec<u32>,
     /// steps whose kernels were timed, where they are to be
     pub(super) timed: Option<Vec<Timed>>,
+    /// the model that drafts for this one, if one does
+    pub(super) assistant: Option<Assistant>,
 }
 
 impl std::fmt::Debug for Engine {
@@ -153,6 +156,7 @@ impl Engine {
             began: Instant::now(),
             cached: Vec::new(),
             timed: None,
+            assistant: None,
         })
     }
 

@@ -1,5 +1,6 @@
 //! From a prompt to tokens: recorded programs, the decoding loop, sampling, text.
 
+mod assistant;
 mod batch;
 mod concede;
 mod config;

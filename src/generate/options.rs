@@ -53,6 +53,9 @@ pub struct GenerateOptions {
     /// come faster where texts repeat what was there before. 0: off; at most 31. Not under a cache policy that is a window, nor where logits
     /// come to the host.
     pub prompt_lookup_num_tokens: u32,
+    /// Where an assistant drafts ([`Session::set_assistant`](crate::session::Session::set_assistant)), and prompt lookup does not: up to so many
+    /// of the next tokens are its guesses at each step, with the same promise; at most 31. 0, and where logits come to the host: it is not asked.
+    pub num_assistant_tokens: u32,
     /// Prompt lookup: the most tokens at the text's end that are looked for, 1 to 32.
     pub max_matching_ngram_size: u32,
 
@@ -97,6 +100,7 @@ impl Default for GenerateOptions {
             bad_words_ids: Vec::new(),
             suppress_tokens: Vec::new(),
             prompt_lookup_num_tokens: 0,
+            num_assistant_tokens: 5,
             max_matching_ngram_size: 2,
             seed: 0,
             bos_token_id: None,
@@ -145,8 +149,13 @@ impl GenerateOptions {
         if self.lookahead > Self::MAX_LOOKAHEAD {
             return fail("lookahead", self.lookahead.to_string(), "at most 128");
         }
-        if self.prompt_lookup_num_tokens >= crate::step::MAX_EACH {
-            return fail("prompt_lookup_num_tokens", self.prompt_lookup_num_tokens.to_string(), "at most 31; 0 is off");
+        for (name, got) in [
+            ("prompt_lookup_num_tokens", self.prompt_lookup_num_tokens),
+            ("num_assistant_tokens", self.num_assistant_tokens),
+        ] {
+            if got >= crate::step::MAX_EACH {
+                return fail(name, got.to_string(), "at most 31; 0 is off");
+            }
         }
         if !(1..=32).contains(&self.max_matching_ngram_size) {
             return fail("max_matching_ngram_size", self.max_matching_ngram_size.to_string(), "a number from 1 to 32");
@@ -186,6 +195,8 @@ impl GenerateOptions {
             no_repeat_ngram_size: self.no_repeat_ngram_size,
             min_new_tokens: u32::try_from(min_new_tokens).unwrap_or(u32::MAX),
             prompt_lookup_num_tokens: self.prompt_lookup_num_tokens,
+            // where there is one
+            num_assistant_tokens: 0,
             max_matching_ngram_size: self.max_matching_ngram_size,
             eos_count: 0,
         }

@@ -21,13 +21,29 @@ pub(super) enum Phase {
     /// Each slot's next token, on the GPU.
     Sample,
     /// The same, of logits that processors change before.
-    Process { penalties: bool, ngrams: bool },
+    Process {
+        penalties: bool,
+        ngrams: bool,
+    },
     /// The same for up to `each` next tokens of each slot: drafts are verified, and others are made.
-    Speculate { each: u32, penalties: bool, ngrams: bool },
+    Speculate {
+        each: u32,
+        penalties: bool,
+        ngrams: bool,
+    },
+    /// What an assistant does before it drafts for up to `each` tokens, and what becomes of its drafts.
+    Draft {
+        each: u32,
+    },
+    Adopt {
+        each: u32,
+    },
     /// The logits of each slot's last row, for the host.
     Logits,
     /// Every row's hidden state and logits, and where `states` the residual stream around every layer.
-    Everything { states: bool },
+    Everything {
+        states: bool,
+    },
 }
 
 impl Phase {
@@ -47,11 +63,11 @@ impl Phase {
 /// Programs are recorded once for each phase and bucket. Buckets are powers of two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Key {
-    phase: Phase,
+    pub phase: Phase,
     selects: bool,
     rows: u32,
-    slots: u32,
-    live: u32,
+    pub slots: u32,
+    pub live: u32,
 }
 
 pub(super) struct Recorded {
@@ -103,13 +119,20 @@ impl Engine {
         mut encoder: wgpu::CommandEncoder,
     ) -> Result<wgpu::CommandEncoder, Error> {
         self.program(key)?;
+        let drafting = self.drafting(key)?;
         if self.timed.is_some() {
-            return self.time_runs(key, count, encoder).await;
+            return self.time_runs(key, count, drafting, encoder).await;
         }
-        let Self { programs, loaded, device, batch, .. } = self;
+        let Self { programs, loaded, device, batch, assistant, .. } = self;
         let Some(Recorded { program, .. }) = programs.get(&key) else { return Ok(encoder) };
+        let draft = |encoder: &mut wgpu::CommandEncoder| {
+            drafting.iter().flat_map(|drafting| drafting.programs(programs, assistant)).for_each(|p| p.encode(encoder));
+        };
         let Some(offloaded) = &mut loaded.offloaded else {
-            (0..count).for_each(|_| program.encode(&mut encoder));
+            for _ in 0..count {
+                program.encode(&mut encoder);
+                draft(&mut encoder);
+            }
             return Ok(encoder);
         };
         // whoever waits may go away: then nobody knows how far the GPU is
@@ -125,6 +148,7 @@ impl Engine {
                 }
                 part.encode(&mut encoder);
             }
+            draft(&mut encoder);
         }
         batch.is_forgotten = was_forgotten;
         Ok(encoder)
@@ -136,6 +160,15 @@ impl Engine {
         let selection = selection.as_ref();
         if let (Phase::Gather, Some(selection)) = (key.phase, selection) {
             selection.gather(&mut g, cache)?;
+            let program = g.finish(&self.arena)?;
+            return Ok(Recorded { program, hidden: None, logits: None, states: Vec::new() });
+        }
+        if let (Phase::Draft { each } | Phase::Adopt { each }, Some(assistant)) = (key.phase, &self.assistant) {
+            let (history, vocab) = (self.expect_history(), self.config.vocab_size);
+            match key.phase {
+                Phase::Draft { .. } => ops::draft(&mut g, step, history, each, assistant.step())?,
+                _ => ops::adopt(&mut g, vocab, step, history, each, assistant.step())?,
+            }
             let program = g.finish(&self.arena)?;
             return Ok(Recorded { program, hidden: None, logits: None, states: Vec::new() });
         }

@@ -180,7 +180,7 @@ impl Engine {
     }
 
     /// Makes what is still to be copied, before blocks are read or written here.
-    fn copy_blocks_now(&mut self) {
+    pub(super) fn copy_blocks_now(&mut self) {
         let mut encoder = self.device.encoder();
         self.copy_blocks(&mut encoder);
         self.device.submit(encoder);

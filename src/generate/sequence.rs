@@ -17,6 +17,8 @@ pub struct SequenceId(pub(super) u64);
 pub(super) struct Sequence {
     pub options: GenerateOptions,
     pub sampling: Sampling,
+    /// tokens that are guessed at each step at most, by prompt lookup or an assistant
+    pub drafts: u32,
     /// where the options ask for something of the kind
     pub processors: Option<Processors>,
     /// all tokens so far: the prompt, and what was sampled, as far as it was read back

@@ -14,7 +14,7 @@ const MOST_ROWS: u64 = 256;
 impl Sequence {
     /// Whether its next tokens are guessed.
     pub fn speculates(&self) -> bool {
-        self.options.prompt_lookup_num_tokens > 0
+        self.drafts > 0
     }
 
     /// What is done with its logits besides sampling; those who guess look up their history, which the sampler goes on with.
@@ -57,7 +57,7 @@ impl Engine {
     /// What a burst of steps does: where somebody guesses, drafts are verified.
     pub(super) fn burst_phase(&self) -> Phase {
         let phase = self.phase();
-        let drafts = self.running().map(|(_, sequence)| sequence.options.prompt_lookup_num_tokens).max().unwrap_or(0);
+        let drafts = self.running().map(|(_, sequence)| sequence.drafts).max().unwrap_or(0);
         // whoever guesses has a history
         let Phase::Process { penalties, ngrams } = phase else { return phase };
         let row = u64::from(vec4s(self.config.vocab_size)) * 16;

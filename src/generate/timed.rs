@@ -1,5 +1,6 @@
 //! Steps whose kernels are timed one by one.
 
+use super::assistant::Drafting;
 use super::engine::Engine;
 use super::programs::{Key, Recorded};
 use crate::error::Error;
@@ -29,10 +30,11 @@ impl Engine {
         &mut self,
         key: Key,
         count: usize,
+        drafting: Option<Drafting>,
         encoder: wgpu::CommandEncoder,
     ) -> Result<wgpu::CommandEncoder, Error> {
         let step = self.workspace().step.clone();
-        let Self { programs, loaded, device, batch, timed, .. } = self;
+        let Self { programs, loaded, device, batch, timed, assistant, .. } = self;
         let (Some(Recorded { program, .. }), Some(timed)) = (programs.get(&key), timed) else { return Ok(encoder) };
         // whoever waits may go away: then nobody knows how far the GPU is
         let was_forgotten = std::mem::replace(&mut batch.is_forgotten, true);
@@ -52,6 +54,9 @@ impl Engine {
                 }
             }
             timed.extend(run);
+            let mut encoder = device.encoder();
+            drafting.iter().flat_map(|d| d.programs(programs, assistant)).for_each(|p| p.encode(&mut encoder));
+            device.submit(encoder);
         }
         batch.is_forgotten = was_forgotten;
         Ok(device.encoder())

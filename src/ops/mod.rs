@@ -5,6 +5,7 @@
 
 mod activation;
 mod attention;
+mod draft;
 mod embed;
 mod fma;
 mod gather_cache;
@@ -26,6 +27,7 @@ mod verify;
 
 pub use activation::{Act, activation};
 pub use attention::{AttentionParams, attention};
+pub use draft::{Assistant, adopt, draft};
 pub use embed::{embed, embed_positions, embed_types};
 pub use fma::{FmaType, fma};
 pub use gather_cache::gather_cache;

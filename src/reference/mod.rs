@@ -13,6 +13,9 @@ pub mod activation;
 pub mod attention;
 #[cfg(feature = "reference")]
 pub mod convert;
+/// What an assistant computes.
+#[cfg(feature = "reference")]
+pub mod draft;
 /// A look-up.
 #[cfg(feature = "reference")]
 pub mod embed;

@@ -1,5 +1,6 @@
 //! The decoding loop: running ahead, rolling back, stopping, failing.
 
+mod assistant;
 mod batch;
 mod cache;
 mod config;

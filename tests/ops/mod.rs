@@ -3,6 +3,7 @@
 mod activation;
 mod attention;
 mod convert;
+mod draft;
 mod embed;
 mod finite;
 mod fma;

@@ -81,6 +81,7 @@ async fn chat(args: &Chat, shared: &Shared) -> Result<ExitCode, CliError> {
     let mut opened = open(args.model.as_deref(), shared, args.context, args.prefill_chunk).await?;
     // whoever asks takes their time
     opened.begun = None;
+    Box::pin(opened.set_assistant(args.sampling.assistant_model.as_deref(), shared)).await?;
     // what cannot chat says so before anybody types
     opened.session.chat_template().check().map_err(Error::from)?;
     opened.session.tokenizer()?;

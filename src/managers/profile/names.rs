@@ -20,7 +20,7 @@ pub const LOADING: [&str; 15] = [
 ];
 
 /// How it generates: what [`GenerateOptions::with_config`](crate::generate::GenerateOptions::with_config) reads.
-pub const GENERATION: [&str; 28] = [
+pub const GENERATION: [&str; 29] = [
     "max_new_tokens",
     "max_length",
     "min_new_tokens",
@@ -39,6 +39,7 @@ pub const GENERATION: [&str; 28] = [
     "no_repeat_ngram_size",
     "prompt_lookup_num_tokens",
     "max_matching_ngram_size",
+    "num_assistant_tokens",
     "sequence_bias",
     "bad_words_ids",
     "suppress_tokens",

@@ -59,7 +59,7 @@ async fn generate(session: &mut Session, prompt: &[u32], options: GenerateOption
     (ids, generation.timing())
 }
 
-/// One that always agrees, greedy or not, since it draws with the same noise; and one that never does.
+/// One that always agrees, greedy or not, since it draws with the same noise; and one that knows nothing.
 #[cfg_attr(target_arch = "wasm32", wasm_bindgen_test)]
 #[cfg_attr(not(target_arch = "wasm32"), pollster::test)]
 async fn drafts_change_nothing() {

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
 use clap::Args;
-use webweft::device::AdapterInfo;
+use webweft::device::{AdapterInfo, Device};
 use webweft::error::{DeviceError, Error};
 use webweft::managers::{Dtype, Roofline};
 use webweft::session::{LoadOptions, Session};

@@ -1,8 +1,9 @@
 //! Whatever is wrong, one line says so, and nothing panics.
 
 use std::path::Path;
+use std::process::Command;
 
-use crate::support::{copy, run, run_with, shared, stories, text};
+use crate::support::{copy, finish, run, run_with, shared, stories, text};
 
 #[test]
 fn wrong_folders_are_told_by_name() {
@@ -138,8 +139,7 @@ fn wrong_command_lines_end_with_2() {
 
 #[test]
 fn help_tells_how_it_is_used() {
-    let nothing: [&str; 0] = [];
-    let bare = run(&nothing);
+    let bare = finish(Command::new(env!("CARGO_BIN_EXE_native-runner")), b"");
     assert_eq!(bare.code, Some(2));
     assert!(bare.stderr.contains("Usage:") && bare.stderr.contains("Exit codes:"), "{bare:?}");
     for (command, words) in [

@@ -435,7 +435,9 @@ impl Device {
     /// As [`Device::check`].
     pub async fn idle(&self) -> Result<(), DeviceError> {
         let mut fence = Readback::new(self, "fence", 4)?;
-        let encoder = self.encoder();
+        let mut encoder = self.encoder();
+        // Chromium waits for what a mapped buffer is used by, and for nothing else
+        fence.touch(&mut encoder);
         fence.submit(self, encoder);
         fence.wait(self).await?;
         fence.take(|_| ())

@@ -45,6 +45,11 @@ impl Readback {
         Ok(Self { buffer, filled: 0, map: Arc::default(), submission: None })
     }
 
+    /// Has `encoder` use the buffer: who waits for it then waits for what was submitted before, too.
+    pub(super) fn touch(&self, encoder: &mut wgpu::CommandEncoder) {
+        encoder.clear_buffer(self.buffer.wgpu(), 0, None);
+    }
+
     /// Bytes that there is room for.
     #[must_use]
     pub fn size(&self) -> u64 {

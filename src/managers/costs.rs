@@ -15,8 +15,9 @@ const ROUNDS: usize = 11;
 const DISPATCHES: u32 = 512;
 const SUBMITS: u32 = 32;
 /// A submit of one dispatch that takes so long was waited for by a clock, and how much more is measured then.
-const POLLED_US: f64 = 20e3;
+const POLLED_US: f64 = 80e3;
 const TIMES_WHERE_POLLED: u32 = 16;
+const ROUNDS_WHERE_POLLED: usize = 3;
 
 /// Medians, in microseconds, as they are seen from the host.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -46,7 +47,7 @@ impl Costs {
         let (one, many) = (program(1)?, program(1 + DISPATCHES)?);
         let mut medians = [0.0; 3];
         // more of all that, where a browser looks for the end of a submit so seldom that it would not see a difference
-        let mut times = 1;
+        let (mut times, mut most) = (1, ROUNDS);
         for (measured, median) in medians.iter_mut().enumerate() {
             let (program, encoded, submits) = match measured {
                 0 => (&one, 1, 1),
@@ -54,7 +55,7 @@ impl Costs {
                 _ => (&one, 1, 1 + times * SUBMITS),
             };
             let mut rounds = Vec::new();
-            for _ in 0..=ROUNDS {
+            for _ in 0..=most {
                 let started = Instant::now();
                 for _ in 0..submits {
                     let mut encoder = device.encoder();
@@ -66,7 +67,7 @@ impl Costs {
             }
             *median = middle(rounds);
             if measured == 0 && *median > POLLED_US {
-                times = TIMES_WHERE_POLLED;
+                (times, most) = (TIMES_WHERE_POLLED, ROUNDS_WHERE_POLLED);
             }
         }
         let [alone, dispatches, submits] = medians;

@@ -61,7 +61,7 @@ function run(program, args, env = {}) {
 async function nativeFirstToken() {
   const folder = temporary("cache");
   const env = { XDG_CACHE_HOME: folder, MESA_SHADER_CACHE_DIR: folder };
-  const args = ["generate", "--quiet", "--prompt", "Once upon a time", "--temperature", "0", "--max-new-tokens", "1"];
+  const args = ["generate", "--quiet", "Once upon a time", "--temperature", "0", "--max-new-tokens", "1"];
   const [cold, warm] = [await run(values.native, args, env), await run(values.native, args, env)];
   remove(folder);
   return { cold_ms: [cold], warm_ms: [warm] };

@@ -227,7 +227,7 @@ pub enum CliError {
         source: io::Error,
     },
     /// What was measured cannot be remembered.
-    #[error("what was measured cannot be kept in `{}`: set XDG_CACHE_HOME to another folder, or give --no-remember", .path.display())]
+    #[error("what was measured cannot be kept in `{}`: set XDG_CACHE_HOME to another folder, or give `tune` --no-remember", .path.display())]
     Remember {
         /// The file.
         path: PathBuf,

@@ -26,6 +26,9 @@ impl Backend {
     }
 }
 
+/// Finds what an earlier run has kept of an adapter's compiled kernels.
+pub type FindPipelineCache = fn(&AdapterInfo) -> Option<Vec<u8>>;
+
 /// Which adapter to open, and how.
 #[derive(Clone, Debug, Default)]
 pub struct DeviceOptions {
@@ -44,7 +47,7 @@ pub struct DeviceOptions {
     pub adapter_memory: Option<u64>,
     /// Finds what [`Device::pipeline_cache`](super::Device::pipeline_cache) gave in an earlier run on this adapter: kernels that are in it
     /// need not be compiled. It must give nothing else: a driver may trust it.
-    pub pipeline_cache: Option<fn(&AdapterInfo) -> Option<Vec<u8>>>,
+    pub pipeline_cache: Option<FindPipelineCache>,
     /// How activations are looked at for values that they do not hold.
     pub finite_check: FiniteCheck,
 }

@@ -15,7 +15,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-pub use adapter::{AdapterInfo, Backend, DeviceOptions, find_adapter, list_adapters};
+pub use adapter::{AdapterInfo, Backend, DeviceOptions, FindPipelineCache, find_adapter, list_adapters};
 pub use kernels::{Kernels, Sums};
 pub use ledger::{Category, Entry, Labelled, Ledger, LedgerReport, LedgerSnapshot, Ownership};
 pub use pipeline::{Constants, Pipeline};

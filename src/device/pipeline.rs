@@ -160,7 +160,7 @@ impl Device {
         self.0.pipelines.len()
     }
 
-    /// What the driver wants to be given as [`DeviceOptions::pipeline_cache`] next time, where it has such a thing.
+    /// What the driver wants to be given as [`DeviceOptions::pipeline_cache`](super::DeviceOptions::pipeline_cache) next time, where it has such a thing.
     #[must_use]
     pub fn pipeline_cache(&self) -> Option<Vec<u8>> {
         self.0.pipeline_cache.as_ref()?.get_data()

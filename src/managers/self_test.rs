@@ -205,8 +205,8 @@ fn differs(what: &str, got: &[f32], want: impl Iterator<Item = f32>, tolerance: 
     for (i, want) in want.enumerate() {
         count = i + 1;
         let got = got.get(i).copied().unwrap_or(f32::NAN);
-        // a NaN is no answer, either
-        if !((got - want).abs() <= tolerance) {
+        let off = (got - want).abs();
+        if off.is_nan() || off > tolerance {
             return Some(format!("{what}: element {i} is {got} instead of {want}"));
         }
     }

@@ -72,11 +72,13 @@ impl KernelReport {
     /// Whether it is about this device: its adapter and driver, by this version, with what was there to be tested.
     #[must_use]
     pub fn is_of(&self, device: &Device) -> bool {
-        let other = Self::new(device, self.verdicts.clone());
         // it may have been opened with less
         let there = Kernels::of(&device.capabilities());
         let Kernels { sums, subgroups, packed_dot, tiles_alone, .. } = self.kernels;
-        (&self.adapter, &self.driver, &self.version) == (&other.adapter, &other.driver, &other.version)
+        let info = device.info();
+        self.adapter == info.to_string()
+            && self.driver == info.driver
+            && self.version == env!("CARGO_PKG_VERSION")
             && (sums != Sums::Subgroups || device.capabilities().subgroups)
             && (!subgroups || there.subgroups)
             && (!packed_dot || there.packed_dot)
@@ -84,8 +86,8 @@ impl KernelReport {
     }
 
     /// Measures the choices that there are on this device, as many as the `budget` has time for, each candidate `runs` times (5 at least, or
-    /// the choice is left alone), and notes what is best. A candidate takes
-    /// the place of the static choice where it is faster by 5 % and more than both of them vary.
+    /// the choice is left alone), and notes what is best. A candidate takes the place of the static choice where it is faster by 5 % and by
+    /// more than both of them vary.
     ///
     /// # Errors
     /// [`DeviceError::Lost`]. Where something else goes wrong, that choice stays as it was.

@@ -50,7 +50,7 @@ export class Form {
     });
     this.#fields.append(
       h("div", { className: "row" }, ...this.#presets.values()),
-      group("Models: how many weights they have, all random", this.#shapes),
+      group("Models: by their number of weights", this.#shapes),
       group("Weights stored as", this.#dtypes),
       h("div", { className: "bench-numbers" }, ...numbers),
     );

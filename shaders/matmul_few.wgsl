@@ -1,6 +1,8 @@
 // y[t, n] = sum_k x[t, k] * w[n, k] + bias[n]      for few rows T: each weight is read once for all ROWS rows of x.
 // x: [T, K]; w: [N, K]; bias: [N]; y: [T, N]. A workgroup makes ROWS rows of 4 columns, or of 4 for each invocation (`few`).
 // With an ACT y[t, n] is act of that; where it is GATED, w has the rows of the gate and then as many others, and y[t, n] = act(gate) * other.
+// Where it is NORMED, x[t, ..] is x / sqrt(mean(x^2) + eps) * (offset + gain) (as in norm.wgsl) of what is bound: the division is left to
+// the end, since each workgroup sees the whole row.
 @if(x_f32) import package::shared::elem_f32::{Elem4 as X4, unpack4 as unpack_x};
 @if(x_f16) import package::shared::elem_f16::{Elem4 as X4, unpack4 as unpack_x};
 @if(y_f32) import package::shared::elem_f32::{Elem4 as Y4, unpack4 as unpack_y, pack4 as pack_y};
@@ -24,6 +26,8 @@ override ACCUMULATE: bool = false;
 // What is done to the product, by the numbers of shared/act, and whether it gates another.
 override ACT: u32 = 7u;
 override GATED: bool = false;
+// Rows of x are normalized on the way (in the order that they have).
+override NORMED: bool = false;
 // x has one row for each slot, not all rows of the step.
 override LAST_ROWS: bool = false;
 // The bits of the least magnitude that y does not hold: see shared/finite.
@@ -42,8 +46,9 @@ override BEYOND: u32 = 0xffffffffu;
 @if(w_blocks) @group(0) @binding(6) var<storage, read> w: array<vec4<u32>>;
 @if(!w_blocks) @group(0) @binding(6) var<storage, read> w: array<W4>;
 @if(w_blocks) @group(0) @binding(7) var<storage, read> scales: array<u32>;
-// the input that each element of a row of w belongs to
-@if(w_blocks) @group(0) @binding(8) var<storage, read> order: array<vec4<u32>>;
+// ORDER: the input that each element of a row of w belongs to; NORMED: the bits of the gains
+@if(w_blocks) @group(0) @binding(8) var<storage, read> inputs: array<vec4<u32>>;
+@if(!w_blocks) @group(0) @binding(7) var<storage, read> inputs: array<vec4<u32>>;
 
 @if(w_blocks)
 fn x1(t: u32, i: u32) -> f32 {
@@ -57,7 +62,7 @@ fn x1(t: u32, i: u32) -> f32 {
 @if(w_blocks)
 fn x4(t: u32, k: u32) -> vec4<f32> {
     if ORDER {
-        let i = order[k];
+        let i = inputs[k];
         return vec4<f32>(x1(t, i.x), x1(t, i.y), x1(t, i.z), x1(t, i.w));
     }
     return unpack_x(x[t * params.x_stride4 + k]);
@@ -66,6 +71,14 @@ fn x4(t: u32, k: u32) -> vec4<f32> {
 @if(!w_blocks)
 fn x4(t: u32, k: u32) -> vec4<f32> {
     return unpack_x(x[t * params.x_stride4 + k]);
+}
+
+// What a normalized x4 is multiplied by, but for its row's root mean square.
+fn gained(v: vec4<f32>, k: u32) -> vec4<f32> {
+    if NORMED {
+        return v * (params.offset + bitcast<vec4<f32>>(inputs[k]));
+    }
+    return v;
 }
 
 fn dots(v: vec4<f32>, w0: vec4<f32>, w1: vec4<f32>, w2: vec4<f32>, w3: vec4<f32>) -> vec4<f32> {
@@ -80,12 +93,13 @@ fn scale_of(n: u32, group: u32) -> vec2<f32> {
     return scale_and_zero(CODES, SCALES, group, first, other);
 }
 
-// Of ROWS rows: an invocation's share of 4 columns of each.
+// Of ROWS rows: an invocation's share of 4 columns of each, and of the squares of x where it is NORMED.
 struct Sums {
     r0: vec4<f32>,
     r1: vec4<f32>,
     r2: vec4<f32>,
     r3: vec4<f32>,
+    squares: vec4<f32>,
 }
 
 fn of_row(sums: Sums, r: u32) -> vec4<f32> {
@@ -106,6 +120,7 @@ fn products(column4: u32, part: u32, k4: u32, t: vec4<u32>) -> Sums {
     var acc1 = vec4<f32>(0.0);
     var acc2 = vec4<f32>(0.0);
     var acc3 = vec4<f32>(0.0);
+    var squares = vec4<f32>(0.0);
 
     @if(w_blocks) {
         // an invocation takes 16 bytes of each column's codes at a time
@@ -136,15 +151,23 @@ fn products(column4: u32, part: u32, k4: u32, t: vec4<u32>) -> Sums {
                     let w1 = scaled4(SCALES, values4(CODES, words1[word], i), scale1);
                     let w2 = scaled4(SCALES, values4(CODES, words2[word], i), scale2);
                     let w3 = scaled4(SCALES, values4(CODES, words3[word], i), scale3);
-                    acc0 += dots(x4(t.x, k), w0, w1, w2, w3);
+                    let v0 = x4(t.x, k);
+                    acc0 += dots(gained(v0, k), w0, w1, w2, w3);
+                    squares.x += dot(v0, v0);
                     if ROWS > 1u {
-                        acc1 += dots(x4(t.y, k), w0, w1, w2, w3);
+                        let v1 = x4(t.y, k);
+                        acc1 += dots(gained(v1, k), w0, w1, w2, w3);
+                        squares.y += dot(v1, v1);
                     }
                     if ROWS > 2u {
-                        acc2 += dots(x4(t.z, k), w0, w1, w2, w3);
+                        let v2 = x4(t.z, k);
+                        acc2 += dots(gained(v2, k), w0, w1, w2, w3);
+                        squares.z += dot(v2, v2);
                     }
                     if ROWS > 3u {
-                        acc3 += dots(x4(t.w, k), w0, w1, w2, w3);
+                        let v3 = x4(t.w, k);
+                        acc3 += dots(gained(v3, k), w0, w1, w2, w3);
+                        squares.w += dot(v3, v3);
                     }
                 }
             }
@@ -157,19 +180,27 @@ fn products(column4: u32, part: u32, k4: u32, t: vec4<u32>) -> Sums {
             let w1 = unpack_w(w[row + params.w_stride4 + k]);
             let w2 = unpack_w(w[row + 2u * params.w_stride4 + k]);
             let w3 = unpack_w(w[row + 3u * params.w_stride4 + k]);
-            acc0 += dots(x4(t.x, k), w0, w1, w2, w3);
+            let v0 = x4(t.x, k);
+            acc0 += dots(gained(v0, k), w0, w1, w2, w3);
+            squares.x += dot(v0, v0);
             if ROWS > 1u {
-                acc1 += dots(x4(t.y, k), w0, w1, w2, w3);
+                let v1 = x4(t.y, k);
+                acc1 += dots(gained(v1, k), w0, w1, w2, w3);
+                squares.y += dot(v1, v1);
             }
             if ROWS > 2u {
-                acc2 += dots(x4(t.z, k), w0, w1, w2, w3);
+                let v2 = x4(t.z, k);
+                acc2 += dots(gained(v2, k), w0, w1, w2, w3);
+                squares.z += dot(v2, v2);
             }
             if ROWS > 3u {
-                acc3 += dots(x4(t.w, k), w0, w1, w2, w3);
+                let v3 = x4(t.w, k);
+                acc3 += dots(gained(v3, k), w0, w1, w2, w3);
+                squares.w += dot(v3, v3);
             }
         }
     }
-    return Sums(acc0, acc1, acc2, acc3);
+    return Sums(acc0, acc1, acc2, acc3, squares);
 }
 
 @compute @workgroup_size(LANES)
@@ -212,6 +243,14 @@ fn main(
         gated = products(columns4 + column4, part, k4, these);
     }
 
+    var factor = vec4<f32>(1.0);
+    if NORMED {
+        @if(sg_on) let squares = sum4(sums.squares, subgroup_lane, subgroup, subgroups);
+        @if(sg_off) let squares = sum4(sums.squares, lane);
+        @if(alone) let squares = sum4(sums.squares);
+        factor = inverseSqrt(squares / f32(params.count) + params.eps);
+    }
+
     for (var r = 0u; r < ROWS; r++) {
         @if(sg_on) var sum = sum4(of_row(sums, r), subgroup_lane, subgroup, subgroups);
         @if(sg_off) var sum = sum4(of_row(sums, r), lane);
@@ -221,6 +260,10 @@ fn main(
             @if(sg_on) other = sum4(of_row(gated, r), subgroup_lane, subgroup, subgroups);
             @if(sg_off) other = sum4(of_row(gated, r), lane);
             @if(alone) other = sum4(of_row(gated, r));
+        }
+        if NORMED {
+            sum *= factor[r];
+            other *= factor[r];
         }
         let t = t0 + r;
         if part == 0u && t < rows {

@@ -142,9 +142,9 @@ impl<'a> Graph<'a> {
         self.site.layer = layer;
     }
 
-    /// What is recorded from here on is of this class.
-    pub fn enter(&mut self, class: OpClass) {
-        self.site.class = class;
+    /// What is recorded from here on is of this class; returns that of what came before.
+    pub fn enter(&mut self, class: OpClass) -> OpClass {
+        std::mem::replace(&mut self.site.class, class)
     }
 
     /// What the finite check of activations in `elem` is told here, `class` being that of the operation unless it is given: the number of the

@@ -14,4 +14,8 @@ struct MatmulParams {
     y_stride4: u32,
     // see shared/finite
     site: u32,
+    // where x is normalized: elements that a mean is of, and what is added to it, and to every gain
+    count: u32,
+    eps: f32,
+    offset: f32,
 }

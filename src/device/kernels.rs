@@ -39,6 +39,9 @@ pub struct Kernels {
     pub tiles_alone: bool,
     /// Whether each invocation attends by itself, to a cache that is not quantized.
     pub attention_alone: bool,
+    /// The widest rows that products of few of them normalize by themselves, where a root mean square comes before: a dispatch less, but every
+    /// workgroup does it again.
+    pub norm_in_products: u32,
     /// Whether norms and pooling use subgroups.
     pub subgroups: bool,
     /// Whether products of packed 8-bit integers are taken.
@@ -55,7 +58,16 @@ impl Kernels {
             (false, true) => Sums::Subgroups,
             (false, false) => Sums::Workgroup,
         };
-        Self { sums, few_rows: 8, tiles_alone: processor, attention_alone: processor, subgroups, packed_dot }
+        Self {
+            sums,
+            few_rows: 8,
+            tiles_alone: processor,
+            attention_alone: processor,
+            // measured on llvmpipe: 128 elements gain, 384 lose
+            norm_in_products: if processor { 256 } else { 1024 },
+            subgroups,
+            packed_dot,
+        }
     }
 }
 

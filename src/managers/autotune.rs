@@ -10,7 +10,7 @@ use super::self_test::{Verdict, step, trusted};
 use crate::device::{Category, Device, Kernels, READBACK_MS, Sums, Timestamps};
 use crate::error::{DeviceError, Error};
 use crate::graph::{Arena, Graph, Program};
-use crate::ops::{self, Affine, NormConfig, NormKind, Out, Rows};
+use crate::ops::{self, Affine, Input, NormConfig, NormKind, Normed, Out, Rows};
 use crate::quant::Blocks;
 use crate::step::Step;
 use crate::tensor::{Elem, Part, Storage, Weight};
@@ -131,6 +131,8 @@ enum Choice {
     OneRow,
     /// A matrix times so many rows: in tiles, or row by row.
     Rows(u32),
+    /// A matrix times a vector of this width that is normalized first: in one kernel, or in two.
+    Normed(u32),
     /// The same, of integers.
     Integers,
     Norm,
@@ -141,7 +143,16 @@ const INPUTS: u32 = 1024;
 const OUTPUTS: u32 = 1024;
 
 impl Choice {
-    const ALL: [Self; 6] = [Self::OneRow, Self::Rows(8), Self::Rows(16), Self::Rows(32), Self::Norm, Self::Integers];
+    const ALL: [Self; 8] = [
+        Self::OneRow,
+        Self::Rows(8),
+        Self::Rows(16),
+        Self::Rows(32),
+        Self::Norm,
+        Self::Normed(1024),
+        Self::Normed(4096),
+        Self::Integers,
+    ];
 
     fn name(self) -> String {
         match self {
@@ -149,6 +160,7 @@ impl Choice {
             Self::Rows(rows) => format!("product of {rows} rows"),
             Self::Integers => "product of integers".to_owned(),
             Self::Norm => "norm".to_owned(),
+            Self::Normed(dim) => format!("norm and product of {dim}"),
         }
     }
 
@@ -181,6 +193,15 @@ impl Choice {
                 let tiles = Kernels { few_rows: now.few_rows.min(rows / 2), ..now };
                 let pair = [("row by row", row_by_row), ("tiles", tiles)];
                 all = if rows <= now.few_rows { pair.to_vec() } else { vec![pair[1], pair[0]] };
+                all[0].1 = now;
+            }
+            // so wide rows a processor makes faster in two
+            Self::Normed(_) if now.tiles_alone => {}
+            Self::Normed(dim) => {
+                let at_once = Kernels { norm_in_products: now.norm_in_products.max(dim), ..now };
+                let in_two = Kernels { norm_in_products: now.norm_in_products.min(dim / 2), ..now };
+                let pair = [("in one kernel", at_once), ("in two", in_two)];
+                all = if dim <= now.norm_in_products { pair.to_vec() } else { vec![pair[1], pair[0]] };
                 all[0].1 = now;
             }
             Self::Norm if trusted.subgroups => {
@@ -239,30 +260,32 @@ impl Choice {
         let mut g = Graph::new(device);
         g.set_kernels(kernels);
         let storage = |label, bytes| device.storage(label, Category::Staging, bytes);
-        let x = g.empty("autotune", self.rows(), INPUTS, Elem::F32)?;
-        let y = match self {
-            Self::OneRow | Self::Rows(_) | Self::Integers => {
-                let is_int8 = self == Self::Integers;
-                let blocks = if is_int8 { Blocks::Q8 } else { Blocks::Q4 };
-                let of_blocks = Storage::Blocks(blocks);
-                let part = Part {
-                    first: 0,
-                    rows: OUTPUTS,
-                    storage: of_blocks,
-                    data: storage("weight", u64::from(OUTPUTS) * of_blocks.row_bytes(INPUTS))?,
-                    scales: Some(storage("scales", u64::from(OUTPUTS * of_blocks.scale_stride(INPUTS)) * 4)?),
-                    order: None,
-                    int8_inputs: is_int8,
-                };
-                let weight = Weight { rows: OUTPUTS, dim: INPUTS, parts: vec![part] };
-                ops::matmul(&mut g, &x, &weight, None, Out::New(Elem::F32), Rows::All, step)?
-            }
-            Self::Norm => {
-                let gain = storage("gains", u64::from(INPUTS) * 4)?;
-                let affine = Affine { gain, bias: None, count: INPUTS };
-                let config = NormConfig { kind: NormKind::Rms, eps: 1e-5 };
-                ops::norm(&mut g, &x, &affine, config, Rows::All, Out::New(Elem::F32), step)?
-            }
+        let [inputs, outputs] = match self {
+            // as the first product of a layer has them
+            Self::Normed(dim) => [dim, 4 * dim],
+            _ => [INPUTS, OUTPUTS],
+        };
+        let x = g.empty("autotune", self.rows(), inputs, Elem::F32)?;
+        let affine = Affine { gain: storage("gains", u64::from(inputs) * 4)?, bias: None, count: inputs };
+        let config = NormConfig { kind: NormKind::Rms, eps: 1e-5 };
+        let y = if self == Self::Norm {
+            ops::norm(&mut g, &x, &affine, config, Rows::All, Out::New(Elem::F32), step)?
+        } else {
+            let is_int8 = self == Self::Integers;
+            let of_blocks = Storage::Blocks(if is_int8 { Blocks::Q8 } else { Blocks::Q4 });
+            let part = Part {
+                first: 0,
+                rows: outputs,
+                storage: of_blocks,
+                data: storage("weight", u64::from(outputs) * of_blocks.row_bytes(inputs))?,
+                scales: Some(storage("scales", u64::from(outputs * of_blocks.scale_stride(inputs)) * 4)?),
+                order: None,
+                int8_inputs: is_int8,
+            };
+            let weight = Weight { rows: outputs, dim: inputs, parts: vec![part] };
+            let normed = Normed { x: &x, affine: &affine, config, elem: Elem::F32 };
+            let input = if let Self::Normed(_) = self { Input::Normed(normed) } else { Input::Rows(&x) };
+            ops::matmul(&mut g, input, &weight, None, Out::New(Elem::F32), Rows::All, step)?
         };
         g.keep(&y);
         Ok(g.finish(&Arena::default())?)

@@ -8,7 +8,7 @@ use crate::nn::{
     Attention, AttentionConfig, AttentionNames, Embedding, Linear, Mlp, MlpConfig, MlpNames, Norm, Pass, Rope,
     WeightTypes,
 };
-use crate::ops::{self, Act, Heads, NormConfig, Out, Result, Rows};
+use crate::ops::{self, Act, Heads, Input, NormConfig, Out, Result, Rows};
 use crate::tensor::{Elem, Tensor};
 use crate::weights::{self, Weights};
 
@@ -314,35 +314,31 @@ impl Layer {
     ) -> Result<Tensor> {
         let rope = self.rope.and_then(|i| ropes.get(i));
         let all = Rows::All;
-        let to_attention = Out::New(self.attention.input_elem(pass.activations.norm));
-        let to_mlp = Out::New(self.mlp.input_elem(pass.activations.norm));
         match &self.norms {
             Norms::Pre(before_attention, before_mlp) => {
-                let h = before_attention.forward(g, &x, all, to_attention, pass)?; // [T, D]
-                self.attention.forward(g, &h, Out::AddTo(&x), index, rope, pass)?; // x += [T, D]
-                let h = before_mlp.forward(g, &x, all, to_mlp, pass)?; // [T, D]
-                self.mlp.forward(g, &h, Out::AddTo(&x), pass)?; // x += [T, D]
+                self.attention.forward(g, before_attention.before(&x, pass), Out::AddTo(&x), index, rope, pass)?; // x += [T, D]
+                self.mlp.forward(g, before_mlp.before(&x, pass), Out::AddTo(&x), pass)?; // x += [T, D]
                 Ok(x)
             }
             Norms::Post(after_attention, after_mlp) => {
-                self.attention.forward(g, &x, Out::AddTo(&x), index, rope, pass)?; // x += [T, D]
+                self.attention.forward(g, Input::Rows(&x), Out::AddTo(&x), index, rope, pass)?; // x += [T, D]
                 let x = after_attention.forward(g, &x, all, Out::New(Elem::F32), pass)?; // [T, D]
-                self.mlp.forward(g, &x, Out::AddTo(&x), pass)?; // x += [T, D]
+                self.mlp.forward(g, Input::Rows(&x), Out::AddTo(&x), pass)?; // x += [T, D]
                 after_mlp.forward(g, &x, rows, Out::New(Elem::F32), pass) // [T, D] or [1, D]
             }
             Norms::Sandwich([before_attention, after_attention], [before_mlp, after_mlp]) => {
-                let h = before_attention.forward(g, &x, all, to_attention, pass)?; // [T, D]
-                let h = self.attention.forward(g, &h, Out::New(Elem::F32), index, rope, pass)?; // [T, D]
+                let h = before_attention.before(&x, pass); // [T, D]
+                let h = self.attention.forward(g, h, Out::New(Elem::F32), index, rope, pass)?; // [T, D]
                 after_attention.forward(g, &h, all, Out::AddTo(&x), pass)?; // x += [T, D]
-                let h = before_mlp.forward(g, &x, all, to_mlp, pass)?; // [T, D]
-                let h = self.mlp.forward(g, &h, Out::New(Elem::F32), pass)?; // [T, D]
+                let h = self.mlp.forward(g, before_mlp.before(&x, pass), Out::New(Elem::F32), pass)?; // [T, D]
                 after_mlp.forward(g, &h, all, Out::AddTo(&x), pass)?; // x += [T, D]
                 Ok(x)
             }
             Norms::Parallel(before) => {
-                let h = before.forward(g, &x, all, to_attention, pass)?; // [T, D]
-                self.attention.forward(g, &h, Out::AddTo(&x), index, rope, pass)?; // x += [T, D]
-                self.mlp.forward(g, &h, Out::AddTo(&x), pass)?; // x += [T, D]
+                let elem = self.attention.input_elem(pass.activations.norm);
+                let h = before.forward(g, &x, all, Out::New(elem), pass)?; // [T, D]
+                self.attention.forward(g, Input::Rows(&h), Out::AddTo(&x), index, rope, pass)?; // x += [T, D]
+                self.mlp.forward(g, Input::Rows(&h), Out::AddTo(&x), pass)?; // x += [T, D]
                 Ok(x)
             }
         }

@@ -7,7 +7,7 @@ use crate::graph::Graph;
 use crate::nn::{
     Attention, AttentionConfig, AttentionNames, Embedding, Linear, Mlp, MlpConfig, MlpNames, Norm, Pass, WeightTypes,
 };
-use crate::ops::{self, Act, Heads, NormConfig, Out, PoolKind, Result, Rows};
+use crate::ops::{self, Act, Heads, Input, NormConfig, Out, PoolKind, Result, Rows};
 use crate::tensor::{Elem, Tensor};
 use crate::weights::{self, Weights};
 
@@ -182,9 +182,9 @@ impl Layer {
 
     /// `x`: `[T, D]`, which is added to; returns `[T, D]`.
     fn forward(&self, g: &mut Graph<'_>, x: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
-        self.attention.forward(g, x, Out::AddTo(x), 0, None, pass)?; // x += [T, D]
+        self.attention.forward(g, Input::Rows(x), Out::AddTo(x), 0, None, pass)?; // x += [T, D]
         let x = self.after_attention.forward(g, x, Rows::All, Out::New(Elem::F32), pass)?; // [T, D]
-        self.mlp.forward(g, &x, Out::AddTo(&x), pass)?; // x += [T, D]
+        self.mlp.forward(g, Input::Rows(&x), Out::AddTo(&x), pass)?; // x += [T, D]
         self.after_mlp.forward(g, &x, Rows::All, Out::New(Elem::F32), pass) // [T, D]
     }
 }

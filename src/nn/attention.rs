@@ -2,7 +2,7 @@ use super::norm::affine;
 use crate::error::Error;
 use crate::graph::Graph;
 use crate::nn::{Linear, Norm, Pass, Rope};
-use crate::ops::{self, Affine, AttentionParams, Heads, NormConfig, Out, Result};
+use crate::ops::{self, Affine, AttentionParams, Heads, Input, NormConfig, Out, Result};
 use crate::site::OpClass;
 use crate::tensor::{Elem, Storage, Tensor};
 use crate::weights::{Rows, Weights};
@@ -98,7 +98,7 @@ impl Attention {
     pub fn forward(
         &self,
         g: &mut Graph<'_>,
-        x: &Tensor,
+        x: Input<'_>,
         out: Out<'_>,
         layer: usize,
         rope: Option<&Rope>,

@@ -2,7 +2,7 @@ use crate::device::Buffer;
 use crate::error::Error;
 use crate::graph::Graph;
 use crate::nn::Pass;
-use crate::ops::{self, Activated, Out, Result, Rows};
+use crate::ops::{self, Activated, Input, Out, Result, Rows};
 use crate::site::OpClass;
 use crate::tensor::{Elem, Storage, Tensor, Weight};
 use crate::weights::{self, Weights};
@@ -36,8 +36,14 @@ impl Linear {
     ///
     /// # Errors
     /// [`ops::RecordError`]
-    pub fn forward(&self, g: &mut Graph<'_>, x: &Tensor, out: Out<'_>, pass: &Pass<'_>) -> Result<Tensor> {
-        self.forward_rows(g, x, out, Rows::All, pass)
+    pub fn forward<'a>(
+        &self,
+        g: &mut Graph<'_>,
+        x: impl Into<Input<'a>>,
+        out: Out<'_>,
+        pass: &Pass<'_>,
+    ) -> Result<Tensor> {
+        ops::matmul(g, x, &self.weight, self.bias.as_ref(), out, Rows::All, pass.step)
     }
 
     /// As [`forward`](Self::forward), where `x` may be the rows that [`Rows::Last`] left.
@@ -62,7 +68,7 @@ impl Linear {
     pub fn forward_activated(
         &self,
         g: &mut Graph<'_>,
-        x: &Tensor,
+        x: Input<'_>,
         activated: Activated,
         pass: &Pass<'_>,
     ) -> Result<Tensor> {

@@ -1,7 +1,7 @@
 use crate::error::Error;
 use crate::graph::Graph;
 use crate::nn::{Linear, Norm, Pass};
-use crate::ops::{self, Act, Activated, NormConfig, Out, Result};
+use crate::ops::{self, Act, Activated, Input, NormConfig, Out, Result};
 use crate::site::OpClass;
 use crate::tensor::{Elem, Storage, Tensor};
 use crate::weights::{Rows, Weights};
@@ -66,17 +66,11 @@ impl Mlp {
         })
     }
 
-    /// As [`Linear::input_elem`].
-    #[must_use]
-    pub fn input_elem(&self, elem: Elem) -> Elem {
-        self.up.input_elem(elem)
-    }
-
     /// `x`: `[T, D]`; returns `[T, D]`, new or added to the residual stream.
     ///
     /// # Errors
     /// [`ops::RecordError`]
-    pub fn forward(&self, g: &mut Graph<'_>, x: &Tensor, out: Out<'_>, pass: &Pass<'_>) -> Result<Tensor> {
+    pub fn forward(&self, g: &mut Graph<'_>, x: Input<'_>, out: Out<'_>, pass: &Pass<'_>) -> Result<Tensor> {
         let MlpConfig { act, gated, hidden, .. } = self.config;
         g.enter(OpClass::Mlp);
         // what is normalized before it is used may be of any magnitude until then: squares in f16 end at 65504

@@ -1,7 +1,7 @@
 use crate::error::Error;
 use crate::graph::Graph;
 use crate::nn::Pass;
-use crate::ops::{self, Affine, NormConfig, NormKind, Out, Result, Rows};
+use crate::ops::{self, Affine, Input, NormConfig, NormKind, Normed, Out, Result, Rows};
 use crate::site::OpClass;
 use crate::tensor::Tensor;
 use crate::weights::{self, Weights};
@@ -37,6 +37,12 @@ impl Norm {
     pub fn forward(&self, g: &mut Graph<'_>, x: &Tensor, rows: Rows, out: Out<'_>, pass: &Pass<'_>) -> Result<Tensor> {
         g.enter(OpClass::Norm);
         ops::norm(g, x, &self.affine, self.config, rows, out, pass.step)
+    }
+
+    /// As [`forward`](Self::forward), left to the products whose input it is.
+    #[must_use]
+    pub fn before<'a>(&'a self, x: &'a Tensor, pass: &Pass<'_>) -> Input<'a> {
+        Input::Normed(Normed { x, affine: &self.affine, config: self.config, elem: pass.activations.norm })
     }
 }
 

@@ -1,9 +1,13 @@
+use super::norm::expect_norm;
 use super::quantize_rows::quantize_rows;
-use super::{Act, Result, Rows, activation, block_constants, expect, flag, weight_flag};
+use super::{
+    Act, Affine, NormConfig, NormKind, Result, Rows, activation, block_constants, expect, flag, norm, weight_flag,
+};
 use crate::device::{Buffer, Kernels, Sums};
 use crate::graph::{Graph, Operand, Work};
 use crate::quant::{Blocks, Codes};
 use crate::shaders::{self, MatmulParams};
+use crate::site::OpClass;
 use crate::step::Step;
 use crate::tensor::{Elem, Storage, Tensor, Weight, vec4s};
 
@@ -14,6 +18,42 @@ pub enum Out<'a> {
     New(Elem),
     /// Added to this one: the residual stream.
     AddTo(&'a Tensor),
+}
+
+/// What is multiplied.
+#[derive(Clone, Copy, Debug)]
+pub enum Input<'a> {
+    /// `[T, K]`
+    Rows(&'a Tensor),
+    /// `[T, K]`, normalized first.
+    Normed(Normed<'a>),
+}
+
+/// Rows that are to be [normalized](norm): in the kernel of the product where that can be, else before.
+#[derive(Clone, Copy, Debug)]
+pub struct Normed<'a> {
+    /// `[T, K]`, in f32.
+    pub x: &'a Tensor,
+    /// Gains, and biases.
+    pub affine: &'a Affine,
+    /// The formula.
+    pub config: NormConfig,
+    /// The element type of the result, where it is written.
+    pub elem: Elem,
+}
+
+impl<'a> From<&'a Tensor> for Input<'a> {
+    fn from(x: &'a Tensor) -> Self {
+        Self::Rows(x)
+    }
+}
+
+impl Input<'_> {
+    fn rows(&self) -> u32 {
+        match self {
+            Self::Rows(x) | Self::Normed(Normed { x, .. }) => x.rows,
+        }
+    }
 }
 
 /// What [`matmul_activated`] makes of a product.
@@ -48,16 +88,16 @@ const fn least_input(storage: Storage) -> f32 {
 ///
 /// # Errors
 /// [`RecordError`](super::RecordError)
-pub fn matmul(
+pub fn matmul<'a>(
     g: &mut Graph<'_>,
-    x: &Tensor,
+    x: impl Into<Input<'a>>,
     w: &Weight,
     bias: Option<&Buffer>,
     out: Out<'_>,
     rows: Rows,
     step: &Step,
 ) -> Result<Tensor> {
-    product(g, x, w, bias, out, None, rows, step)
+    product(g, x.into(), w, bias, out, None, rows, step)
 }
 
 /// [`activation`] of the product, F being `activated.dim`: in the same kernel where rows are few.
@@ -65,16 +105,17 @@ pub fn matmul(
 ///
 /// # Errors
 /// [`RecordError`](super::RecordError)
-pub fn matmul_activated(
+pub fn matmul_activated<'a>(
     g: &mut Graph<'_>,
-    x: &Tensor,
+    x: impl Into<Input<'a>>,
     w: &Weight,
     bias: Option<&Buffer>,
     activated: Activated,
     step: &Step,
 ) -> Result<Tensor> {
     let Activated { elem, act, gated, dim } = activated;
-    let [few, alone] = few_or_alone(g, x.rows);
+    let x = x.into();
+    let [few, alone] = few_or_alone(g, x.rows());
     if few && !alone && matches!(&w.parts[..], [part] if !part.int8_inputs) {
         let halves = if gated { 2 } else { 1 };
         expect(
@@ -85,7 +126,7 @@ pub fn matmul_activated(
         )?;
         return product(g, x, w, bias, Out::New(elem), Some(activated), Rows::All, step);
     }
-    let product = matmul(g, x, w, bias, Out::New(elem), Rows::All, step)?;
+    let product = product(g, x, w, bias, Out::New(elem), None, Rows::All, step)?;
     activation(g, &product, act, gated, dim, step)
 }
 
@@ -96,10 +137,40 @@ fn few_or_alone(g: &Graph<'_>, rows: u32) -> [bool; 2] {
     [tiles_alone || rows <= few_rows, tiles_alone && rows >= ROWS_ALONE]
 }
 
+/// What the kernel is to normalize, and what it reads. What it cannot normalize is done before.
+fn normed<'a>(
+    g: &mut Graph<'_>,
+    x: Input<'a>,
+    w: &Weight,
+    rows: Rows,
+    step: &Step,
+) -> Result<(Tensor, Option<Normed<'a>>)> {
+    let normed = match x {
+        Input::Rows(x) => return Ok((*x, None)),
+        Input::Normed(normed) => normed,
+    };
+    let Normed { x, affine, config, elem } = normed;
+    let [few, alone] = few_or_alone(g, x.rows);
+    let plain = w.parts.iter().all(|part| !part.int8_inputs && part.order.is_none());
+    let is_all = rows == Rows::All;
+    expect("matmul.normed", is_all, || "all rows".into(), &[x.rows])?;
+    expect_norm(x, affine, config)?;
+    let narrow = x.dim <= g.kernels().norm_in_products;
+    if narrow && few && !alone && plain && config.kind != NormKind::Layer {
+        return Ok((*x, Some(normed)));
+    }
+    // what is rounded to 8 bits is in f32 before: a rounding to f16 would put what lies between two codes to the other one
+    let elem = if w.parts.iter().any(|part| part.int8_inputs) { Elem::F32 } else { elem };
+    let class = g.enter(OpClass::Norm);
+    let y = norm(g, x, affine, config, rows, Out::New(elem), step)?;
+    g.enter(class);
+    Ok((y, None))
+}
+
 #[expect(clippy::too_many_arguments, reason = "those of `matmul` and of `matmul_activated`")]
 fn product(
     g: &mut Graph<'_>,
-    x: &Tensor,
+    x: Input<'_>,
     w: &Weight,
     bias: Option<&Buffer>,
     out: Out<'_>,
@@ -107,6 +178,8 @@ fn product(
     rows: Rows,
     step: &Step,
 ) -> Result<Tensor> {
+    let (x, normed) = normed(g, x, w, rows, step)?;
+    let x = &x;
     expect("matmul.x", x.dim == w.dim, || format!("[T, {}]", w.dim), &[x.rows, x.dim])?;
     let Kernels { sums, packed_dot, .. } = g.kernels();
     let [few, alone] = few_or_alone(g, x.rows);
@@ -155,6 +228,9 @@ fn product(
         if let Some(Activated { act, gated, .. }) = activated {
             constants.extend([("ACT", f64::from(act as u8)), ("GATED", f64::from(u8::from(gated)))]);
         }
+        if normed.is_some() {
+            constants.push(("NORMED", 1.0));
+        }
         constants.extend(block_constants(part.storage));
         if part.order.is_some() && rounded.is_none() {
             constants.push(("ORDER", 1.0));
@@ -169,6 +245,9 @@ fn product(
             scale_stride: part.storage.scale_stride(len),
             y_stride4: y.dim4(),
             site,
+            count: normed.map_or(0, |normed| normed.affine.count),
+            eps: normed.map_or(0.0, |normed| normed.config.eps),
+            offset: normed.map_or(0.0, |normed| normed.config.offset()),
         };
         // what there is none of is shown as the step state, unread
         let shown = bias.unwrap_or(&step.state);
@@ -180,10 +259,11 @@ fn product(
             (&y).into(),
             (&part.data).into(),
         ];
-        if let Some(scales) = &part.scales {
-            let order = part.order.as_ref().map_or(&step.state, |order| &order.inputs);
-            operands.push(scales.into());
-            operands.extend(rounded.is_none().then_some(Operand::from(order)));
+        operands.extend(part.scales.as_ref().map(Operand::from));
+        let order = part.order.as_ref().map(|order| &order.inputs);
+        let inputs = normed.map_or(order, |normed| Some(&normed.affine.gain)).unwrap_or(&step.state);
+        if kernel.bindings.len() > operands.len() + 1 {
+            operands.push(inputs.into());
         }
         let groups = if alone && rounded.is_none() {
             u64::from((part.rows / 4).div_ceil(2 * LANES_ALONE)) * u64::from(x.rows.div_ceil(ROWS_ALONE))

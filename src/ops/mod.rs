@@ -32,7 +32,7 @@ pub use embed::{embed, embed_positions, embed_types};
 pub use fma::{FmaType, fma};
 pub use gather_cache::gather_cache;
 pub use head_norm::head_norm;
-pub use matmul::{Activated, Out, matmul, matmul_activated};
+pub use matmul::{Activated, Input, Normed, Out, matmul, matmul_activated};
 pub use no_repeat_ngram::no_repeat_ngram;
 pub use norm::{Affine, NormConfig, NormKind, Rows, norm};
 pub use observe::{OBSERVED, observe};

@@ -1,4 +1,4 @@
-use super::{Out, Result, expect, flag};
+use super::{OpError, Out, Result, expect, flag};
 use crate::device::Buffer;
 use crate::graph::{Graph, Work};
 use crate::shaders::{self, NormParams};
@@ -65,6 +65,19 @@ pub struct Affine {
     pub count: u32,
 }
 
+/// Whether rows of `x` can be normalized so.
+pub(super) fn expect_norm(x: &Tensor, affine: &Affine, config: NormConfig) -> std::result::Result<(), OpError> {
+    expect("norm.x", x.elem == Elem::F32, || "[T, D] in f32".into(), &[x.rows, x.dim])?;
+    for (what, buffer) in [("norm.gain", Some(&affine.gain)), ("norm.bias", affine.bias.as_ref())] {
+        let Some(buffer) = buffer else { continue };
+        let fits = buffer.size() >= u64::from(x.dim4()) * 16;
+        expect(what, fits, || format!("[{}]", x.dim), &[(buffer.size() / 4) as u32])?;
+    }
+    let whole = if config.kind == NormKind::Layer { x.dim } else { 1 };
+    let fits = (whole.max(1)..=x.dim).contains(&affine.count);
+    expect("norm.count", fits, || format!("{whole} to {}", x.dim), &[affine.count])
+}
+
 /// Normalizes rows as `config` says. `x`: `[T, D]` in f32; gain and bias: `[D]` in f32, padded; returns `[T, D]`, or `[B, D]`. Elements
 /// within a row that are padding (those of heads) are zero, as their gains are; layer norm has no place for such.
 ///
@@ -79,15 +92,7 @@ pub fn norm(
     out: Out<'_>,
     step: &Step,
 ) -> Result<Tensor> {
-    expect("norm.x", x.elem == Elem::F32, || "[T, D] in f32".into(), &[x.rows, x.dim])?;
-    for (what, buffer) in [("norm.gain", Some(&affine.gain)), ("norm.bias", affine.bias.as_ref())] {
-        let Some(buffer) = buffer else { continue };
-        let fits = buffer.size() >= u64::from(x.dim4()) * 16;
-        expect(what, fits, || format!("[{}]", x.dim), &[(buffer.size() / 4) as u32])?;
-    }
-    let whole = if config.kind == NormKind::Layer { x.dim } else { 1 };
-    let fits = (whole.max(1)..=x.dim).contains(&affine.count);
-    expect("norm.count", fits, || format!("{whole} to {}", x.dim), &[affine.count])?;
+    expect_norm(x, affine, config)?;
     let count = if let Rows::Last(slots) = rows { slots } else { x.rows };
     let y = match out {
         Out::New(elem) => g.empty("norm", count, x.dim, elem)?,

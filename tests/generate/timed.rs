@@ -17,12 +17,14 @@ fn prompt() -> Vec<u32> {
     (0..PROMPT as u32).map(|i| (37 * i + 11) % 300).collect()
 }
 
-/// What [`model`]'s steps consist of: 8 dispatches a layer where they decode; of many rows the activation is one, too.
+/// What [`model`]'s steps consist of: 6 dispatches a layer where they decode; of many rows norms and the activation are some, too.
 fn kernels(rows: u64, end: &[&str]) -> Vec<String> {
-    let attention = ["norm", "matmul", "rope_append", "attention", "matmul"];
-    let mlp = if rows == 1 { &["norm", "matmul", "matmul"][..] } else { &["norm", "matmul", "activation", "matmul"] };
-    let layer = [&attention, mlp].concat();
-    let all = [&["embed"], &layer[..], &layer, &["norm", "matmul"], end].concat();
+    let layer: &[_] = if rows == 1 {
+        &["matmul", "rope_append", "attention", "matmul", "matmul", "matmul"]
+    } else {
+        &["norm", "matmul", "rope_append", "attention", "matmul", "norm", "matmul", "activation", "matmul"]
+    };
+    let all = [&["embed"], layer, layer, &["norm", "matmul"], end].concat();
     all.into_iter().map(str::to_owned).collect()
 }
 

@@ -1,11 +1,12 @@
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test;
 
-use webweft::ops::{Act, Activated, Out, Rows, matmul, matmul_activated};
+use webweft::ops::{Act, Activated, Affine, Input, NormConfig, NormKind, Normed, Out, Rows, matmul, matmul_activated};
 use webweft::reference;
 use webweft::tensor::{Elem, Storage};
 
-use super::{Bench, ELEMS, KINDS, STORAGES, devices, stored, tolerance};
+use super::norm::reference_norm;
+use super::{Bench, ELEMS, KINDS, STORAGES, devices, norm, stored, tolerance};
 use crate::common::{assert_close, device, portable_device, random};
 
 struct Shape {
@@ -266,6 +267,76 @@ fn record_activated(
         let name = format!(
             "{act:?} of [{rows} of {bucket}, {inputs}] x [{halves} x {dim}], gate {gated}, {elem:?} {storage:?}, bias {bias}"
         );
+        case.output(&y, rows, name, move |name, got| assert_close(name, &got, &want, abs, rel));
+    });
+}
+
+/// What is normalized first: in the kernel of the product, and before it where rows are many or wide, or have their mean taken away.
+#[cfg_attr(target_arch = "wasm32", wasm_bindgen_test)]
+#[cfg_attr(not(target_arch = "wasm32"), pollster::test)]
+async fn normalized_first() {
+    for device in devices().await {
+        let mut bench = Bench::new(&device);
+        for storage in KINDS {
+            for kind in norm::KINDS {
+                for (inputs, outputs) in [(3, 5), (33, 31), (64, 33), (255, 20), (257, 20), (1025, 8)] {
+                    for [bucket, rows] in [[1, 1], [2, 2], [8, 7], [16, 9]] {
+                        record_normed(&mut bench, (kind, Elem::F32), storage, [inputs, outputs], [bucket, rows], false);
+                    }
+                }
+                record_normed(&mut bench, (kind, Elem::F16), storage, [64, 36], [4, 3], false);
+                record_normed(&mut bench, (kind, Elem::F32), storage, [64, 36], [4, 3], true);
+                record_normed(&mut bench, (kind, Elem::F16), storage, [96, 36], [1, 1], true);
+            }
+        }
+        bench.run().await;
+    }
+}
+
+fn record_normed(
+    bench: &mut Bench,
+    (kind, elem): (NormKind, Elem),
+    storage: Storage,
+    [inputs, outputs]: [usize; 2],
+    [bucket, rows]: [u32; 2],
+    gated: bool,
+) {
+    let x: Vec<f32> = random(rows as usize * inputs, 1).iter().map(|v| 30.0 * v).collect();
+    let [gain, bias] = [2, 3].map(|seed| random(inputs, seed));
+    let halves = if gated { 2 } else { 1 };
+    let size = 2.0 / (inputs as f32).sqrt();
+    let w: Vec<f32> = random(halves * outputs * inputs, 4).iter().map(|v| v * size).collect();
+    let b = random(halves * outputs, 5);
+    let (weight, values) = bench.weight(&w, inputs, storage, &[]);
+    let product_bias = bench.vector(&b);
+    let layer_bias = (kind == NormKind::Layer).then(|| bench.vector(&bias));
+    let affine = Affine { gain: bench.vector(&gain), bias: layer_bias, count: inputs as u32 };
+    let step = bench.step(rows, 9);
+    bench.case(|case| {
+        // not so small that it does not show
+        let config = NormConfig { kind, eps: 1.0 };
+        let x_of = case.input(&x, bucket, inputs, Elem::F32);
+        let normed = Input::Normed(Normed { x: &x_of, affine: &affine, config, elem: Elem::F32 });
+        let g = &mut case.g;
+        let y = if gated {
+            let activated = Activated { elem, act: Act::Silu, gated, dim: outputs as u32 };
+            matmul_activated(g, normed, &weight, Some(&product_bias), activated, &step)
+        } else {
+            matmul(g, normed, &weight, Some(&product_bias), Out::New(elem), Rows::All, &step)
+        };
+        let y = y.expect("shapes fit");
+        let normed = reference::norm(&x, reference_norm(config, &gain, &bias));
+        let normed: Vec<f32> = normed.iter().map(|&v| v as f32).collect();
+        let mut want = reference::matmul(&normed, &values, inputs, Some(&b));
+        if gated {
+            let gate = |row: &[f64]| {
+                (0..outputs).map(|i| reference::activation::silu(row[i]) * row[outputs + i]).collect::<Vec<_>>()
+            };
+            want = want.chunks_exact(2 * outputs).flat_map(gate).collect();
+        }
+        let (abs, rel) = tolerance(elem);
+        let name =
+            format!("{kind:?} and [{rows} of {bucket}, {inputs}] x [{halves} x {outputs}], {elem:?} {storage:?}");
         case.output(&y, rows, name, move |name, got| assert_close(name, &got, &want, abs, rel));
     });
 }

@@ -5,7 +5,13 @@
 @if(x_f16) import package::shared::elem_f16::{Elem4 as X4, unpack4 as unpack_x, pack4 as pack_x};
 import package::shared::finite::{step, is_beyond, report};
 import package::shared::group::flat_group;
-import package::shared::reduce::{workgroup_sum4, LANES};
+@if(!alone) import package::shared::reduce::{workgroup_sum4, LANES as SUM_LANES};
+
+// As in `norm`.
+@if(alone) const LANES: u32 = 8u;
+@if(!alone) const LANES: u32 = SUM_LANES;
+@if(alone) const STRIDE: u32 = 1u;
+@if(!alone) const STRIDE: u32 = LANES;
 
 override CENTER: bool = false;
 override BIAS: bool = false;
@@ -32,7 +38,13 @@ struct Params {
 // BIAS only; otherwise a stand-in that is not read
 @group(0) @binding(5) var<storage, read> bias: array<vec4<f32>>;
 
-@compute @workgroup_size(64)
+// vec4 i of a head less its mean; zero where it pads.
+fn centered(v: vec4<f32>, mean: f32, i: u32) -> vec4<f32> {
+    let column = vec4<u32>(i * 4u) + vec4<u32>(0u, 1u, 2u, 3u);
+    return select(vec4<f32>(0.0), v - mean, column < vec4<u32>(params.head_dim));
+}
+
+@compute @workgroup_size(LANES)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
@@ -41,37 +53,46 @@ fn main(
     @if(sg_on) @builtin(subgroup_id) subgroup: u32,
     @if(sg_on) @builtin(num_subgroups) subgroups: u32,
 ) {
-    let flat = flat_group(group, groups);
+    @if(alone) let flat = flat_group(group, groups) * LANES + lane;
+    @if(alone) let first = 0u;
+    @if(!alone) let flat = flat_group(group, groups);
+    @if(!alone) let first = lane;
     let normed = params.heads + params.kv_heads;
     let t = flat / normed;
     let h = flat % normed;
     if t >= step.rows {
         return;
     }
-    let at = (t * (normed + params.kv_heads) + h) * params.head4 + lane;
-    var v = vec4<f32>(0.0);
-    if lane < params.head4 {
-        v = unpack_x(x[at]);
-    }
+    let at = (t * (normed + params.kv_heads) + h) * params.head4;
+    var mean = 0.0;
     if CENTER {
-        @if(sg_on) let sum = workgroup_sum4(v, subgroup_lane, subgroup, subgroups);
-        @if(sg_off) let sum = workgroup_sum4(v, lane);
-        let mean = (sum.x + sum.y + sum.z + sum.w) / f32(params.head_dim);
-        let column = vec4<u32>(lane * 4u) + vec4<u32>(0u, 1u, 2u, 3u);
-        v = select(vec4<f32>(0.0), v - mean, column < vec4<u32>(params.head_dim));
+        var own = vec4<f32>(0.0);
+        for (var i = first; i < params.head4; i += STRIDE) {
+            own += unpack_x(x[at + i]);
+        }
+        @if(sg_on) let sum = workgroup_sum4(own, subgroup_lane, subgroup, subgroups);
+        @if(sg_off) let sum = workgroup_sum4(own, lane);
+        @if(alone) let sum = own;
+        mean = (sum.x + sum.y + sum.z + sum.w) / f32(params.head_dim);
     }
-    @if(sg_on) let sum = workgroup_sum4(v * v, subgroup_lane, subgroup, subgroups);
-    @if(sg_off) let sum = workgroup_sum4(v * v, lane);
-    let variance = (sum.x + sum.y + sum.z + sum.w) / f32(params.head_dim);
-    if lane < params.head4 {
-        let own = select(0u, params.head4, h >= params.heads) + lane;
-        v *= inverseSqrt(variance + params.eps) * (params.offset + gain[own]);
+    var squares = vec4<f32>(0.0);
+    for (var i = first; i < params.head4; i += STRIDE) {
+        let v = centered(unpack_x(x[at + i]), mean, i);
+        squares += v * v;
+    }
+    @if(sg_on) let sum = workgroup_sum4(squares, subgroup_lane, subgroup, subgroups);
+    @if(sg_off) let sum = workgroup_sum4(squares, lane);
+    @if(alone) let sum = squares;
+    let norm = inverseSqrt((sum.x + sum.y + sum.z + sum.w) / f32(params.head_dim) + params.eps);
+    for (var i = first; i < params.head4; i += STRIDE) {
+        let own = select(0u, params.head4, h >= params.heads) + i;
+        var v = centered(unpack_x(x[at + i]), mean, i) * norm * (params.offset + gain[own]);
         if BIAS {
             v += bias[own];
         }
         if is_beyond(v, BEYOND) {
             report(t, false, params.site);
         }
-        x[at] = pack_x(v);
+        x[at + i] = pack_x(v);
     }
 }

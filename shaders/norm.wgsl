@@ -6,7 +6,15 @@
 @if(y_f16) import package::shared::elem_f16::{Elem4 as Y4, unpack4 as unpack_y, pack4 as pack_y};
 import package::shared::finite::{step, is_beyond, report};
 import package::shared::group::flat_group;
-import package::shared::reduce::{workgroup_sum4, LANES};
+@if(!alone) import package::shared::reduce::{workgroup_sum4, LANES as SUM_LANES};
+
+// Invocations of a workgroup: they share a row, or each has one by itself, which on a processor that plays a GPU takes a fraction of the time
+// that barriers do.
+@if(alone) const LANES: u32 = 8u;
+@if(!alone) const LANES: u32 = SUM_LANES;
+// From one of an invocation's vec4s to its next.
+@if(alone) const STRIDE: u32 = 1u;
+@if(!alone) const STRIDE: u32 = LANES;
 
 // Take the last row of each slot only, drafts aside: logits are wanted for it alone.
 override LAST_ROWS: bool = false;
@@ -44,7 +52,7 @@ fn centered(v: vec4<f32>, mean: f32, i: u32) -> vec4<f32> {
     return select(vec4<f32>(0.0), v - mean, column < vec4<u32>(params.dim));
 }
 
-@compute @workgroup_size(64)
+@compute @workgroup_size(LANES)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
@@ -53,7 +61,10 @@ fn main(
     @if(sg_on) @builtin(subgroup_id) subgroup: u32,
     @if(sg_on) @builtin(num_subgroups) subgroups: u32,
 ) {
-    let to = flat_group(group, groups);
+    @if(alone) let to = flat_group(group, groups) * LANES + lane;
+    @if(alone) let first = 0u;
+    @if(!alone) let to = flat_group(group, groups);
+    @if(!alone) let first = lane;
     if to >= select(step.rows, step.slots, LAST_ROWS) {
         return;
     }
@@ -64,23 +75,25 @@ fn main(
     var mean = 0.0;
     if CENTER {
         var own = vec4<f32>(0.0);
-        for (var i = lane; i < params.dim4; i += LANES) {
+        for (var i = first; i < params.dim4; i += STRIDE) {
             own += x[row * params.dim4 + i];
         }
         @if(sg_on) let sum = workgroup_sum4(own, subgroup_lane, subgroup, subgroups);
         @if(sg_off) let sum = workgroup_sum4(own, lane);
+        @if(alone) let sum = own;
         mean = (sum.x + sum.y + sum.z + sum.w) / f32(params.dim);
     }
     var squares = vec4<f32>(0.0);
-    for (var i = lane; i < params.dim4; i += LANES) {
+    for (var i = first; i < params.dim4; i += STRIDE) {
         let v = centered(x[row * params.dim4 + i], mean, i);
         squares += v * v;
     }
     @if(sg_on) let sum = workgroup_sum4(squares, subgroup_lane, subgroup, subgroups);
     @if(sg_off) let sum = workgroup_sum4(squares, lane);
+    @if(alone) let sum = squares;
     let variance = (sum.x + sum.y + sum.z + sum.w) / f32(params.count);
     let norm = inverseSqrt(variance + params.eps);
-    for (var i = lane; i < params.dim4; i += LANES) {
+    for (var i = first; i < params.dim4; i += STRIDE) {
         let at = to * params.dim4 + i;
         var v = centered(x[row * params.dim4 + i], mean, i) * norm * (params.offset + gain[i]);
         if BIAS {

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Capabilities, Device, lock};
 
-/// How the sums of a product of few rows are made.
+/// How sums along a row are made: those of a product of few rows, and of norms.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Sums {
@@ -42,8 +42,8 @@ pub struct Kernels {
     /// The widest rows that products of few of them normalize by themselves, where a root mean square comes before: a dispatch less, but every
     /// workgroup does it again.
     pub norm_in_products: u32,
-    /// Whether norms and pooling use subgroups.
-    pub subgroups: bool,
+    /// Sums of norms.
+    pub norms: Sums,
     /// Whether products of packed 8-bit integers are taken.
     pub packed_dot: bool,
 }
@@ -65,7 +65,7 @@ impl Kernels {
             attention_alone: processor,
             // measured on llvmpipe: 128 elements gain, 384 lose
             norm_in_products: if processor { 256 } else { 1024 },
-            subgroups,
+            norms: sums,
             packed_dot,
         }
     }

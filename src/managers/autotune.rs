@@ -74,13 +74,12 @@ impl KernelReport {
     pub fn is_of(&self, device: &Device) -> bool {
         // it may have been opened with less
         let there = Kernels::of(&device.capabilities());
-        let Kernels { sums, subgroups, packed_dot, tiles_alone, .. } = self.kernels;
+        let Kernels { sums, norms, packed_dot, tiles_alone, .. } = self.kernels;
         let info = device.info();
         self.adapter == info.to_string()
             && self.driver == info.driver
             && self.version == env!("CARGO_PKG_VERSION")
-            && (sums != Sums::Subgroups || device.capabilities().subgroups)
-            && (!subgroups || there.subgroups)
+            && (![sums, norms].contains(&Sums::Subgroups) || device.capabilities().subgroups)
             && (!packed_dot || there.packed_dot)
             && (!tiles_alone || there.tiles_alone)
     }
@@ -174,17 +173,10 @@ impl Choice {
         let trusted = trusted(device, verdicts);
         let mut all = vec![("", now)];
         match self {
-            Self::OneRow => {
-                let named = |sums| match sums {
-                    Sums::Workgroup => "workgroup",
-                    Sums::Subgroups => "subgroups",
-                    Sums::Alone => "alone",
-                };
-                all[0].0 = named(now.sums);
-                let other = if now.sums == Sums::Subgroups { Sums::Workgroup } else { Sums::Subgroups };
-                if trusted.subgroups && now.sums != Sums::Alone {
-                    all.push((named(other), Kernels { sums: other, ..now }));
-                }
+            // where they are trusted, subgroups are what is taken
+            Self::OneRow if trusted.sums == Sums::Subgroups => {
+                all[0].0 = "subgroups";
+                all.push(("workgroup", Kernels { sums: Sums::Workgroup, ..now }));
             }
             // a processor takes seconds to compile tiles that are shared
             Self::Rows(_) if now.tiles_alone => {}
@@ -204,9 +196,9 @@ impl Choice {
                 all = if dim <= now.norm_in_products { pair.to_vec() } else { vec![pair[1], pair[0]] };
                 all[0].1 = now;
             }
-            Self::Norm if trusted.subgroups => {
+            Self::Norm if trusted.norms == Sums::Subgroups => {
                 all[0].0 = "subgroups";
-                all.push(("workgroup", Kernels { subgroups: false, ..now }));
+                all.push(("workgroup", Kernels { norms: Sums::Workgroup, ..now }));
             }
             Self::Integers if trusted.packed_dot => {
                 all[0].0 = "packed dot";

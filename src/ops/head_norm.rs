@@ -26,8 +26,8 @@ pub fn head_norm(
         expect(what, fits, || format!("[2, {}]", heads.head_dim), &[(buffer.size() / 4) as u32])?;
     }
     expect("head_norm.heads", heads.head_dim <= 256, || "heads at most 256 wide".into(), &[heads.head_dim])?;
-    let subgroups = if g.kernels().subgroups { "sg_on" } else { "sg_off" };
-    let kernel = shaders::HEAD_NORM.variant(&[flag('x', qkv.elem), subgroups]);
+    let sums = g.kernels().norms;
+    let kernel = shaders::HEAD_NORM.variant(&[flag('x', qkv.elem), sums.flag()]);
     let (site, beyond) = g.check(None, qkv.elem);
     let params = HeadNormParams {
         heads: heads.heads,
@@ -38,7 +38,7 @@ pub fn head_norm(
         offset: config.offset(),
         site,
     };
-    let groups = u64::from(qkv.rows) * u64::from(heads.heads + heads.kv_heads);
+    let groups = sums.groups(u64::from(qkv.rows) * u64::from(heads.heads + heads.kv_heads));
     // without a bias its binding shows the gains, unread
     let bias = affine.bias.as_ref().unwrap_or(&affine.gain);
     let operands = [(&step.state).into(), (&step.overflow).into(), qkv.into(), (&affine.gain).into(), bias.into()];

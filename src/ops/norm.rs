@@ -1,5 +1,5 @@
 use super::{OpError, Out, Result, expect, flag};
-use crate::device::Buffer;
+use crate::device::{Buffer, Sums};
 use crate::graph::{Graph, Work};
 use crate::shaders::{self, NormParams};
 use crate::step::Step;
@@ -32,6 +32,16 @@ pub struct NormConfig {
     pub kind: NormKind,
     /// Added to the mean square.
     pub eps: f32,
+}
+
+/// Rows of a workgroup where each invocation has one by itself, as in the kernels.
+const ROWS_ALONE: u64 = 8;
+
+impl Sums {
+    /// Workgroups for so many rows, or heads.
+    pub(super) const fn groups(self, rows: u64) -> u64 {
+        if matches!(self, Self::Alone) { rows.div_ceil(ROWS_ALONE) } else { rows }
+    }
 }
 
 impl Rows {
@@ -99,8 +109,8 @@ pub fn norm(
         Out::AddTo(y) => *y,
     };
     expect("norm.y", (y.rows, y.dim) == (count, x.dim), || format!("[{count}, {}]", x.dim), &[y.rows, y.dim])?;
-    let subgroups = if g.kernels().subgroups { "sg_on" } else { "sg_off" };
-    let kernel = shaders::NORM.variant(&[flag('y', y.elem), subgroups]);
+    let sums = g.kernels().norms;
+    let kernel = shaders::NORM.variant(&[flag('y', y.elem), sums.flag()]);
     let (site, beyond) = g.check(None, y.elem);
     let params =
         NormParams { dim: x.dim, dim4: x.dim4(), count: affine.count, eps: config.eps, offset: config.offset(), site };
@@ -112,7 +122,7 @@ pub fn norm(
     let bias = affine.bias.as_ref().unwrap_or(&affine.gain);
     let operands =
         [(&step.state).into(), (&step.overflow).into(), x.into(), (&affine.gain).into(), bias.into(), (&y).into()];
-    g.dispatch(kernel, &constants, &params, &operands, u64::from(count))?;
+    g.dispatch(kernel, &constants, &params, &operands, sums.groups(u64::from(count)))?;
     let written = y.row_bytes() * if matches!(out, Out::AddTo(_)) { 2 } else { 1 };
     g.work(Work {
         shape: [x.dim, x.dim],

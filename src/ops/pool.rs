@@ -1,4 +1,5 @@
 use super::{Result, flag};
+use crate::device::Sums;
 use crate::graph::{Graph, Work};
 use crate::shaders::{self, PoolParams};
 use crate::step::Step;
@@ -20,7 +21,8 @@ pub enum PoolKind {
 /// [`RecordError`](super::RecordError)
 pub fn pool(g: &mut Graph<'_>, x: &Tensor, kind: PoolKind, normalize: bool, slots: u32, step: &Step) -> Result<Tensor> {
     let y = g.empty("pool", slots, x.dim, Elem::F32)?;
-    let subgroups = if g.kernels().subgroups { "sg_on" } else { "sg_off" };
+    // one row for a text is too much for an invocation by itself
+    let subgroups = if g.kernels().norms == Sums::Subgroups { "sg_on" } else { "sg_off" };
     let kernel = shaders::POOL.variant(&[flag('x', x.elem), subgroups]);
     let of = |on: bool| f64::from(u8::from(on));
     let constants = [("FIRST", of(kind == PoolKind::First)), ("NORMALIZE", of(normalize))];

@@ -19,7 +19,7 @@ async fn what_an_adapter_has_is_right() {
         let has = device.capabilities();
         let verdicts = self_test(&device, None).await.expect("it is tested");
         let tested = |variant| verdicts.iter().any(|verdict| verdict.variant == variant);
-        assert_eq!(tested(Variant::Subgroups), has.subgroups);
+        assert_eq!(tested(Variant::Subgroups), has.subgroups && !has.processor);
         assert_eq!(tested(Variant::PackedDot), has.packed_dot);
         assert!(verdicts.iter().all(|verdict| verdict.wrong.is_none()), "{verdicts:?}");
         assert_eq!(trusted(&device, &verdicts), Kernels::of(&has));
@@ -36,7 +36,7 @@ async fn what_is_wrong_is_struck_out() {
             let Some(verdict) = verdicts.iter().find(|verdict| verdict.variant == variant) else { continue };
             assert!(verdict.wrong.is_some());
             let of = |kernels: Kernels| match variant {
-                Variant::Subgroups => kernels.subgroups || kernels.sums == Sums::Subgroups,
+                Variant::Subgroups => [kernels.sums, kernels.norms].contains(&Sums::Subgroups),
                 Variant::PackedDot => kernels.packed_dot,
             };
             let mut report = KernelReport::new(&device, verdicts);
@@ -62,7 +62,7 @@ async fn the_fastest_is_taken() {
     let mut report = untouched.clone();
     // time enough, whatever else runs
     report.measure(&device, 30 * BUDGET, RUNS).await.expect("it is measured");
-    if device.capabilities().subgroups && device.capabilities().timestamps {
+    if device.capabilities().packed_dot && device.capabilities().timestamps {
         assert!(!report.measured.is_empty(), "{report:?}");
     }
     for measured in &report.measured {

@@ -51,6 +51,14 @@ fn element(head: u32, i: u32) -> f32 {
     return unpack_x(qkv[head + i / 4u])[i % 4u];
 }
 
+// Cosine and sine of a pair at position p.
+fn turn(pair: u32, half: u32, p: u32) -> vec2<f32> {
+    if EVERY {
+        return table[p * half + pair];
+    }
+    return turn_of_sum(table[(p % 256u) * half + pair], table[(256u + p / 256u) * half + pair]);
+}
+
 // Element i of the head that begins at vec4 `head`, rotated for position p.
 fn rotated(head: u32, i: u32, p: u32) -> f32 {
     let half = params.rotary / 2u;
@@ -58,13 +66,24 @@ fn rotated(head: u32, i: u32, p: u32) -> f32 {
         return element(head, i);
     }
     let at = paired(i, half, INTERLEAVED);
-    var turn: vec2<f32>;
-    if EVERY {
-        turn = table[p * half + at.pair];
-    } else {
-        turn = turn_of_sum(table[(p % 256u) * half + at.pair], table[(256u + p / 256u) * half + at.pair]);
+    let by = turn(at.pair, half, p);
+    return element(head, i) * by.x + at.sign * element(head, at.other) * by.y;
+}
+
+// Elements i to i + 3, i being a multiple of 4.
+fn rotated4(head: u32, i: u32, p: u32) -> vec4<f32> {
+    let half = params.rotary / 2u;
+    // those that they are paired with are a vec4, too: processors that play a GPU take long for single elements
+    if !INTERLEAVED && half % 4u == 0u {
+        let at = paired(i, half, false);
+        let t0 = turn(at.pair, half, p);
+        let t1 = turn(at.pair + 1u, half, p);
+        let t2 = turn(at.pair + 2u, half, p);
+        let t3 = turn(at.pair + 3u, half, p);
+        let other = unpack_x(qkv[head + at.other / 4u]) * at.sign;
+        return unpack_x(qkv[head + i / 4u]) * vec4<f32>(t0.x, t1.x, t2.x, t3.x) + other * vec4<f32>(t0.y, t1.y, t2.y, t3.y);
     }
-    return element(head, i) * turn.x + at.sign * element(head, at.other) * turn.y;
+    return vec4<f32>(rotated(head, i, p), rotated(head, i + 1u, p), rotated(head, i + 2u, p), rotated(head, i + 3u, p));
 }
 
 @compute @workgroup_size(64)
@@ -94,8 +113,8 @@ fn main(
     let i = i4 * 4u;
     // values, and keys that are rotated later, are kept as they came
     var v = unpack_x(qkv[head + i4]);
-    if h < select(params.heads + params.kv_heads, params.heads, RAW_KEYS) {
-        v = vec4<f32>(rotated(head, i, p), rotated(head, i + 1u, p), rotated(head, i + 2u, p), rotated(head, i + 3u, p));
+    if i < params.rotary && h < select(params.heads + params.kv_heads, params.heads, RAW_KEYS) {
+        v = rotated4(head, i, p);
     }
     let is_query = h < params.heads;
     if is_beyond(v, select(BEYOND_CACHE, BEYOND, is_query)) {

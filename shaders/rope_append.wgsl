@@ -11,6 +11,10 @@ import package::shared::step::{Row, BLOCK};
 import package::shared::group::flat_group;
 import package::shared::rope::{turn_of_sum, paired};
 
+// Whether anything is rotated, and whether what a vec4's elements are paired with is a vec4, too: a processor that plays a GPU runs both sides of a
+// branch.
+override ROTATED: bool = true;
+override IN_VEC4S: bool = false;
 // Whether the table has every position for itself (frequencies that change along the sequence).
 override EVERY: bool = false;
 // Whether the elements of a pair are neighbours.
@@ -73,8 +77,7 @@ fn rotated(head: u32, i: u32, p: u32) -> f32 {
 // Elements i to i + 3, i being a multiple of 4.
 fn rotated4(head: u32, i: u32, p: u32) -> vec4<f32> {
     let half = params.rotary / 2u;
-    // those that they are paired with are a vec4, too: processors that play a GPU take long for single elements
-    if !INTERLEAVED && half % 4u == 0u {
+    if IN_VEC4S {
         let at = paired(i, half, false);
         let t0 = turn(at.pair, half, p);
         let t1 = turn(at.pair + 1u, half, p);
@@ -113,7 +116,7 @@ fn main(
     let i = i4 * 4u;
     // values, and keys that are rotated later, are kept as they came
     var v = unpack_x(qkv[head + i4]);
-    if i < params.rotary && h < select(params.heads + params.kv_heads, params.heads, RAW_KEYS) {
+    if ROTATED && i < params.rotary && h < select(params.heads + params.kv_heads, params.heads, RAW_KEYS) {
         v = rotated4(head, i, p);
     }
     let is_query = h < params.heads;

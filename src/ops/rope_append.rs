@@ -63,11 +63,15 @@ pub fn rope_append(
     let (cache_site, beyond_cache) = g.check(Some(OpClass::Cache), kv.dtype.elem());
     let params =
         RopeAppendParams { heads: heads.heads, kv_heads: heads.kv_heads, head4, rotary, pages, site, cache_site };
-    let [every, interleaved] = table.map(|t| t.layout).unwrap_or_default().constants();
+    let layout = table.map(|t| t.layout).unwrap_or_default();
+    let [every, interleaved] = layout.constants();
+    let constant = |on: bool| f64::from(u8::from(on));
     let constants = [
+        ("ROTATED", constant(rotary > 0)),
+        ("IN_VEC4S", constant(!layout.interleaved && rotary.is_multiple_of(8))),
         every,
         interleaved,
-        ("RAW_KEYS", f64::from(u8::from(kv.raw_keys))),
+        ("RAW_KEYS", constant(kv.raw_keys)),
         ("BEYOND", beyond),
         ("BEYOND_CACHE", beyond_cache),
     ];

@@ -7,6 +7,7 @@ mod convert;
 mod errors;
 mod features;
 mod generate;
+mod kernels;
 mod load;
 mod opened;
 mod profile;
@@ -24,7 +25,7 @@ use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;
 use web_sys::{AbortSignal, AddEventListenerOptions};
 
-use crate::device::{AdapterInfo, Device, DeviceOptions, Ledger, find_adapter};
+use crate::device::{AdapterInfo, DeviceOptions, Ledger, find_adapter};
 use crate::managers::batch::Strategy;
 use crate::managers::blocks::CachePolicy;
 use crate::managers::{self, CacheOptions, Dtype, Roofline, Wanted};
@@ -35,6 +36,7 @@ use crate::tensor::CacheDtype;
 use convert::{from_js, to_js};
 use errors::{Failed, invalid};
 use generate::{Done, Request, chat_options};
+use kernels::Chosen;
 use load::Loaded;
 use opened::Opened;
 
@@ -51,6 +53,9 @@ struct OpenOptions {
     memory_limit: Option<u64>,
     gpu_layers: Option<u32>,
     portable: bool,
+    autotune: Option<bool>,
+    /// what earlier visits found, of any adapter, each as JSON
+    kernels: Vec<String>,
     profile: Option<Value>,
     /// of the profile, by the names of `generation_config.json`
     #[serde(skip)]
@@ -124,7 +129,7 @@ impl Model {
         let mut options = OpenOptions::read(options, spec)?;
         tell(json!({ "type": "stage", "stage": "config" }));
         let dtype = options.dtype()?;
-        let device = Device::open(&options.device()).await?;
+        let (device, kernels) = Chosen::open(&options, &tell).await?;
         let source = source::open(spec, &options.source, Some(on_event)).await?;
         let keep = options.source.keep()? == Keep::Quantized;
         let dtype = match dtype {
@@ -181,7 +186,7 @@ impl Model {
         });
         let tokenizer = session.tokenizer().ok().cloned();
         let (chat_template, place) = (session.chat_template().clone(), source.describe());
-        Ok(Self { opened: Opened::new(device, Shared::new(session), tokenizer, place, info), chat_template })
+        Ok(Self { opened: Opened::new(device, kernels, Shared::new(session), tokenizer, place, info), chat_template })
     }
 
     /// `ModelInfo`.
@@ -210,6 +215,20 @@ impl Model {
         let shared = self.opened.model()?;
         let told = shared.lock().await.engine().precision_report();
         Ok(to_js(&told.to_json()))
+    }
+
+    /// `KernelReport`, or `null`: which kernels the model takes, and why.
+    #[must_use]
+    pub fn kernels(&self) -> JsValue {
+        self.opened.kernels()
+    }
+
+    /// The same, once it was measured what is fastest, where that was not yet. Aborted, nothing changes.
+    ///
+    /// # Errors
+    /// As [`Model::open`].
+    pub async fn measure_kernels(&self, signal: AbortSignal) -> Result<JsValue, JsValue> {
+        Ok(self.opened.measure_kernels(&signal).await?)
     }
 
     /// `Roofline` of the model's GPU, measured while no step runs.

@@ -61,7 +61,7 @@ pub struct AdapterInfo {
     pub backend: String,
     /// `discrete GPU`, `integrated GPU`, `virtual GPU`, `CPU`, `other`.
     pub kind: &'static str,
-    /// Driver and version, where known.
+    /// Driver and version, where known; in a browser how that names itself, which has a driver of its own and tells of no other.
     pub driver: String,
     /// Largest storage binding, in bytes.
     pub max_binding: u64,
@@ -182,32 +182,68 @@ async fn info(adapter: &wgpu::Adapter) -> AdapterInfo {
 }
 
 /// What is known of an adapter. Browsers mostly leave its description empty, and wgpu asks for nothing else: vendor and
-/// architecture (`nvidia ampere`, `apple metal-3`) stand in for it.
+/// architecture (`nvidia ampere`, `apple metal-3`) stand in for it. Nor does wgpu see subgroups there.
 #[cfg(target_arch = "wasm32")]
 async fn info(adapter: &wgpu::Adapter) -> AdapterInfo {
     let mut info = AdapterInfo::of(adapter);
-    if adapter.get_info().name.is_empty()
-        && let Some(name) = web_name().await
-    {
-        info.name = name;
+    if let Some((name, subgroups)) = web_facts().await {
+        info.name = name.filter(|_| adapter.get_info().name.is_empty()).unwrap_or(info.name);
+        if subgroups {
+            info.features.push("subgroups");
+        }
     }
+    info.driver = web_browser().unwrap_or_default();
     info
 }
 
 #[cfg(target_arch = "wasm32")]
-async fn web_name() -> Option<String> {
+fn web_get(of: &wasm_bindgen::JsValue, name: &str) -> Option<wasm_bindgen::JsValue> {
+    js_sys::Reflect::get(of, &name.into()).ok()
+}
+
+/// How the browser names itself, with its version.
+#[cfg(target_arch = "wasm32")]
+fn web_browser() -> Option<String> {
+    web_get(&web_get(&js_sys::global(), "navigator")?, "userAgent")?.as_string()
+}
+
+/// A name for the adapter, and whether it has subgroups.
+#[cfg(target_arch = "wasm32")]
+async fn web_facts() -> Option<(Option<String>, bool)> {
     use js_sys::{Function, Object, Promise, Reflect};
-    use wasm_bindgen::{JsCast, JsValue};
-    let get = |of: &JsValue, name: &str| Reflect::get(of, &name.into()).ok();
-    let gpu = get(&get(&js_sys::global(), "navigator")?, "gpu")?;
-    let request: Function = get(&gpu, "requestAdapter")?.dyn_into().ok()?;
+    use wasm_bindgen::JsCast;
+    let gpu = web_get(&web_get(&js_sys::global(), "navigator")?, "gpu")?;
+    let request: Function = web_get(&gpu, "requestAdapter")?.dyn_into().ok()?;
     let options = Object::new();
     Reflect::set(&options, &"powerPreference".into(), &"high-performance".into()).ok()?;
     let adapter: Promise = request.call1(&gpu, &options).ok()?.dyn_into().ok()?;
-    let info = get(&wasm_bindgen_futures::JsFuture::from(adapter).await.ok()?, "info")?;
-    let words = ["vendor", "architecture", "device"].map(|name| get(&info, name).and_then(|word| word.as_string()));
+    let adapter = wasm_bindgen_futures::JsFuture::from(adapter).await.ok()?;
+    let info = web_get(&adapter, "info")?;
+    let words = ["vendor", "architecture", "device"].map(|name| web_get(&info, name).and_then(|word| word.as_string()));
     let words: Vec<_> = words.into_iter().flatten().filter(|word| !word.is_empty()).collect();
-    (!words.is_empty()).then(|| words.join(" "))
+    Some(((!words.is_empty()).then(|| words.join(" ")), super::subgroups::has(&adapter)))
+}
+
+/// The device of an adapter, in a browser with subgroups where it has them and nobody wants a `portable` one.
+pub(super) async fn request_device(
+    adapter: &wgpu::Adapter,
+    descriptor: &wgpu::DeviceDescriptor<'_>,
+    portable: bool,
+) -> Result<(wgpu::Device, wgpu::Queue), wgpu::RequestDeviceError> {
+    #[cfg(target_arch = "wasm32")]
+    if !portable {
+        return super::subgroups::asking(|| adapter.request_device(descriptor)).await;
+    }
+    let _ = portable;
+    adapter.request_device(descriptor).await
+}
+
+/// Whether a device was opened with subgroups.
+pub(super) fn has_subgroups(device: &wgpu::Device) -> bool {
+    #[cfg(target_arch = "wasm32")]
+    return device.as_webgpu().is_some_and(|device| super::subgroups::has(device));
+    #[cfg(not(target_arch = "wasm32"))]
+    device.features().contains(wgpu::Features::SUBGROUP)
 }
 
 pub(super) async fn choose(options: &DeviceOptions) -> Result<(wgpu::Adapter, AdapterInfo), DeviceError> {

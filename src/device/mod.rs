@@ -8,6 +8,8 @@ mod ledger;
 mod pipeline;
 mod plan;
 mod readback;
+#[cfg(target_arch = "wasm32")]
+mod subgroups;
 mod timeline;
 mod timestamps;
 
@@ -44,7 +46,7 @@ pub const UPLOADS: usize = if cfg!(target_arch = "wasm32") { 6 } else { 3 };
 pub struct Capabilities {
     /// `shader-f16`: f16 arithmetic in kernels. Storage in f16 needs no feature.
     pub shader_f16: bool,
-    /// Subgroup operations that wgpu lets us use (never in a browser so far: wgpu#10146).
+    /// Subgroup operations.
     pub subgroups: bool,
     /// Products of packed 8-bit integers (the WGSL extension `packed_4x8_integer_dot_product`).
     pub packed_dot: bool,
@@ -121,13 +123,13 @@ impl Device {
         };
         let features = has & wanted;
         let limits = if options.portable { wgpu::Limits::default() } else { adapter.limits() };
-        let (wgpu, queue) = adapter
-            .request_device(&wgpu::DeviceDescriptor {
-                label: Some("webweft"),
-                required_features: features,
-                required_limits: limits.clone(),
-                ..Default::default()
-            })
+        let descriptor = wgpu::DeviceDescriptor {
+            label: Some("webweft"),
+            required_features: features,
+            required_limits: limits.clone(),
+            ..Default::default()
+        };
+        let (wgpu, queue) = adapter::request_device(&adapter, &descriptor, options.portable)
             .await
             .map_err(|e| DeviceError::Open { adapter: info.name.clone(), reason: e.to_string() })?;
 
@@ -151,7 +153,7 @@ impl Device {
 
         let capabilities = Capabilities {
             shader_f16: features.contains(wgpu::Features::SHADER_F16),
-            subgroups: features.contains(wgpu::Features::SUBGROUP),
+            subgroups: !options.portable && adapter::has_subgroups(&wgpu),
             packed_dot: !options.portable && adapter::has_packed_dot(),
             processor: options.processor.unwrap_or(!options.portable && info.kind == "CPU"),
             timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),

@@ -1,5 +1,6 @@
 //! Compiled kernels, kept by kernel and constants.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
@@ -87,6 +88,20 @@ fn compile_all(device: &Device, kernels: &[(&'static Kernel, Constants<'_>)]) ->
     kernels.iter().map(|&(kernel, constants)| compile(device, kernel, constants)).collect()
 }
 
+#[cfg(not(target_arch = "wasm32"))]
+fn source(kernel: &'static Kernel) -> Cow<'static, str> {
+    kernel.wgsl.into()
+}
+
+/// A browser wants to be told what is made use of.
+#[cfg(target_arch = "wasm32")]
+fn source(kernel: &'static Kernel) -> Cow<'static, str> {
+    if kernel.features.contains(&"sg_on") {
+        return [super::subgroups::DIRECTIVE, kernel.wgsl].concat().into();
+    }
+    kernel.wgsl.into()
+}
+
 fn compile(device: &Device, kernel: &'static Kernel, constants: Constants<'_>) -> Pipeline {
     let wgpu = device.wgpu();
     let entries: Vec<_> = (0u32..)
@@ -113,7 +128,7 @@ fn compile(device: &Device, kernel: &'static Kernel, constants: Constants<'_>) -
         bind_group_layouts: &[Some(&layout)],
         immediate_size: 0,
     });
-    let source = wgpu::ShaderSource::Wgsl(kernel.wgsl.into());
+    let source = wgpu::ShaderSource::Wgsl(source(kernel));
     // SAFETY: the kernels are ours, compiled into this crate and run by the tests at the edges of their shapes; they guard
     // every index themselves, and their loops end. Bounds checks would be paid on each access.
     let module = unsafe {

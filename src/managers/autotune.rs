@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use web_time::Instant;
 
-use super::self_test::{Verdict, step, trusted};
+use super::self_test::{Variant, Verdict, step, trusted};
 use crate::device::{Category, Device, Kernels, READBACK_MS, Sums, Timestamps};
 use crate::error::{DeviceError, Error};
 use crate::graph::{Arena, Graph, Program};
@@ -79,6 +79,9 @@ impl KernelReport {
         self.adapter == info.to_string()
             && self.driver == info.driver
             && self.version == env!("CARGO_PKG_VERSION")
+            && [(Variant::Subgroups, device.capabilities().subgroups), (Variant::PackedDot, there.packed_dot)]
+                .into_iter()
+                .all(|(variant, is_there)| !is_there || self.verdicts.iter().any(|verdict| verdict.variant == variant))
             && (![sums, norms].contains(&Sums::Subgroups) || device.capabilities().subgroups)
             && (!packed_dot || there.packed_dot)
             && (!tiles_alone || there.tiles_alone)

@@ -8,10 +8,10 @@ use web_sys::AbortSignal;
 
 use super::convert::{from_js, to_js};
 use super::errors::{self, Failed, invalid};
+use super::kernels::Chosen;
 use super::opened::Opened;
 use super::source::Files;
 use super::{OpenOptions, report, source, until_aborted, wasm_memory};
-use crate::device::Device;
 use crate::encode::{FeatureOptions, Pooling, Tokens};
 use crate::error::Error;
 use crate::managers::Dtype;
@@ -65,7 +65,7 @@ impl Extractor {
         let options = OpenOptions::read(options, spec)?;
         options.check_encoder()?;
         tell(json!({ "type": "stage", "stage": "config" }));
-        let device = Device::open(&options.device()).await?;
+        let (device, kernels) = Chosen::open(&options, &tell).await?;
         let source = source::open(spec, &options.source, Some(on_event)).await?;
         let load = LoadOptions {
             // encoders are small, and a vector shows every bit
@@ -110,7 +110,7 @@ impl Extractor {
         });
         let tokenizer = extractor.tokenizer().ok().cloned();
         let place = source.describe();
-        Ok(Self(Opened::new(device, SharedExtractor::new(extractor), tokenizer, place, info)))
+        Ok(Self(Opened::new(device, kernels, SharedExtractor::new(extractor), tokenizer, place, info)))
     }
 
     /// `ModelInfo`.
@@ -139,6 +139,20 @@ impl Extractor {
         let shared = self.0.model()?;
         let told = shared.lock().await.engine().precision_report();
         Ok(to_js(&told.to_json()))
+    }
+
+    /// As [`Model::kernels`](super::Model::kernels).
+    #[must_use]
+    pub fn kernels(&self) -> JsValue {
+        self.0.kernels()
+    }
+
+    /// As [`Model::measure_kernels`](super::Model::measure_kernels).
+    ///
+    /// # Errors
+    /// As [`Extractor::open`].
+    pub async fn measure_kernels(&self, signal: AbortSignal) -> Result<JsValue, JsValue> {
+        Ok(self.0.measure_kernels(&signal).await?)
     }
 
     /// Token ids of a text.

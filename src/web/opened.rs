@@ -1,15 +1,18 @@
 //! What is opened for a page, whatever it does: on which device it is, what is told of it, and how it is closed.
 
 use std::cell::RefCell;
+use std::pin::Pin;
 use std::rc::Rc;
 
 use js_sys::Uint32Array;
 use serde_json::Value;
 use wasm_bindgen::JsValue;
+use web_sys::AbortSignal;
 
 use super::convert::to_js;
 use super::errors::{self, Failed};
-use super::{USE, memory_report};
+use super::kernels::Chosen;
+use super::{USE, memory_report, until_aborted};
 use crate::device::Device;
 use crate::error::{Error, GenerateError};
 use crate::preprocess::Tokenizer;
@@ -18,6 +21,7 @@ use crate::preprocess::Tokenizer;
 #[derive(Debug)]
 pub struct Opened<T> {
     device: Device,
+    kernels: Chosen,
     /// gone once closed
     model: RefCell<Option<Rc<T>>>,
     /// for what needs no GPU, also while a step runs
@@ -27,8 +31,15 @@ pub struct Opened<T> {
 }
 
 impl<T> Opened<T> {
-    pub fn new(device: Device, model: T, tokenizer: Option<Tokenizer>, place: String, info: Value) -> Self {
-        Self { device, model: RefCell::new(Some(Rc::new(model))), tokenizer, place, info }
+    pub fn new(
+        device: Device,
+        kernels: Chosen,
+        model: T,
+        tokenizer: Option<Tokenizer>,
+        place: String,
+        info: Value,
+    ) -> Self {
+        Self { device, kernels, model: RefCell::new(Some(Rc::new(model))), tokenizer, place, info }
     }
 
     /// What it is on.
@@ -53,6 +64,17 @@ impl<T> Opened<T> {
     /// `MemoryReport`.
     pub fn memory_report(&self) -> JsValue {
         to_js(&memory_report(self.device.ledger()))
+    }
+
+    /// `KernelReport`, or `null`.
+    pub fn kernels(&self) -> JsValue {
+        self.kernels.report()
+    }
+
+    /// The same, measured.
+    pub async fn measure_kernels(&self, signal: &AbortSignal) -> Result<JsValue, Failed> {
+        let measuring: Pin<Box<dyn Future<Output = _>>> = Box::pin(self.kernels.measure(&self.device));
+        until_aborted(signal, measuring).await.unwrap_or_else(|| Err(errors::aborted()))
     }
 
     /// Token ids of a text.

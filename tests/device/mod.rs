@@ -1,6 +1,7 @@
 //! The ledger is exact, and what wgpu reports out of band arrives as typed errors.
 
 mod ledger;
+mod subgroups;
 mod timestamps;
 
 #[cfg(target_arch = "wasm32")]

@@ -14,7 +14,7 @@ export const cache = {
   /** Deletes the model of `key`; whether it was there. */
   delete: (key: string, options: Options = {}): Promise<boolean> =>
     withWorker(options, (client) => client.call("cacheDelete", { key }, { signal: options.signal })),
-  /** Deletes all of them. */
+  /** Deletes all of them, and what was found about kernels on this GPU. */
   clear: (options: Options = {}): Promise<void> =>
     withWorker(options, (client) => client.call("cacheClear", {}, { signal: options.signal })),
 } as const;

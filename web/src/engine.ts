@@ -5,6 +5,7 @@ import { DisposedError, InvalidRequestError, type WebweftError } from "./errors.
 import type {
   FacadeMessage,
   GenerateResult,
+  KernelReport,
   LoadEvent,
   LoadStage,
   MemoryReport,
@@ -41,6 +42,8 @@ export interface EngineEvents {
   devicelost: { message: string; attempt: number };
   /** The model is back after `ms`; what was under way goes on. */
   recovered: { attempt: number; ms: number };
+  /** What was measured while nothing else was done: which kernels are fastest here. */
+  kernels: KernelReport;
   /** GPU memory after loading and after each generation. */
   memory: MemoryUse;
 }
@@ -131,6 +134,14 @@ export class Engine {
   /** Which types activations and cache have by now, why, and which values they did not hold. */
   precision(options: CallOptions = {}): Promise<PrecisionReport> {
     return this.#client.call("precision", {}, options);
+  }
+
+  /**
+   * Which kernels are taken on this GPU, and what was found about them: wrong ones are not used, and once nothing is under way, it is
+   * measured which are fastest. `null` with `portable`, and where nothing could be tested.
+   */
+  kernels(options: CallOptions = {}): Promise<KernelReport | null> {
+    return this.#client.call("kernels", {}, options);
   }
 
   /**
@@ -232,6 +243,7 @@ export class Listeners {
     client.onNotify = (value) => {
       const notification = value as Notification;
       if (notification.type === "memory") this.emit("memory", notification.memory);
+      else if (notification.type === "kernels") this.emit("kernels", notification.report);
       else if (notification.type === "devicelost") {
         this.emit("devicelost", { message: notification.message, attempt: notification.attempt });
       } else this.emit("recovered", { attempt: notification.attempt, ms: notification.ms });

@@ -5,7 +5,7 @@ import { DisposedError, InvalidRequestError, UnsupportedParameterError } from ".
 import type { LoadOptions } from "./options.js";
 import type { ModelSource } from "./source.js";
 import { Tokenizer } from "./tokenizer.js";
-import type { Features, FeaturesRequest, MemoryReport, MemoryUse, ModelInfo } from "./wasm.js";
+import type { Features, FeaturesRequest, KernelReport, MemoryReport, MemoryUse, ModelInfo } from "./wasm.js";
 
 /** Two texts that belong together: a question and a passage, say. */
 export interface TextPair {
@@ -61,6 +61,8 @@ export interface FeatureExtractionPipeline {
   /** As that of an engine. */
   memory(options?: CallOptions): Promise<MemoryReport>;
   /** As that of an engine. */
+  kernels(options?: CallOptions): Promise<KernelReport | null>;
+  /** As that of an engine. */
   on<T extends keyof EngineEvents>(type: T, listener: (event: EngineEvents[T]) => void): () => void;
   /** Loses the GPU device, as a driver's reset does: to test what a page does then. */
   loseDevice(): Promise<void>;
@@ -88,6 +90,7 @@ export function toExtractor({ client, opened, listeners }: Pick<InWorker, "clien
     tokenizer: new Tokenizer(client),
     info: opened.info,
     memory: (options: CallOptions = {}): Promise<MemoryReport> => client.call("memory", {}, options),
+    kernels: (options: CallOptions = {}): Promise<KernelReport | null> => client.call("kernels", {}, options),
     on: listeners.add.bind(listeners) as FeatureExtractionPipeline["on"],
     loseDevice: (): Promise<void> => client.call("loseDevice", {}),
     dispose: () => (disposing ??= dispose(client, listeners)),

@@ -1,10 +1,11 @@
 /** What the worker does: one wasm, one model, and who may use it when. */
 import { InvalidRequestError, WorkerError, toPlain } from "./errors.js";
+import { IdleWork, KernelReports } from "./kernels.js";
 import { Extractor, Model } from "./model.js";
 import { Queue } from "./queue.js";
 import { restoreCache, saveCache } from "./saved.js";
 import { RpcServer, type CallContext, type Handlers, type Port } from "./rpc.js";
-import type { Resident } from "./resident.js";
+import type { Notification, Resident } from "./resident.js";
 import type {
   Facade,
   FacadeAny,
@@ -29,6 +30,8 @@ export class Host {
   readonly #server: RpcServer;
   readonly #queue = new Queue();
   readonly #end = new AbortController();
+  readonly #reports = new KernelReports();
+  readonly #measuring = new IdleWork((signal) => this.#measureKernels(signal));
   #facade: Facade | undefined;
   #opened: Model | Extractor | undefined;
 
@@ -40,9 +43,9 @@ export class Host {
   #handlers(): Handlers {
     type Method = (params: never, context: CallContext) => unknown;
     const alone = (method: Method): Method => (params, context) =>
-      this.#queue.alone(() => method(params, context), context.signal);
+      this.#measuring.beside(() => this.#queue.alone(() => method(params, context), context.signal));
     const beside = (method: Method): Method => (params, context) =>
-      this.#queue.beside(() => method(params, context), context.signal);
+      this.#measuring.beside(() => this.#queue.beside(() => method(params, context), context.signal));
     const ofModel = (method: (model: FacadeModel, params: never) => unknown): Method => (params) =>
       this.#model.use((model) => method(model, params));
     const ofAny = (method: (model: FacadeAny, params: never) => unknown): Method => (params) =>
@@ -65,8 +68,9 @@ export class Host {
       chatPrompt: beside(
         ofModel((model, { messages, options }: { messages: object[]; options: object }) => model.chat_prompt(messages, options)),
       ),
-      // these two are answered at once, also while a reset waits
+      // these are answered at once, also while a reset waits
       memory: ofAny((model) => model.memory_report()),
+      kernels: ofAny((model) => model.kernels()),
       loseDevice: ofAny((model) => model.lose_device()),
       saveCache: beside((given: { ids?: number[]; file?: string }, { signal }) =>
         this.#model.use((model) => saveCache(model, given, signal)),
@@ -83,7 +87,10 @@ export class Host {
       adapter: () => this.#wasm.adapter(),
       cacheList: () => this.#wasm.cache_list(),
       cacheDelete: ({ key }: { key: string }) => this.#wasm.cache_delete(key),
-      cacheClear: () => this.#wasm.cache_clear(),
+      cacheClear: async () => {
+        await this.#reports.forget();
+        await this.#wasm.cache_clear();
+      },
     };
   }
 
@@ -109,18 +116,39 @@ export class Host {
 
   async #open({ spec, options }: { spec: ModelSpec; options: OpenOptions }, { signal, emit }: CallContext): Promise<Opened> {
     this.#refuseSecond();
-    const model = await this.#wasm.open(spec, options, emit, signal);
-    const again = () => this.#wasm.open(spec, options, () => {}, this.#end.signal);
+    const open = async (hear: CallContext["emit"], until: AbortSignal) =>
+      this.#wasm.open(spec, { ...options, kernels: await this.#reports.told() }, hear, until);
+    const model = await open(emit, signal);
+    const again = () => open(() => {}, this.#end.signal);
     this.#opened = new Model(model, again, this.#wasm, (told) => this.#server.notify(told), this.#end.signal);
+    await this.#hearOfKernels(model, options);
     return { info: model.info(), memory: model.memory() };
   }
 
   async #openExtractor({ spec, options }: { spec: ModelSpec; options: OpenOptions }, { signal, emit }: CallContext): Promise<Opened> {
     this.#refuseSecond();
-    const model = await this.#wasm.open_extractor(spec, options, emit, signal);
-    const again = () => this.#wasm.open_extractor(spec, options, () => {}, this.#end.signal);
+    const open = async (hear: CallContext["emit"], until: AbortSignal) =>
+      this.#wasm.open_extractor(spec, { ...options, kernels: await this.#reports.told() }, hear, until);
+    const model = await open(emit, signal);
+    const again = () => open(() => {}, this.#end.signal);
     this.#opened = new Extractor(model, again, this.#wasm, (told) => this.#server.notify(told), this.#end.signal);
+    await this.#hearOfKernels(model, options);
     return { info: model.info(), memory: model.memory() };
+  }
+
+  /** Keeps what was found when `model` was opened; the rest is found later. */
+  async #hearOfKernels(model: FacadeAny, options: OpenOptions): Promise<void> {
+    const report = model.kernels();
+    if (!report) return;
+    await this.#reports.learn(report);
+    this.#measuring.want(!report.is_tuned && options.autotune !== false);
+  }
+
+  async #measureKernels(signal: AbortSignal): Promise<void> {
+    const report = await this.#any.use((model) => model.measure_kernels(signal));
+    if (!report || this.#end.signal.aborted) return;
+    await this.#reports.keep(report);
+    this.#server.notify({ type: "kernels", report } satisfies Notification);
   }
 
   #refuseSecond(): void {
@@ -130,6 +158,7 @@ export class Host {
   /** Ends what is under way and drops the model; what is left of its memory, or null where there was no model. */
   async #close(signal: AbortSignal): Promise<MemoryUse | null> {
     this.#end.abort();
+    this.#measuring.want(false);
     this.#server.abortAll(signal);
     await this.#queue.drained();
     return (await this.#opened?.close()) ?? null;

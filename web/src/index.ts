@@ -66,6 +66,7 @@ export type {
   Format,
   GenerateResult,
   Inspection,
+  KernelReport,
   LoadStage,
   MemoryBuffer,
   MemoryCategories,

@@ -69,6 +69,11 @@ export interface LoadOptions extends SourceOptions, AssetOptions {
   profile?: Profile | string | URL | undefined;
   /** WebGPU's default limits and no optional feature, as on the weakest adapter. */
   portable?: boolean | undefined;
+  /**
+   * Whether it is measured, once, while nothing else is done, which kernels are fastest on this GPU; by default it is. What is found is
+   * kept for the next visit.
+   */
+  autotune?: boolean | undefined;
   /** Hears of progress in the shapes of Transformers.js. */
   progress_callback?: ((info: ProgressInfo) => void) | undefined;
   /** Listeners that are there from the beginning; as `engine.on`. */
@@ -79,7 +84,7 @@ export interface LoadOptions extends SourceOptions, AssetOptions {
 
 const known = new Set<string>([
   "revision", "remoteHost", "token", "digests", "wasmUrl", "workerUrl", "dtype", "cache_dtype", "cache_policy", "batch_strategy",
-  "device", "context", "prefillChunk", "memoryLimit", "gpuLayers", "cache", "concurrency", "retries", "backoffMs", "portable", "gguf_file", "profile",
+  "device", "context", "prefillChunk", "memoryLimit", "gpuLayers", "cache", "concurrency", "retries", "backoffMs", "portable", "autotune", "gguf_file", "profile",
   "progress_callback", "on", "signal",
 ] satisfies (keyof LoadOptions)[]);
 
@@ -146,6 +151,10 @@ export function toOpenOptions(options: LoadOptions): OpenOptions {
   ];
   for (const [name, value] of numbers) if (value !== undefined) Object.assign(open, { [name]: value });
   if (options.portable !== undefined) open.portable = options.portable;
+  if (options.autotune !== undefined) {
+    if (typeof options.autotune !== "boolean") throw new InvalidRequestError("autotune is true or false", { param: "autotune" });
+    open.autotune = options.autotune;
+  }
   const text = (param: "gguf_file" | "cache_policy" | "batch_strategy", meaning: string) => {
     const value: unknown = options[param];
     if (value === undefined) return;

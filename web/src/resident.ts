@@ -1,11 +1,12 @@
 /** What outlives its device: where that is lost, it is opened again, once for all who use it. */
 import { DeviceLostError, InvalidRequestError, toPlain } from "./errors.js";
-import type { Facade, FacadeAny, MemoryUse } from "./wasm.js";
+import type { Facade, FacadeAny, KernelReport, MemoryUse } from "./wasm.js";
 
 /** What is told of a model and belongs to no call. */
 export type Notification =
   | { type: "devicelost"; message: string; attempt: number }
   | { type: "recovered"; attempt: number; ms: number }
+  | { type: "kernels"; report: KernelReport }
   | { type: "memory"; memory: MemoryUse };
 
 /** How often a lost device is replaced before it is given up, and what is waited before each try, in ms. */

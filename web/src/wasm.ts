@@ -27,6 +27,9 @@ export interface OpenOptions {
   retries?: number;
   backoff_ms?: number;
   portable?: boolean;
+  autotune?: boolean;
+  /** {@link KernelReport}s of earlier visits, each as JSON: what cannot be read, or is of another version, is left out. */
+  kernels?: string[];
   gguf_file?: string;
   /** {@link Profile}; the options here go over it. */
   profile?: object;
@@ -36,7 +39,7 @@ export interface OpenOptions {
 export type LoadStage = "config" | "compile" | "weights" | "verify" | "keep" | "ready";
 
 /** Something that the page may want to know, and that is no failure. */
-export type NoticeCode = "cache_unavailable" | "cache_stale" | "offline";
+export type NoticeCode = "cache_unavailable" | "cache_stale" | "kernels_wrong" | "offline";
 
 /** What the wasm tells while it loads. Bytes. */
 export type LoadEvent =
@@ -53,6 +56,7 @@ export interface AdapterReport {
   /** `"discrete GPU"`, `"integrated GPU"`, `"CPU"`, ... */
   kind: string;
   backend: string;
+  /** The browser, as it names itself: it tells of no other driver. */
   driver?: string;
   features: { shader_f16: boolean; subgroups: boolean; timestamps: boolean };
   /** Bytes and counts. */
@@ -73,6 +77,40 @@ export interface Roofline {
   int8_operations_per_second: number | null;
   /** In microseconds: what a dispatch adds to a submit, what a submit adds to others, and from a submit to its bytes in JavaScript. */
   costs: { dispatch_us: number; submit_us: number; readback_us: number };
+}
+
+/** Which kernels are right and fastest on an adapter, for its browser and this version. */
+export interface KernelReport {
+  adapter: string;
+  /** The browser, as it names itself. */
+  driver: string;
+  /** Of webweft. */
+  version: string;
+  /** What needs more than WebGPU's defaults, and what was wrong with its answers; `null`: it may be used. */
+  verdicts: { variant: "subgroups" | "packed_dot"; wrong: string | null }[];
+  /** Whether measuring is done; where the browser has no timestamps, it measures nothing. */
+  is_tuned: boolean;
+  /**
+   * What was measured, as far as there was a choice and time: the candidates, the one taken without measurement first, with the first
+   * quartile, the median and the third quartile in microseconds, and which of them is taken.
+   */
+  measured: { what: string; candidates: [name: string, us: [number, number, number]][]; chosen: number }[];
+  /** What is taken. */
+  kernels: {
+    /** How sums of products of few rows are made. */
+    sums: "workgroup" | "subgroups" | "alone";
+    /** Up to so many rows a product is made row by row. */
+    few_rows: number;
+    /** Whether each invocation makes tiles, or attends, by itself. */
+    tiles_alone: boolean;
+    attention_alone: boolean;
+    /** The widest rows that products of few of them normalize by themselves. */
+    norm_in_products: number;
+    /** How sums of norms are made. */
+    norms: "workgroup" | "subgroups" | "alone";
+    /** Whether products of packed 8-bit integers are taken. */
+    packed_dot: boolean;
+  };
 }
 
 /** What a step of decoding reads, in bytes, and what a token of a prompt takes. */
@@ -421,6 +459,9 @@ export interface FacadeAny {
   precision(): Promise<PrecisionReport>;
   encode(text: string, add_special_tokens: boolean): Uint32Array;
   decode(ids: Uint32Array, skip_special_tokens: boolean): string;
+  kernels(): KernelReport | null;
+  /** The same once it was measured, where that was not yet. */
+  measure_kernels(signal: AbortSignal): Promise<KernelReport | null>;
   lose_device(): void;
   close(): MemoryUse;
   free(): void;

@@ -8,7 +8,7 @@ import { Client } from "../../dist/client.js";
 import { Engine, Listeners } from "../../dist/engine.js";
 import { toExtractor } from "../../dist/features.js";
 import { Host, type Opened } from "../../dist/host.js";
-import type { Facade, FacadeExtractor, FacadeModel, FeaturesRequest, GenerateRequest, GenerateResult, MemoryUse, ModelInfo, Piece } from "../../dist/wasm.js";
+import type { Facade, FacadeExtractor, FacadeModel, FeaturesRequest, GenerateRequest, GenerateResult, KernelReport, MemoryUse, ModelInfo, OpenOptions, Piece } from "../../dist/wasm.js";
 
 export const named = (name: string, message: string, fields: object = {}): Error =>
   Object.assign(new Error(message), { name, code: name.toLowerCase(), ...fields });
@@ -38,11 +38,17 @@ export class Script {
   reset = 0;
   /** The bytes that were put back last. */
   restored: number[] = [];
+  /** What is known of kernels, what `open` was told of them, how often measuring began, and what ends it. */
+  kernels: KernelReport | null = null;
+  known: (string[] | undefined)[] = [];
+  measuring = 0;
+  measured = () => {};
   /** The most generations at once. */
   most = 0;
 
   readonly facade: Facade = {
-    open: async () => {
+    open: async (_, options) => {
+      this.known.push(options.kernels);
       const fail = this.openFails.shift();
       if (fail) throw fail;
       this.opened += 1;
@@ -155,6 +161,15 @@ export class Script {
         this.restored = [...new Uint8Array(await file.arrayBuffer())];
         return file.size;
       },
+      kernels: () => this.kernels,
+      measure_kernels: async (signal) => {
+        this.measuring += 1;
+        await new Promise<void>((resolve, reject) => {
+          this.measured = resolve;
+          signal.addEventListener("abort", () => reject(named("AbortError", "aborted")), { once: true });
+        });
+        return (this.kernels = this.kernels && { ...this.kernels, is_tuned: true });
+      },
       lose_device() {
         lost = true;
       },
@@ -250,9 +265,9 @@ export async function connect(script: Script): Promise<{ client: Client; ended: 
 }
 
 /** An engine over `script`. */
-export async function engineOf(script = new Script()) {
+export async function engineOf(script = new Script(), options: OpenOptions = {}) {
   const { client, ended, port } = await connect(script);
-  const opened = await client.call<Opened>("open", { spec: { kind: "url", url: "https://host/m" }, options: {} });
+  const opened = await client.call<Opened>("open", { spec: { kind: "url", url: "https://host/m" }, options });
   const listeners = new Listeners();
   return { engine: new Engine("some/model", client, opened, listeners), script, client, ended, port };
 }

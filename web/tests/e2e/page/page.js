@@ -72,7 +72,7 @@ function signal(name) {
 
 const listeners = (of) =>
   Object.fromEntries(
-    ["progress", "stage", "file", "notice", "devicelost", "recovered", "memory"].map((type) => [
+    ["progress", "stage", "file", "notice", "devicelost", "recovered", "memory", "kernels"].map((type) => [
       type,
       (event) => events.push({ of, type, at: performance.now(), ...event }),
     ]),
@@ -110,6 +110,14 @@ const actions = {
   abort: ({ name }) => signals.get(name).abort(),
   memory: ({ name = "a" } = {}) => engines.get(name).memory(),
   precision: ({ name = "a" } = {}) => engines.get(name).precision(),
+  kernels: ({ name = "a" } = {}) => engines.get(name).kernels(),
+  /** What is kept of kernels, as a text; with `text` that from now on. */
+  async keptKernels({ text } = {}) {
+    const cache = await caches.open("webweft-kernels");
+    const [address = "https://webweft.invalid/kernels.json"] = await cache.keys();
+    if (text !== undefined) await cache.put(address, new Response(text));
+    return (await (await cache.match(address))?.text()) ?? null;
+  },
   /** Two pipelines of one pool at once, and what is left when both were disposed of; { model, options, input, tokens }. */
   async sharePool({ model, options, input, tokens }) {
     const pool = new webweft.ModelPool({ idleTimeout: 0 });

@@ -350,7 +350,6 @@ fn report(adapter: &AdapterInfo) -> Value {
         "name": adapter.name,
         "kind": adapter.kind,
         "backend": adapter.backend,
-        "driver": adapter.driver,
         "features": { "shader_f16": has("f16"), "subgroups": has("subgroups"), "timestamps": has("timestamps") },
         "limits": { "max_binding": adapter.max_binding, "max_buffer": adapter.max_buffer },
     })

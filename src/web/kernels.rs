@@ -64,18 +64,21 @@ impl Chosen {
         to_js(&*self.report.borrow())
     }
 
-    /// Measures what is fastest, and has programs take it that `device` records from now on. Dropped on the way, it leaves all as it was.
-    pub async fn measure(&self, device: &Device) -> Result<JsValue, Failed> {
+    /// Measures what is fastest, where that was not done yet. Dropped on the way, it leaves all as it was.
+    pub async fn measure(&self) -> Result<Option<KernelReport>, Failed> {
         let report = self.report.borrow().clone();
-        if let Some(mut report) = report.filter(|report| !report.is_tuned) {
-            let own = Device::open(&self.options).await?;
-            let measured = report.measure(&own, BUDGET, RUNS).await;
-            own.destroy();
-            measured?;
-            device.set_kernels(report.kernels);
-            *self.report.borrow_mut() = Some(report);
-        }
-        Ok(self.report())
+        let Some(mut report) = report.filter(|report| !report.is_tuned) else { return Ok(None) };
+        let own = Device::open(&self.options).await?;
+        let measured = report.measure(&own, BUDGET, RUNS).await;
+        own.destroy();
+        measured?;
+        Ok(Some(report))
+    }
+
+    /// Has programs take what was measured that `device` records from now on.
+    pub fn take(&self, device: &Device, report: KernelReport) {
+        device.set_kernels(report.kernels);
+        *self.report.borrow_mut() = Some(report);
     }
 }
 

@@ -73,8 +73,16 @@ impl<T> Opened<T> {
 
     /// The same, measured.
     pub async fn measure_kernels(&self, signal: &AbortSignal) -> Result<JsValue, Failed> {
-        let measuring: Pin<Box<dyn Future<Output = _>>> = Box::pin(self.kernels.measure(&self.device));
-        until_aborted(signal, measuring).await.unwrap_or_else(|| Err(errors::aborted()))
+        let measuring: Pin<Box<dyn Future<Output = _>>> = Box::pin(self.kernels.measure());
+        let measured = until_aborted(signal, measuring).await.unwrap_or_else(|| Err(errors::aborted()))?;
+        // what was asked for meanwhile runs as it began
+        if signal.aborted() {
+            return Err(errors::aborted());
+        }
+        if let Some(report) = measured {
+            self.kernels.take(&self.device, report);
+        }
+        Ok(self.kernels())
     }
 
     /// Token ids of a text.

@@ -118,6 +118,8 @@ export class IdleWork {
     } catch {
       // whatever it is, what there was before is right
     }
-    if (!signal.aborted) this.#wanted = false;
+    if (signal.aborted) return;
+    this.#wanted = false;
+    this.#working = undefined;
   }
 }

@@ -56,7 +56,7 @@ export interface AdapterReport {
   /** `"discrete GPU"`, `"integrated GPU"`, `"CPU"`, ... */
   kind: string;
   backend: string;
-  /** The browser, as it names itself: it tells of no other driver. */
+  /** Browsers do not tell it. */
   driver?: string;
   features: { shader_f16: boolean; subgroups: boolean; timestamps: boolean };
   /** Bytes and counts. */

@@ -8,6 +8,7 @@ import {
   type ChatCompletionChunk,
   type CanRunReport,
   type Engine,
+  type KernelReport,
   type FeatureExtractionPipeline,
   type MemoryReport,
   type MemoryUse,
@@ -107,6 +108,10 @@ export async function ofChats(engine: Engine): Promise<void> {
   const { blob, tokens }: SavedCache = await engine.saveCache({ ids: [1, 2] });
   expectType<number>()(await engine.restoreCache(blob ?? "a story"), true);
   expectType<number>()(tokens, true);
+  const kernels = await engine.kernels();
+  expectType<KernelReport | null>()(kernels, true);
+  engine.on("kernels", (report) => expectType<KernelReport>()(report, true));
+  await createEngine("org/name", { autotune: false, on: { kernels: ({ measured }) => measured.map(({ what }) => what) } });
 }
 
 export async function ofReports(): Promise<void> {

@@ -79,9 +79,12 @@ impl KernelReport {
         self.adapter == info.to_string()
             && self.driver == info.driver
             && self.version == env!("CARGO_PKG_VERSION")
-            && [(Variant::Subgroups, device.capabilities().subgroups), (Variant::PackedDot, there.packed_dot)]
-                .into_iter()
-                .all(|(variant, is_there)| !is_there || self.verdicts.iter().any(|verdict| verdict.variant == variant))
+            && [
+                (Variant::Subgroups, [there.sums, there.norms].contains(&Sums::Subgroups)),
+                (Variant::PackedDot, there.packed_dot),
+            ]
+            .into_iter()
+            .all(|(variant, is_used)| !is_used || self.verdicts.iter().any(|verdict| verdict.variant == variant))
             && (![sums, norms].contains(&Sums::Subgroups) || device.capabilities().subgroups)
             && (!packed_dot || there.packed_dot)
             && (!tiles_alone || there.tiles_alone)

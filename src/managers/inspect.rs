@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::recommend::{LEAST_CONTEXT, size};
+use super::recommend::{LEAST_CONTEXT, best_first, size};
 use super::{Dtype, Footprint, Model, ModelFiles, Recommendation, Wanted, choose, prefill_chunk, resolve};
 use crate::checkpoint::Checkpoint;
 use crate::device::{AdapterInfo, Plan};
@@ -216,10 +216,10 @@ async fn inspect_files(
             Err(error) => this.problems.push(error.to_string()),
         }
     }
-    if let (Some(whole @ ModelConfig::Encoder(config)), Some(checkpoint)) = (&config, &checkpoint) {
-        match encoder_on_gpu(whole, config, checkpoint, &quantization, adapter, wanted.budget) {
+    if let (Some(whole @ ModelConfig::Encoder(_)), Some(checkpoint)) = (&config, &checkpoint) {
+        match encoder_on_gpu(whole, checkpoint, &quantization, adapter, wanted) {
             Ok((auto, on_gpu, parameters)) => {
-                (this.auto, this.on_gpu, this.parameters) = (Some(auto), on_gpu, parameters);
+                (this.auto, this.on_gpu, this.parameters) = (Some(auto.name()), on_gpu, parameters);
             }
             Err(error) => this.problems.push(error.to_string()),
         }
@@ -228,16 +228,21 @@ async fn inspect_files(
     Ok(this)
 }
 
-/// What `auto` is for an encoder, what it takes at each dtype that its files can be read as, and the number of its weights.
-fn encoder_on_gpu(
+/// What `auto` is for an encoder, what it takes at each dtype that its files can be read as, and the number of its weights. With a
+/// budget `auto` is the best dtype that fits as [`recommend`](super::recommend()) orders them; where none does the smallest one, whose
+/// steps become smaller.
+pub(crate) fn encoder_on_gpu(
     whole: &ModelConfig,
-    config: &EncoderConfig,
     checkpoint: &Checkpoint,
     quantization: &Quantization,
     adapter: Option<&AdapterInfo>,
-    budget: Option<u64>,
-) -> Result<(&'static str, Vec<OnGpu>, u64), Error> {
-    let auto = choose(Dtype::Auto, whole, checkpoint, quantization)?;
+    wanted: Wanted,
+) -> Result<(Dtype, Vec<OnGpu>, u64), Error> {
+    let unbounded = choose(Dtype::Auto, whole, checkpoint, quantization)?.dtype;
+    let ModelConfig::Encoder(config) = whole else { return Ok((unbounded, Vec::new(), 0)) };
+    let budget = wanted.budget;
+    let longest = config.max_position_embeddings.min(wanted.context.unwrap_or(u32::MAX));
+    let mut needs = Vec::new();
     let (all, stored_f32) = checkpoint.parameters();
     let (mut found, mut parameters, mut failed) = (Vec::new(), 0, None);
     for dtype in Dtype::ALL {
@@ -260,13 +265,17 @@ fn encoder_on_gpu(
         let (bytes, largest_buffer) = (plan.ledger().snapshot().total, plan.ledger().largest());
         let here = Plan::new(adapter);
         let types = (precision.activations, precision.cache);
-        let rows = prefill_chunk(parameters).max(config.max_position_embeddings);
+        let rows = wanted.prefill_chunk.unwrap_or_else(|| prefill_chunk(parameters)).max(longest);
         let step = load(&here).and_then(|(model, _)| step_bytes(&here, &model, config, types, rows));
         let refused = step.as_ref().err().map(ToString::to_string);
         let step = step.or_else(|_| step_bytes(&plan, &model, config, types, rows))?;
-        let need = bytes + step.max(upload_bytes(weights.stored_bytes()));
+        let upload = upload_bytes(weights.stored_bytes());
+        // a chunk's kernels have their parameters beside it: a 64th of it
+        let need = bytes + step.max(upload + upload / 64);
         let short = budget.filter(|budget| need > *budget);
         let note = short.map(|budget| format!("needs {} at least, and the budget is {}", size(need), size(budget)));
+        let fits = refused.is_none() && note.is_none();
+        needs.push((precision.dtype, bytes, fits, (refused.is_some(), need)));
         found.push(OnGpu {
             dtype: precision.dtype.name(),
             weights: bytes,
@@ -274,14 +283,23 @@ fn encoder_on_gpu(
             cache_per_1k: 0,
             context: config.max_position_embeddings,
             cache: 0,
-            fits: refused.is_none() && note.is_none(),
-            longest_context: budget.map(|_| if note.is_none() { config.max_position_embeddings } else { 0 }),
+            fits,
+            longest_context: budget.map(|_| if note.is_none() { longest } else { 0 }),
             note: refused.or(note),
         });
     }
+    let all = needs.iter().map(|&(dtype, read, ..)| (dtype, read)).collect();
+    let order = best_first(unbounded, quantization.name().is_some(), budget, all);
+    let ordered = order.iter().filter_map(|dtype| needs.iter().find(|(of, ..)| of == dtype));
+    let fitting = ordered.clone().find(|(.., fits, _)| *fits);
+    let chosen = match budget {
+        None => None,
+        Some(_) => fitting.or_else(|| ordered.min_by_key(|(.., need)| *need)),
+    };
+    let auto = chosen.map_or(unbounded, |(dtype, ..)| *dtype);
     match failed {
         Some(error) if found.is_empty() => Err(error),
-        _ => Ok((auto.dtype.name(), found, parameters)),
+        _ => Ok((auto, found, parameters)),
     }
 }
 

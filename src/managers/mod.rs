@@ -28,6 +28,7 @@ pub use context::{CacheOptions, CacheShape, cache_chunk, cache_groups, cache_pla
 pub use costs::Costs;
 pub use files::{ModelFiles, max_length, task};
 pub use footprint::{Footprint, Model, Needs};
+pub(crate) use inspect::encoder_on_gpu;
 pub use inspect::{Architecture, Inspection, OnGpu, Stored, StoredFile, TokenizerFacts, inspect, inspect_weights};
 pub use kernels::{KernelProfile, KernelTimes, chrome_trace};
 pub use offload::{Offload, fit};

@@ -219,22 +219,32 @@ pub(super) fn enough(f: &Footprint, wanted: &Wanted) -> u32 {
 
 /// The dtypes that may be chosen, the best first.
 fn order(facts: &Facts<'_>) -> Vec<Dtype> {
-    let all = facts.footprints.iter().map(|f| f.dtype);
-    if facts.quantized.is_some() || facts.wanted.budget.is_none() {
+    let all = facts.footprints.iter().map(|f| (f.dtype, f.traffic.weights)).collect();
+    best_first(facts.unbounded, facts.quantized.is_some(), facts.wanted.budget, all)
+}
+
+/// Of `all`, dtypes and the bytes of weights that are read at each, those that may be chosen, the best first. `unbounded`: what `auto` is
+/// without a budget.
+pub(super) fn best_first(
+    unbounded: Dtype,
+    quantized: bool,
+    budget: Option<u64>,
+    mut all: Vec<(Dtype, u64)>,
+) -> Vec<Dtype> {
+    if quantized || budget.is_none() {
         // f16 takes less around what is quantized already
-        let narrower = facts.quantized.map(|_| Dtype::F16);
-        let mut order: Vec<_> = [facts.unbounded].into_iter().chain(narrower).collect();
+        let narrower = quantized.then_some(Dtype::F16);
+        let mut order: Vec<_> = [unbounded].into_iter().chain(narrower).collect();
         order.dedup();
         return order;
     }
     // f32 is no better than f16 where it is not what is stored, and twice as slow
-    let exact = facts.unbounded == Dtype::F32;
-    let mut order: Vec<_> = all.filter(|&dtype| exact || dtype != Dtype::F32).collect();
-    let read = |dtype| find(facts, dtype).map_or(0, |f| f.traffic.weights);
-    order.sort_by(|&a, &b| perplexity(a).total_cmp(&perplexity(b)).then(read(a).cmp(&read(b))));
+    let exact = unbounded == Dtype::F32;
+    all.retain(|&(dtype, _)| exact || dtype != Dtype::F32);
+    all.sort_by(|&(a, read), &(b, other)| perplexity(a).total_cmp(&perplexity(b)).then(read.cmp(&other)));
     // stable: the rest stays in order
-    order.sort_by_key(|&dtype| dtype != Dtype::F32);
-    order
+    all.sort_by_key(|&(dtype, _)| dtype != Dtype::F32);
+    all.into_iter().map(|(dtype, _)| dtype).collect()
 }
 
 /// What stands in the way of a dtype, if anything does.

@@ -1,11 +1,12 @@
 //! Opening an encoder, and vectors of texts.
 
 use super::LoadOptions;
+use super::loading::wanted;
 use super::turns::{Turn, Turns};
 use crate::device::{Device, Ownership};
 use crate::encode::{Encoded, EncoderEngine, FeatureOptions, Tokens};
 use crate::error::{ConfigError, Error, GenerateError};
-use crate::managers::{self, Architecture, ModelFiles};
+use crate::managers::{self, Architecture, Dtype, ModelFiles};
 use crate::models::{Encoder, ModelConfig};
 use crate::preprocess::Tokenizer;
 use crate::quant::Side;
@@ -83,7 +84,14 @@ impl FeatureExtractor {
         let quantization = files.quantization(&json).await?;
         drop(files);
         let side = Side::read(source, &checkpoint, &quantization).await?;
-        let precision = managers::choose(options.dtype, &whole, &checkpoint, &quantization)?;
+        let (adapter, wanted) = wanted(&device, options, None);
+        let dtype = match options.dtype {
+            Dtype::Auto if wanted.budget.is_some() => {
+                managers::encoder_on_gpu(&whole, &checkpoint, &quantization, Some(&adapter), wanted)?.0
+            }
+            dtype => dtype,
+        };
+        let precision = managers::choose(dtype, &whole, &checkpoint, &quantization)?;
         let mut weights = Weights::new(&device, &checkpoint).quantized_by(&quantization, Some(&side));
         let model = Encoder::load(&mut weights, config, precision.weights)?;
         let (extra, parameters) = (weights.extra(), weights.parameters());

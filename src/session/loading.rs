@@ -32,7 +32,7 @@ pub(super) struct LoadedFacts {
 }
 
 /// What is wanted of a model on `device`, with the memory that it has left, and within which limits.
-fn wanted(device: &Device, options: &LoadOptions, found: Option<u64>) -> (AdapterInfo, Wanted) {
+pub(super) fn wanted(device: &Device, options: &LoadOptions, found: Option<u64>) -> (AdapterInfo, Wanted) {
     let limits = device.limits();
     let adapter = AdapterInfo {
         max_binding: limits.max_storage_buffer_binding_size,

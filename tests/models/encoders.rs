@@ -5,7 +5,7 @@ use wasm_bindgen_test::wasm_bindgen_test;
 use webweft::device::{Device, DeviceOptions};
 use webweft::encode::{FeatureOptions, Pooling, Tokens};
 use webweft::error::{ConfigError, DeviceError, Error, GenerateError};
-use webweft::managers::Dtype;
+use webweft::managers::{Dtype, Wanted, inspect};
 use webweft::session::{FeatureExtractor, Input, LoadOptions, Session};
 use webweft::source::Source;
 
@@ -241,6 +241,36 @@ async fn memory_may_be_short() {
     }
     report(&format!("bert: of {all} allocations {told} were told, {recovered} recovered"));
     assert!(told > 0 && recovered > 0, "{told} {recovered}");
+}
+
+/// `auto` heeds the memory limit: it is what `inspect` says of that budget, and what is said to fit takes a text of the greatest length.
+#[cfg_attr(target_arch = "wasm32", wasm_bindgen_test)]
+#[cfg_attr(not(target_arch = "wasm32"), pollster::test)]
+async fn auto_heeds_the_memory_limit() {
+    let Some(source) = shared_source(FOLDER).await else { return skipped("../shared/fixtures is absent") };
+    let options = LoadOptions::default();
+    let formats = inspect(&source, None, None).await.unwrap().on_gpu;
+    let less = (formats[0].weights - formats[1].weights) / 2;
+    let (mut limit, mut seen): (Option<u64>, _) = (None, Vec::new());
+    // from what f32 takes to what nothing fits in
+    loop {
+        let device = Device::open(&DeviceOptions { memory_limit: limit, ..DeviceOptions::default() }).await.unwrap();
+        let told = inspect(&source, Some(device.info()), Wanted::from(limit)).await.unwrap();
+        let format = told.on_gpu.iter().find(|format| Some(format.dtype) == told.auto).unwrap();
+        if !format.fits {
+            break;
+        }
+        let mut model = FeatureExtractor::open(&device, &source, &options, |_| ()).await.unwrap();
+        assert_eq!(Some(model.engine().precision().dtype.name()), told.auto, "{limit:?}");
+        seen.push(format.dtype);
+        let longest: Vec<u32> = (0..model.engine().config().max_position_embeddings).map(|t| t % 440).collect();
+        model.features_of(&[longest.into()], FeatureOptions::default()).await.unwrap();
+        let peak = device.ledger().snapshot().peak_total;
+        limit = Some(limit.map_or(peak + peak / 50, |limit| limit - less));
+    }
+    report(&format!("bert by memory limit: {seen:?}"));
+    seen.dedup();
+    assert!(seen.len() > 1 && seen[0] == "f32", "{seen:?}");
 }
 
 /// A real model: sentences, their vectors, which of them mean the same.

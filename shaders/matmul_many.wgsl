@@ -1,22 +1,25 @@
-// y[t, n] = sum_k x[t, k] * w[n, k] + bias[n]      for many rows: 64 x 64 tiles, 4 x 4 results per invocation.
-// x: [T, K]; w: [N, K]; bias: [N]; y: [T, N]. Tiles hold 16 of K, in vec4s along K, so that a product is a dot.
-@if(x_f32) import package::shared::elem_f32::{Elem4 as X4, unpack4 as unpack_x};
-@if(x_f16) import package::shared::elem_f16::{Elem4 as X4, unpack4 as unpack_x};
-@if(y_f32) import package::shared::elem_f32::{Elem4 as Y4, unpack4 as unpack_y, pack4 as pack_y};
-@if(y_f16) import package::shared::elem_f16::{Elem4 as Y4, unpack4 as unpack_y, pack4 as pack_y};
-@if(w_f32) import package::shared::elem_f32::{Elem4 as W4, unpack4 as unpack_w};
-@if(w_f16) import package::shared::elem_f16::{Elem4 as W4, unpack4 as unpack_w};
-@if(w_blocks) import package::shared::dequantize::{
-    code_word, fill_table, is_table, other_word, scale_and_zero, scale_word, scaled4, values4,
-};
-import package::shared::finite::{step, is_beyond, report};
-import package::shared::matmul::MatmulParams;
+// y[t, n] = sum_k x[t, k] * w[n, k] + bias[n]      for many rows: tiles that a workgroup shares.
+// x: [T, K]; w: [N, K]; bias: [N]; y: [T, N]. Of the tiles (rows of x by rows of w), in vec4s along K, so that a product is a dot:
+//   tiles_64   64 x 64, 4 x 4 results per invocation, in f32
+//   tiles_128  128 x 64, 8 x 4 results, in f32: a quarter fewer reads of the tiles, and each weight is read half as often
+//   tiles_f16  the same in f16, half the bytes, for x in f16 and weights in f16 or few bits, which become what f16 holds of them
+// Products and sums are of f32, whatever the tiles are.
+import package::shared::finite::step;
 import package::shared::group::flat_group;
+import package::shared::many::{params, store, weight4, x4};
+@if(w_blocks) import package::shared::dequantize::{fill_table, is_table};
+@if(tiles_f16) import package::shared::elem_f16::rounded4;
 
-const TILE: u32 = 64u;
-const TILE_K4: u32 = 4u;
-// vec4s from one row of a tile to the next; odd, so that rows fall on different banks
-const PITCH: u32 = 5u;
+@if(tiles_f16) enable f16;
+
+@if(tiles_64) const TILE_T: u32 = 64u;
+@if(!tiles_64) const TILE_T: u32 = 128u;
+const TILE_N: u32 = 64u;
+// vec4s of K that a tile holds, and from one of its rows to the next: odd, so that rows fall on different banks
+@if(!tiles_f16) const TILE_K4: u32 = 4u;
+@if(!tiles_f16) const PITCH: u32 = 5u;
+@if(tiles_f16) const TILE_K4: u32 = 8u;
+@if(tiles_f16) const PITCH: u32 = 9u;
 
 override BIAS: bool = false;
 // Add to what y holds: the residual stream.
@@ -25,62 +28,34 @@ override ACCUMULATE: bool = false;
 override LAST_ROWS: bool = false;
 // The bits of the least magnitude that y does not hold: see shared/finite.
 override BEYOND: u32 = 0xffffffffu;
-@if(w_blocks) override CODES: u32 = 0u;
-@if(w_blocks) override SCALES: u32 = 0u;
-@if(w_blocks) override GROUP4: u32 = 8u;
-@if(w_blocks) override ORDER: bool = false;
+override CODES: u32 = 0u;
+override SCALES: u32 = 0u;
+override GROUP4: u32 = 8u;
+override ORDER: bool = false;
 
-@group(0) @binding(0) var<uniform> params: MatmulParams;
-// 1 and 2: the step, and what is found, see shared/finite
-@group(0) @binding(3) var<storage, read> x: array<X4>;
-@group(0) @binding(4) var<storage, read> bias: array<vec4<f32>>;
-@group(0) @binding(5) var<storage, read_write> y: array<Y4>;
-@if(w_blocks) @group(0) @binding(6) var<storage, read> w: array<u32>;
-@if(!w_blocks) @group(0) @binding(6) var<storage, read> w: array<W4>;
-@if(w_blocks) @group(0) @binding(7) var<storage, read> scales: array<u32>;
-@if(w_blocks) @group(0) @binding(8) var<storage, read> order: array<vec4<u32>>;
+@if(!tiles_f16) alias Tile4 = vec4<f32>;
+@if(tiles_f16) alias Tile4 = vec4<f16>;
 
-var<workgroup> x_tile: array<vec4<f32>, 320>;
+@if(!tiles_f16)
+fn tiled(v: vec4<f32>) -> Tile4 {
+    return v;
+}
+
+@if(tiles_f16)
+fn tiled(v: vec4<f32>) -> Tile4 {
+    return Tile4(rounded4(v));
+}
+
+// Rows of x that an invocation makes results of, and vec4s that it brings into the tile of x, and into that of w.
+const ROWS: u32 = TILE_T / 16u;
+const FILL_X: u32 = TILE_T / FILL_ROWS;
+const FILL_W: u32 = TILE_N / FILL_ROWS;
+// rows of a tile that the workgroup fills at once
+const FILL_ROWS: u32 = 256u / TILE_K4;
+
+var<workgroup> x_tile: array<Tile4, TILE_T * PITCH>;
 // column c of the tile stands in row (c % 4) * 16 + c / 4: an invocation's four columns are then 16 rows apart
-var<workgroup> w_tile: array<vec4<f32>, 320>;
-
-@if(w_blocks)
-fn weight4(n: u32, k: u32) -> vec4<f32> {
-    let word = w[n * code_word(CODES, params.w_stride4) + code_word(CODES, k)];
-    let group = k / GROUP4;
-    let at = n * params.scale_stride;
-    let first = scales[at + scale_word(SCALES, GROUP4, group)];
-    let other = scales[at + other_word(SCALES, GROUP4, group)];
-    let scale = scale_and_zero(CODES, SCALES, group, first, other);
-    return scaled4(SCALES, values4(CODES, word, k), scale);
-}
-
-@if(w_blocks)
-fn x1(t: u32, i: u32) -> f32 {
-    if i >= params.x_stride4 * 4u {
-        return 0.0;
-    }
-    return unpack_x(x[t * params.x_stride4 + i / 4u])[i & 3u];
-}
-
-@if(w_blocks)
-fn x4(t: u32, k: u32) -> vec4<f32> {
-    if ORDER {
-        let i = order[k];
-        return vec4<f32>(x1(t, i.x), x1(t, i.y), x1(t, i.z), x1(t, i.w));
-    }
-    return unpack_x(x[t * params.x_stride4 + k]);
-}
-
-@if(!w_blocks)
-fn weight4(n: u32, k: u32) -> vec4<f32> {
-    return unpack_w(w[n * params.w_stride4 + k]);
-}
-
-@if(!w_blocks)
-fn x4(t: u32, k: u32) -> vec4<f32> {
-    return unpack_x(x[t * params.x_stride4 + k]);
-}
+var<workgroup> w_tile: array<Tile4, TILE_N * PITCH>;
 
 @compute @workgroup_size(256)
 fn main(
@@ -89,9 +64,9 @@ fn main(
     @builtin(local_invocation_index) lane: u32,
 ) {
     let flat = flat_group(group, groups);
-    let n_tiles = (params.n + TILE - 1u) / TILE;
-    let n0 = (flat % n_tiles) * TILE;
-    let t0 = (flat / n_tiles) * TILE;
+    let n_tiles = (params.n + TILE_N - 1u) / TILE_N;
+    let n0 = (flat % n_tiles) * TILE_N;
+    let t0 = (flat / n_tiles) * TILE_T;
     let rows = select(step.rows, step.slots, LAST_ROWS);
     if t0 >= rows {
         return;
@@ -106,33 +81,38 @@ fn main(
     }
     let tx = lane % 16u;
     let ty = lane / 16u;
-    // what this invocation brings into the tiles: one vec4 of one row of each
     let fill_row = lane / TILE_K4;
     let fill_k = lane % TILE_K4;
-    let x_row = min(t0 + fill_row, rows - 1u);
-    let w_row = min(n0 + fill_row, params.n - 1u);
-    let w_slot = (fill_row % 4u) * 16u + fill_row / 4u;
 
-    var acc: array<vec4<f32>, 4>; // acc[row].column
+    var acc: array<vec4<f32>, ROWS>; // acc[row].column
     for (var k0 = 0u; k0 < k4; k0 += TILE_K4) {
         let k = k0 + fill_k;
-        var xv = vec4<f32>(0.0);
-        var wv = vec4<f32>(0.0);
+        var xv: array<Tile4, FILL_X>;
+        var wv: array<Tile4, FILL_W>;
         if k < k4 {
-            xv = x4(x_row, k);
-            wv = weight4(w_row, k);
+            for (var i = 0u; i < FILL_X; i++) {
+                xv[i] = Tile4(x4(ORDER, min(t0 + fill_row + i * FILL_ROWS, rows - 1u), k));
+            }
+            for (var i = 0u; i < FILL_W; i++) {
+                wv[i] = tiled(weight4(CODES, SCALES, GROUP4, min(n0 + fill_row + i * FILL_ROWS, params.n - 1u), k));
+            }
         }
         workgroupBarrier();
-        x_tile[fill_row * PITCH + fill_k] = xv;
-        w_tile[w_slot * PITCH + fill_k] = wv;
+        for (var i = 0u; i < FILL_X; i++) {
+            x_tile[(fill_row + i * FILL_ROWS) * PITCH + fill_k] = xv[i];
+        }
+        for (var i = 0u; i < FILL_W; i++) {
+            let c = fill_row + i * FILL_ROWS;
+            w_tile[((c % 4u) * 16u + c / 4u) * PITCH + fill_k] = wv[i];
+        }
         workgroupBarrier();
         for (var i = 0u; i < TILE_K4; i++) {
-            let w0 = w_tile[tx * PITCH + i];
-            let w1 = w_tile[(tx + 16u) * PITCH + i];
-            let w2 = w_tile[(tx + 32u) * PITCH + i];
-            let w3 = w_tile[(tx + 48u) * PITCH + i];
-            for (var r = 0u; r < 4u; r++) {
-                let v = x_tile[(ty * 4u + r) * PITCH + i];
+            let w0 = vec4<f32>(w_tile[tx * PITCH + i]);
+            let w1 = vec4<f32>(w_tile[(tx + 16u) * PITCH + i]);
+            let w2 = vec4<f32>(w_tile[(tx + 32u) * PITCH + i]);
+            let w3 = vec4<f32>(w_tile[(tx + 48u) * PITCH + i]);
+            for (var r = 0u; r < ROWS; r++) {
+                let v = vec4<f32>(x_tile[(ty * ROWS + r) * PITCH + i]);
                 acc[r] += vec4<f32>(dot(v, w0), dot(v, w1), dot(v, w2), dot(v, w3));
             }
         }
@@ -142,22 +122,10 @@ fn main(
     if n >= params.n {
         return;
     }
-    let column = (params.first + n) / 4u;
-    for (var r = 0u; r < 4u; r++) {
-        let t = t0 + ty * 4u + r;
+    for (var r = 0u; r < ROWS; r++) {
+        let t = t0 + ty * ROWS + r;
         if t < rows {
-            let at = t * params.y_stride4 + column;
-            var sum = acc[r];
-            if BIAS {
-                sum += bias[column];
-            }
-            if ACCUMULATE {
-                sum += unpack_y(y[at]);
-            }
-            if is_beyond(sum, BEYOND) {
-                report(t, LAST_ROWS, params.site);
-            }
-            y[at] = pack_y(sum);
+            store(t, n, acc[r], BIAS, ACCUMULATE, LAST_ROWS, BEYOND);
         }
     }
 }

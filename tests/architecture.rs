@@ -156,7 +156,8 @@ fn one_name_in_four_places() {
         let shader = path.file_stem().expect("a name").to_string_lossy().into_owned();
         // one op, one reference and one test for all kernels of an operation
         let name = match shader.as_str() {
-            "matmul_few" | "matmul_many" | "matmul_alone" | "matmul_int8_few" | "matmul_int8_many" => "matmul",
+            "matmul_few" | "matmul_many" | "matmul_matrices" | "matmul_alone" | "matmul_int8_few"
+            | "matmul_int8_many" => "matmul",
             "attention_merge" | "attention_alone" => "attention",
             "convert_dense" => "convert",
             "adopt" => "draft",

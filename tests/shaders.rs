@@ -71,7 +71,8 @@ fn translates_to_metal() {
 
 #[test]
 fn translates_to_direct3d() {
-    for kernel in kernels() {
+    // naga has no matrices for HLSL, and wgpu does not offer them there
+    for kernel in kernels().filter(|kernel| !kernel.label.starts_with("matmul_matrices")) {
         let (module, info) = module(kernel, &PipelineConstants::default());
         let options =
             hlsl::Options { shader_model: hlsl::ShaderModel::V6_6, fake_missing_bindings: true, ..Default::default() };

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::Tiles;
 use crate::error::DeviceError;
 use crate::site::FiniteCheck;
 
@@ -67,7 +68,7 @@ pub struct AdapterInfo {
     pub max_binding: u64,
     /// Largest buffer, in bytes.
     pub max_buffer: u64,
-    /// `f16`, `subgroups`, `timestamps`, `pipeline cache`: the optional features that it has.
+    /// `f16`, `subgroups`, `matrices`, `timestamps`, `pipeline cache`: the optional features that it has.
     pub features: Vec<&'static str>,
 }
 
@@ -79,6 +80,7 @@ impl AdapterInfo {
         let features = [
             (wgpu::Features::SHADER_F16, "f16"),
             (wgpu::Features::SUBGROUP, "subgroups"),
+            (MATRICES, "matrices"),
             (wgpu::Features::TIMESTAMP_QUERY, "timestamps"),
             (wgpu::Features::PIPELINE_CACHE, "pipeline cache"),
         ];
@@ -95,7 +97,11 @@ impl AdapterInfo {
             driver: [info.driver, info.driver_info].join(" ").trim().to_owned(),
             max_binding: limits.max_storage_buffer_binding_size,
             max_buffer: limits.max_buffer_size,
-            features: features.into_iter().filter(|(f, _)| has.contains(*f)).map(|(_, name)| name).collect(),
+            features: features
+                .into_iter()
+                .filter(|(f, _)| has.contains(*f) && !f.is_empty())
+                .map(|(_, name)| name)
+                .collect(),
         }
     }
 
@@ -131,6 +137,36 @@ fn instance(backend: Option<Backend>) -> (wgpu::Instance, wgpu::Backends) {
 pub(super) fn has_packed_dot() -> bool {
     let (instance, _) = instance(None);
     instance.wgsl_language_features().contains(wgpu::WgslLanguageFeatures::Packed4x8IntegerDotProduct)
+}
+
+/// The feature that kernels with matrices need.
+pub(super) const MATRICES: wgpu::Features = if cfg!(target_arch = "wasm32") {
+    wgpu::Features::empty()
+} else {
+    wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX
+};
+
+/// What wgpu wants to be told where `features` has [`MATRICES`].
+pub(super) fn experimental(features: wgpu::Features) -> wgpu::ExperimentalFeatures {
+    if features.contains(MATRICES) && !MATRICES.is_empty() {
+        // SAFETY: it is to be known that wgpu may have errors there. Only our kernels use it, which the self-test runs before they are trusted;
+        // they are compared with a reference where there is such a driver (docs/kernels.md).
+        return unsafe { wgpu::ExperimentalFeatures::enabled() };
+    }
+    wgpu::ExperimentalFeatures::disabled()
+}
+
+/// The greatest matrices that our kernels know: as wide as high, f16 times f16, with sums in f32.
+pub(super) fn matrices(adapter: &wgpu::Adapter, features: wgpu::Features) -> Option<Tiles> {
+    use wgpu::CooperativeScalarType::{F16, F32};
+    if !features.contains(MATRICES | wgpu::Features::SHADER_F16 | wgpu::Features::SUBGROUP) || MATRICES.is_empty() {
+        return None;
+    }
+    let all = adapter.cooperative_matrix_properties();
+    let has = |side| {
+        all.iter().any(|of| [of.m_size, of.n_size, of.k_size] == [side; 3] && (of.ab_type, of.cr_type) == (F16, F32))
+    };
+    [(16, Tiles::Matrices16), (8, Tiles::Matrices8)].into_iter().find(|&(side, _)| has(side)).map(|(_, tiles)| tiles)
 }
 
 #[cfg(not(target_arch = "wasm32"))]

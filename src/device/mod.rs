@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use adapter::{AdapterInfo, Backend, DeviceOptions, FindPipelineCache, find_adapter, list_adapters};
-pub use kernels::{Kernels, Sums};
+pub use kernels::{Kernels, Sums, Tiles};
 pub use ledger::{Category, Entry, Labelled, Ledger, LedgerReport, LedgerSnapshot, Ownership};
 pub use pipeline::{Constants, Pipeline};
 pub use plan::{Memory, Plan};
@@ -50,6 +50,9 @@ pub struct Capabilities {
     pub subgroups: bool,
     /// Products of packed 8-bit integers (the WGSL extension `packed_4x8_integer_dot_product`).
     pub packed_dot: bool,
+    /// Matrices in f16 that subgroups multiply together, with sums in f32: the greatest that there are of those that kernels know (wgpu's
+    /// cooperative matrices, never in a browser).
+    pub matrices: Option<Tiles>,
     /// The adapter is a processor that plays a GPU (lavapipe, SwiftShader). What invocations of a workgroup do together takes it long: a
     /// barrier as long as hundreds of multiplications.
     pub processor: bool,
@@ -120,6 +123,7 @@ impl Device {
                 | wgpu::Features::SUBGROUP
                 | wgpu::Features::TIMESTAMP_QUERY
                 | wgpu::Features::PIPELINE_CACHE
+                | adapter::MATRICES
         };
         let features = has & wanted;
         let limits = if options.portable { wgpu::Limits::default() } else { adapter.limits() };
@@ -127,6 +131,7 @@ impl Device {
             label: Some("webweft"),
             required_features: features,
             required_limits: limits.clone(),
+            experimental_features: adapter::experimental(features),
             ..Default::default()
         };
         let (wgpu, queue) = adapter::request_device(&adapter, &descriptor, options.portable)
@@ -155,6 +160,7 @@ impl Device {
             shader_f16: features.contains(wgpu::Features::SHADER_F16),
             subgroups: !options.portable && adapter::has_subgroups(&wgpu),
             packed_dot: !options.portable && adapter::has_packed_dot(),
+            matrices: adapter::matrices(&adapter, features),
             processor: options.processor.unwrap_or(!options.portable && info.kind == "CPU"),
             timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
             pipeline_cache: features.contains(wgpu::Features::PIPELINE_CACHE),

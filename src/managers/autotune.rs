@@ -6,8 +6,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use web_time::Instant;
 
-use super::self_test::{Variant, Verdict, step, trusted};
-use crate::device::{Category, Device, Kernels, READBACK_MS, Sums, Timestamps};
+use super::self_test::{Variant, Verdict, step, trusted, trusted_capabilities};
+use crate::device::{Capabilities, Category, Device, Kernels, READBACK_MS, Sums, Tiles, Timestamps};
 use crate::error::{DeviceError, Error};
 use crate::graph::{Arena, Graph, Program};
 use crate::ops::{self, Affine, Input, NormConfig, NormKind, Normed, Out, Rows};
@@ -73,8 +73,9 @@ impl KernelReport {
     #[must_use]
     pub fn is_of(&self, device: &Device) -> bool {
         // it may have been opened with less
-        let there = Kernels::of(&device.capabilities());
-        let Kernels { sums, norms, packed_dot, tiles_alone, .. } = self.kernels;
+        let capabilities = device.capabilities();
+        let there = Kernels::of(&capabilities);
+        let Kernels { sums, norms, packed_dot, tiles_alone, tiles, .. } = self.kernels;
         let info = device.info();
         self.adapter == info.to_string()
             && self.driver == info.driver
@@ -82,10 +83,13 @@ impl KernelReport {
             && [
                 (Variant::Subgroups, [there.sums, there.norms].contains(&Sums::Subgroups)),
                 (Variant::PackedDot, there.packed_dot),
+                (Variant::F16Tiles, there.tiles == Tiles::F16),
+                (Variant::Matrices, [Tiles::Matrices8, Tiles::Matrices16].contains(&there.tiles)),
             ]
             .into_iter()
             .all(|(variant, is_used)| !is_used || self.verdicts.iter().any(|verdict| verdict.variant == variant))
-            && (![sums, norms].contains(&Sums::Subgroups) || device.capabilities().subgroups)
+            && (![sums, norms].contains(&Sums::Subgroups) || capabilities.subgroups)
+            && all_tiles(&capabilities).any(|there| there == tiles)
             && (!packed_dot || there.packed_dot)
             && (!tiles_alone || there.tiles_alone)
     }
@@ -138,9 +142,11 @@ enum Choice {
     Rows(u32),
     /// A matrix times a vector of this width that is normalized first: in one kernel, or in two.
     Normed(u32),
-    /// The same, of integers.
+    /// A matrix times a vector of integers.
     Integers,
     Norm,
+    /// A matrix times many rows, in tiles that a workgroup shares.
+    Tiles,
 }
 
 /// Width of what is multiplied, and rows of the matrix.
@@ -148,7 +154,7 @@ const INPUTS: u32 = 1024;
 const OUTPUTS: u32 = 1024;
 
 impl Choice {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::OneRow,
         Self::Rows(8),
         Self::Rows(16),
@@ -157,12 +163,13 @@ impl Choice {
         Self::Normed(1024),
         Self::Normed(4096),
         Self::Integers,
+        Self::Tiles,
     ];
 
     fn name(self) -> String {
         match self {
             Self::OneRow => "product of 1 row".to_owned(),
-            Self::Rows(rows) => format!("product of {rows} rows"),
+            Self::Rows(_) | Self::Tiles => format!("product of {} rows", self.rows()),
             Self::Integers => "product of integers".to_owned(),
             Self::Norm => "norm".to_owned(),
             Self::Normed(dim) => format!("norm and product of {dim}"),
@@ -170,13 +177,19 @@ impl Choice {
     }
 
     fn rows(self) -> u32 {
-        if let Self::Rows(rows) = self { rows } else { 1 }
+        match self {
+            Self::Rows(rows) => rows,
+            // as many as make tiles of 128 rows worth it
+            Self::Tiles => 512,
+            _ => 1,
+        }
     }
 
     /// Its candidates: what is taken so far, then what could be, each with the kernels that a device then takes.
     fn candidates(self, device: &Device, now: &Kernels, verdicts: &[Verdict]) -> Vec<(&'static str, Kernels)> {
         let now = *now;
-        let trusted = trusted(device, verdicts);
+        let capabilities = trusted_capabilities(device, verdicts);
+        let trusted = Kernels::of(&capabilities);
         let mut all = vec![("", now)];
         match self {
             // where they are trusted, subgroups are what is taken
@@ -185,13 +198,24 @@ impl Choice {
                 all.push(("workgroup", Kernels { sums: Sums::Workgroup, ..now }));
             }
             // a processor takes seconds to compile tiles that are shared
-            Self::Rows(_) if now.tiles_alone => {}
+            Self::Rows(_) | Self::Tiles if now.tiles_alone => {}
             Self::Rows(rows) => {
                 let row_by_row = Kernels { few_rows: rows.max(now.few_rows), ..now };
                 let tiles = Kernels { few_rows: now.few_rows.min(rows / 2), ..now };
                 let pair = [("row by row", row_by_row), ("tiles", tiles)];
                 all = if rows <= now.few_rows { pair.to_vec() } else { vec![pair[1], pair[0]] };
                 all[0].1 = now;
+            }
+            Self::Tiles => {
+                let named = |tiles| match tiles {
+                    Tiles::F32 => "128 x 64",
+                    Tiles::F16 => "f16",
+                    Tiles::Matrices8 | Tiles::Matrices16 => "matrices",
+                };
+                all[0].0 = named(now.tiles);
+                let others = all_tiles(&capabilities).filter(|&tiles| tiles != now.tiles);
+                all.extend(others.map(|tiles| (named(tiles), Kernels { tiles, ..now })));
+                all.push(("64 x 64", Kernels { tiles: Tiles::F32, large_tiles: u32::MAX, ..now }));
             }
             // so wide rows a processor makes faster in two
             Self::Normed(_) if now.tiles_alone => {}
@@ -263,7 +287,9 @@ impl Choice {
             Self::Normed(dim) => [dim, 4 * dim],
             _ => [INPUTS, OUTPUTS],
         };
-        let x = g.empty("autotune", self.rows(), inputs, Elem::F32)?;
+        // what tiles are best goes by the type
+        let elem = if matches!(self, Self::Rows(_) | Self::Tiles) { Elem::F16 } else { Elem::F32 };
+        let x = g.empty("autotune", self.rows(), inputs, elem)?;
         let affine = Affine { gain: storage("gains", u64::from(inputs) * 4)?, bias: None, count: inputs };
         let config = NormConfig { kind: NormKind::Rms, eps: 1e-5 };
         let y = if self == Self::Norm {
@@ -283,11 +309,16 @@ impl Choice {
             let weight = Weight { rows: outputs, dim: inputs, parts: vec![part] };
             let normed = Normed { x: &x, affine: &affine, config, elem: Elem::F32 };
             let input = if let Self::Normed(_) = self { Input::Normed(normed) } else { Input::Rows(&x) };
-            ops::matmul(&mut g, input, &weight, None, Out::New(Elem::F32), Rows::All, step)?
+            ops::matmul(&mut g, input, &weight, None, Out::New(elem), Rows::All, step)?
         };
         g.keep(&y);
         Ok(g.finish(&Arena::default())?)
     }
+}
+
+/// Every way of sharing tiles that a device has.
+fn all_tiles(capabilities: &Capabilities) -> impl Iterator<Item = Tiles> {
+    [capabilities.matrices, capabilities.shader_f16.then_some(Tiles::F16), Some(Tiles::F32)].into_iter().flatten()
 }
 
 /// Microseconds of one run of each program, `runs` times, in alternation; each measurement is of so many `repeats`.

@@ -20,15 +20,21 @@ pub enum Variant {
     Subgroups,
     /// Products of packed 8-bit integers.
     PackedDot,
+    /// Tiles in f16.
+    F16Tiles,
+    /// Matrices that subgroups multiply together.
+    Matrices,
 }
 
 impl Variant {
-    /// `subgroups`, `packed dot`.
+    /// `subgroups`, `packed dot`, `f16 tiles`, `matrices`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Subgroups => "subgroups",
             Self::PackedDot => "packed dot",
+            Self::F16Tiles => "f16 tiles",
+            Self::Matrices => "matrices",
         }
     }
 }
@@ -50,18 +56,23 @@ pub struct Verdict {
 pub async fn self_test(device: &Device, broken: Option<Variant>) -> Result<Vec<Verdict>, Error> {
     let capabilities = device.capabilities();
     // each by itself, since one that is wrong must not be taken for another
-    let plain = Capabilities { subgroups: false, packed_dot: false, ..capabilities };
-    let there = [
-        (Variant::Subgroups, capabilities.subgroups, Capabilities { subgroups: true, ..plain }),
-        (Variant::PackedDot, capabilities.packed_dot, Capabilities { packed_dot: true, ..plain }),
+    let plain = Capabilities { subgroups: false, packed_dot: false, shader_f16: false, matrices: None, ..capabilities };
+    let Capabilities { subgroups, packed_dot, shader_f16, matrices, .. } = capabilities;
+    let variants = [
+        (Variant::Subgroups, Capabilities { subgroups, ..plain }),
+        (Variant::PackedDot, Capabilities { packed_dot, ..plain }),
+        (Variant::F16Tiles, Capabilities { shader_f16, ..plain }),
+        (Variant::Matrices, Capabilities { matrices, ..plain }),
     ];
     let mut verdicts = Vec::new();
-    for (variant, _, used) in there.into_iter().filter(|(_, is_there, _)| *is_there) {
+    for (variant, used) in variants {
         let kernels = Kernels::of(&used);
-        // a processor makes no sums by subgroups
+        // it is not there, or of no use: a processor makes no sums by subgroups, and shares no tiles
         if kernels == Kernels::of(&plain) {
             continue;
         }
+        // the tiles in question, however few of them
+        let kernels = Kernels { large_tiles: 0, ..kernels };
         let wrong = match (Cases { device, kernels }).wrong(variant).await {
             Ok(wrong) => wrong,
             Err(Error::Device(error @ (DeviceError::Lost { .. } | DeviceError::OutOfMemory { .. }))) => {
@@ -79,19 +90,26 @@ pub async fn self_test(device: &Device, broken: Option<Variant>) -> Result<Vec<V
 /// The static choice, without what is wrong.
 #[must_use]
 pub fn trusted(device: &Device, verdicts: &[Verdict]) -> Kernels {
+    Kernels::of(&trusted_capabilities(device, verdicts))
+}
+
+/// What a device has, without what is wrong.
+pub(super) fn trusted_capabilities(device: &Device, verdicts: &[Verdict]) -> Capabilities {
     let mut capabilities = device.capabilities();
     for verdict in verdicts.iter().filter(|verdict| verdict.wrong.is_some()) {
         match verdict.variant {
             Variant::Subgroups => capabilities.subgroups = false,
             Variant::PackedDot => capabilities.packed_dot = false,
+            Variant::F16Tiles => capabilities.shader_f16 = false,
+            Variant::Matrices => capabilities.matrices = None,
         }
     }
-    Kernels::of(&capabilities)
+    capabilities
 }
 
 /// Inputs and outputs of the products: more than a workgroup takes at once, and no multiple of that.
 const INPUTS: u32 = 1056;
-const OUTPUTS: u32 = 36;
+const OUTPUTS: u32 = 68;
 
 struct Cases<'a> {
     device: &'a Device,
@@ -116,11 +134,19 @@ impl Cases<'_> {
             Variant::Subgroups => &[3],
             // few rows, and as many as are made in tiles
             Variant::PackedDot => &[3, 17][..if processor { 1 } else { 2 }],
+            Variant::F16Tiles => &[130],
+            Variant::Matrices => &[70],
+        };
+        let (weight, elem) = match variant {
+            Variant::Subgroups => (self.f32()?, Elem::F32),
+            Variant::PackedDot => (self.int8(true)?, Elem::F32),
+            Variant::F16Tiles | Variant::Matrices => (self.int8(false)?, Elem::F16),
         };
         for &rows in rows {
-            let weight = if variant == Variant::PackedDot { self.int8()? } else { self.f32()? };
-            let got =
-                self.run(rows, |g, x, step| ops::matmul(g, x, &weight, None, Out::New(Elem::F32), Rows::All, step));
+            let record = |g: &mut Graph<'_>, x: &Tensor, step: &Step| {
+                ops::matmul(g, x, &weight, None, Out::New(Elem::F32), Rows::All, step)
+            };
+            let got = self.run(rows, elem, record);
             let sum = |row, n| (0..INPUTS).map(|k| x_of(row, k) * w_of(n, k)).sum::<i32>();
             let want = (0..rows).flat_map(|row| (0..OUTPUTS).map(move |n| sum(row, n) as f32));
             if let Some(wrong) = differs("product", &got.await?, want, 0.0) {
@@ -135,7 +161,8 @@ impl Cases<'_> {
         let gain = self.device.storage_with("gains", Category::Activations, &[1.0_f32; INPUTS as usize])?;
         let affine = Affine { gain, bias: None, count: INPUTS };
         let config = NormConfig { kind: NormKind::Rms, eps: 0.0 };
-        let got = self.run(ROWS, |g, x, step| ops::norm(g, x, &affine, config, Rows::All, Out::New(Elem::F32), step));
+        let got = self
+            .run(ROWS, Elem::F32, |g, x, step| ops::norm(g, x, &affine, config, Rows::All, Out::New(Elem::F32), step));
         let want = (0..ROWS).flat_map(|row| {
             let squares: i32 = (0..INPUTS).map(|k| x_of(row, k).pow(2)).sum();
             let rms = (f64::from(squares) / f64::from(INPUTS)).sqrt();
@@ -148,20 +175,27 @@ impl Cases<'_> {
     async fn run(
         &self,
         rows: u32,
+        elem: Elem,
         record: impl FnOnce(&mut Graph<'_>, &Tensor, &Step) -> Result<Tensor>,
     ) -> Result<Vec<f32>, Error> {
         let device = self.device;
         let step = step(device, rows)?;
         let mut g = Graph::new(device);
         g.set_kernels(self.kernels);
-        let x = g.empty("self-test", rows, INPUTS, Elem::F32)?;
+        let x = g.empty("self-test", rows, INPUTS, elem)?;
         g.keep(&x);
         let y = record(&mut g, &x, &step)?;
         g.keep(&y);
         let program = g.finish(&Arena::default())?;
         let values: Vec<f32> = (0..rows).flat_map(|row| (0..INPUTS).map(move |k| x_of(row, k) as f32)).collect();
         if let Some(buffer) = program.kept(&x) {
-            device.write(buffer, 0, bytemuck::cast_slice(&values));
+            match elem {
+                Elem::F32 => device.write(buffer, 0, bytemuck::cast_slice(&values)),
+                Elem::F16 => {
+                    let values: Vec<u16> = values.iter().map(|&v| half::f16::from_f32(v).to_bits()).collect();
+                    device.write(buffer, 0, bytemuck::cast_slice(&values));
+                }
+            }
         }
         let mut encoder = device.encoder();
         program.encode(&mut encoder);
@@ -180,13 +214,13 @@ impl Cases<'_> {
     }
 
     /// In 8 bits, every scale 1.
-    fn int8(&self) -> Result<Weight, Error> {
+    fn int8(&self, int8_inputs: bool) -> Result<Weight, Error> {
         let codes: Vec<u8> =
             (0..OUTPUTS).flat_map(|n| (0..INPUTS).map(move |k| (w_of(n, k) as i8).cast_unsigned())).collect();
         let ones = vec![0x3c00_3c00_u32; (OUTPUTS * Blocks::Q8.scale_words(INPUTS)) as usize];
         let data = self.device.storage_with("weight", Category::Weights, &codes)?;
         let scales = self.device.storage_with("scales", Category::Weights, &ones)?;
-        Ok(weight(Storage::Blocks(Blocks::Q8), data, Some(scales), true))
+        Ok(weight(Storage::Blocks(Blocks::Q8), data, Some(scales), int8_inputs))
     }
 }
 

@@ -3,13 +3,13 @@ use super::quantize_rows::quantize_rows;
 use super::{
     Act, Affine, NormConfig, NormKind, Result, Rows, activation, block_constants, expect, flag, norm, weight_flag,
 };
-use crate::device::{Buffer, Kernels, Sums};
+use crate::device::{Buffer, Kernels, Sums, Tiles};
 use crate::graph::{Graph, Operand, Work};
 use crate::quant::{Blocks, Codes};
-use crate::shaders::{self, MatmulParams};
+use crate::shaders::{self, Kernel, MatmulParams};
 use crate::site::OpClass;
 use crate::step::Step;
-use crate::tensor::{Elem, Storage, Tensor, Weight, vec4s};
+use crate::tensor::{Elem, Part, Storage, Tensor, Weight, vec4s};
 
 /// Where a product goes.
 #[derive(Clone, Copy, Debug)]
@@ -167,6 +167,23 @@ fn normed<'a>(
     Ok((y, None))
 }
 
+/// The kernel that makes a product of many rows with tiles that a workgroup shares, and the rows of such a tile; it has 64 columns.
+fn shared_tiles(g: &Graph<'_>, x: &Tensor, y: &Tensor, part: &Part) -> (&'static Kernel, u32) {
+    let Kernels { tiles, large_tiles, .. } = g.kernels();
+    let [x_flag, y_flag, w_flag] = [flag('x', x.elem), flag('y', y.elem), weight_flag(part.storage)];
+    let large = x.rows > 64 && part.rows.div_ceil(64) * x.rows.div_ceil(128) >= large_tiles;
+    let in_f16 = x.elem == Elem::F16 && part.storage != Storage::F32;
+    let of_matrices = |side| (shaders::MATMUL_MATRICES.variant(&[x_flag, y_flag, w_flag, side]), 64);
+    let of_tiles = |flag, rows| (shaders::MATMUL_MANY.variant(&[x_flag, y_flag, w_flag, flag]), rows);
+    match tiles {
+        Tiles::Matrices8 if in_f16 => of_matrices("matrices_8"),
+        Tiles::Matrices16 if in_f16 => of_matrices("matrices_16"),
+        Tiles::F16 if in_f16 && large => of_tiles("tiles_f16", 128),
+        _ if large => of_tiles("tiles_128", 128),
+        _ => of_tiles("tiles_64", 64),
+    }
+}
+
 #[expect(clippy::too_many_arguments, reason = "those of `matmul` and of `matmul_activated`")]
 fn product(
     g: &mut Graph<'_>,
@@ -209,12 +226,12 @@ fn product(
         if part.order.is_none() {
             in_order = in_order.or(rounded);
         }
-        let kernel = match (few, rounded) {
-            (true, None) if alone => shaders::MATMUL_ALONE.variant(&[x_flag, y_flag, w_flag]),
-            (true, None) => shaders::MATMUL_FEW.variant(&[x_flag, y_flag, w_flag, sums.flag()]),
-            (false, None) => shaders::MATMUL_MANY.variant(&[x_flag, y_flag, w_flag]),
-            (true, Some(_)) => shaders::MATMUL_INT8_FEW.variant(&[y_flag, sums.flag(), products]),
-            (false, Some(_)) => shaders::MATMUL_INT8_MANY.variant(&[y_flag, products]),
+        let (kernel, tile_rows) = match (few, rounded) {
+            (true, None) if alone => (shaders::MATMUL_ALONE.variant(&[x_flag, y_flag, w_flag]), ROWS_ALONE),
+            (true, None) => (shaders::MATMUL_FEW.variant(&[x_flag, y_flag, w_flag, sums.flag()]), per_group),
+            (false, None) => shared_tiles(g, x, &y, part),
+            (true, Some(_)) => (shaders::MATMUL_INT8_FEW.variant(&[y_flag, sums.flag(), products]), per_group),
+            (false, Some(_)) => (shaders::MATMUL_INT8_MANY.variant(&[y_flag, products]), 64),
         };
         let mut constants = vec![
             ("BIAS", f64::from(u8::from(bias.is_some()))),
@@ -265,15 +282,15 @@ fn product(
         if kernel.bindings.len() > operands.len() + 1 {
             operands.push(inputs.into());
         }
-        let groups = if alone && rounded.is_none() {
-            u64::from((part.rows / 4).div_ceil(2 * LANES_ALONE)) * u64::from(x.rows.div_ceil(ROWS_ALONE))
+        let across = if alone && rounded.is_none() {
+            (part.rows / 4).div_ceil(2 * LANES_ALONE)
         } else if few {
             let columns4 = if activated.is_some() { y.dim4() } else { part.rows / 4 };
-            let across = if sums == Sums::Alone { columns4.div_ceil(LANES_ALONE) } else { columns4 };
-            u64::from(across) * u64::from(x.rows.div_ceil(per_group))
+            if sums == Sums::Alone { columns4.div_ceil(LANES_ALONE) } else { columns4 }
         } else {
-            u64::from(part.rows.div_ceil(64)) * u64::from(x.rows.div_ceil(64))
+            part.rows.div_ceil(64)
         };
+        let groups = u64::from(across) * u64::from(x.rows.div_ceil(tile_rows));
         g.dispatch(kernel, &constants, &params, &operands, groups)?;
         // without the rows that pad the last part
         let outputs = part.rows.min(w.rows.saturating_sub(part.first));

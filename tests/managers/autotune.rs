@@ -5,7 +5,7 @@ use std::time::Duration;
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test;
 
-use webweft::device::{Device, DeviceOptions, Kernels, Sums};
+use webweft::device::{Device, DeviceOptions, Kernels, Sums, Tiles};
 use webweft::managers::autotune::{BUDGET, KernelReport, RUNS};
 use webweft::managers::{Variant, self_test, trusted};
 
@@ -21,6 +21,8 @@ async fn what_an_adapter_has_is_right() {
         let tested = |variant| verdicts.iter().any(|verdict| verdict.variant == variant);
         assert_eq!(tested(Variant::Subgroups), has.subgroups && !has.processor);
         assert_eq!(tested(Variant::PackedDot), has.packed_dot);
+        assert_eq!(tested(Variant::F16Tiles), has.shader_f16 && !has.processor);
+        assert_eq!(tested(Variant::Matrices), has.matrices.is_some() && !has.processor);
         assert!(verdicts.iter().all(|verdict| verdict.wrong.is_none()), "{verdicts:?}");
         assert_eq!(trusted(&device, &verdicts), Kernels::of(&has));
     }
@@ -31,13 +33,15 @@ async fn what_an_adapter_has_is_right() {
 #[cfg_attr(not(target_arch = "wasm32"), pollster::test)]
 async fn what_is_wrong_is_struck_out() {
     for device in [device().await, gpu_device().await] {
-        for variant in [Variant::Subgroups, Variant::PackedDot] {
+        for variant in [Variant::Subgroups, Variant::PackedDot, Variant::F16Tiles, Variant::Matrices] {
             let verdicts = self_test(&device, Some(variant)).await.expect("it is tested");
             let Some(verdict) = verdicts.iter().find(|verdict| verdict.variant == variant) else { continue };
             assert!(verdict.wrong.is_some());
             let of = |kernels: Kernels| match variant {
                 Variant::Subgroups => [kernels.sums, kernels.norms].contains(&Sums::Subgroups),
                 Variant::PackedDot => kernels.packed_dot,
+                Variant::F16Tiles => kernels.tiles == Tiles::F16,
+                Variant::Matrices => matches!(kernels.tiles, Tiles::Matrices8 | Tiles::Matrices16),
             };
             let mut report = KernelReport::new(&device, verdicts);
             assert!(!of(report.kernels), "{variant:?}: {report:?}");

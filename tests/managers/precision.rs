@@ -2,7 +2,7 @@
 
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test;
-use webweft::device::Capabilities;
+use webweft::device::{Capabilities, Tiles};
 use webweft::managers::{Dtype, Overflow, PrecisionFacts, PrecisionWatch, activations, decide, resolve};
 use webweft::site::{OpClass, Site};
 use webweft::tensor::{CacheDtype, Elem};
@@ -13,6 +13,7 @@ const ADAPTERS: [Capabilities; 3] = [
         shader_f16: false,
         subgroups: false,
         packed_dot: false,
+        matrices: None,
         processor: false,
         timestamps: false,
         pipeline_cache: false,
@@ -21,6 +22,7 @@ const ADAPTERS: [Capabilities; 3] = [
         shader_f16: true,
         subgroups: true,
         packed_dot: true,
+        matrices: Some(Tiles::Matrices16),
         processor: false,
         timestamps: true,
         pipeline_cache: true,
@@ -29,6 +31,7 @@ const ADAPTERS: [Capabilities; 3] = [
         shader_f16: true,
         subgroups: true,
         packed_dot: true,
+        matrices: None,
         processor: true,
         timestamps: true,
         pipeline_cache: true,

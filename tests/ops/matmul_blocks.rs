@@ -68,6 +68,29 @@ fn encoded(filled: usize, rows: usize, dim: usize, blocks: Blocks) -> Encoded {
     Encoded { words, scales }
 }
 
+/// A weight of these, and the values that it stands for.
+pub fn weight(bench: &Bench, outputs: usize, inputs: usize, blocks: Blocks) -> (Weight, Vec<f32>) {
+    let padded = outputs.next_multiple_of(4);
+    let from = encoded(outputs, padded, inputs, blocks);
+    let mut values = decode(&from, padded, inputs, blocks);
+    values.truncate(outputs * inputs);
+    (of_part(bench, [outputs, inputs], blocks, &from), values)
+}
+
+/// A weight of one part.
+pub fn of_part(bench: &Bench, [outputs, inputs]: [usize; 2], blocks: Blocks, from: &Encoded) -> Weight {
+    let part = Part {
+        first: 0,
+        rows: outputs.next_multiple_of(4) as u32,
+        storage: Storage::Blocks(blocks),
+        data: bench.buffer(&from.words),
+        scales: Some(bench.buffer(&from.scales)),
+        order: None,
+        int8_inputs: false,
+    };
+    Weight { rows: outputs as u32, dim: inputs as u32, parts: vec![part] }
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Setup {
     bucket: u32,
@@ -82,15 +105,13 @@ struct Setup {
 
 fn record(bench: &mut Bench, setup: Setup) {
     let Setup { bucket, rows, inputs, outputs, blocks, ordered, int8_inputs, elem } = setup;
-    let padded = outputs.next_multiple_of(4);
     // every fifth element is no input
     let order: Vec<u32> = match ordered {
         true => shuffled(inputs as u32).chunks(4).flat_map(|some| some.iter().copied().chain([NO_INPUT])).collect(),
         false => (0..inputs as u32).collect(),
     };
     let len = order.len();
-    let from = encoded(outputs, padded, len, blocks);
-    let of_elements = decode(&from, padded, len, blocks);
+    let (mut weight, of_elements) = weight(bench, outputs, len, blocks);
     let mut values = vec![0.0; outputs * inputs];
     for n in 0..outputs {
         for (element, &k) in order.iter().enumerate().filter(|(_, k)| **k != NO_INPUT) {
@@ -102,16 +123,9 @@ fn record(bench: &mut Bench, setup: Setup) {
         inputs.resize(len.next_multiple_of(32), NO_INPUT);
         Order { len: len as u32, inputs: bench.buffer(&inputs) }
     });
-    let part = Part {
-        first: 0,
-        rows: padded as u32,
-        storage: Storage::Blocks(blocks),
-        data: bench.buffer(&from.words),
-        scales: Some(bench.buffer(&from.scales)),
-        order,
-        int8_inputs,
-    };
-    let weight = Weight { rows: outputs as u32, dim: inputs as u32, parts: vec![part] };
+    weight.dim = inputs as u32;
+    weight.parts[0].order = order;
+    weight.parts[0].int8_inputs = int8_inputs;
     let size = 1.0 / (inputs as f32).sqrt();
     let x: Vec<f32> = random(rows as usize * inputs, 1).iter().map(|v| v * size).collect();
     let x = stored(&x, elem);

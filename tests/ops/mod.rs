@@ -11,6 +11,7 @@ mod gather_cache;
 mod head_norm;
 mod matmul;
 mod matmul_blocks;
+mod matmul_matrices;
 mod matmul_tiles;
 mod no_repeat_ngram;
 mod norm;

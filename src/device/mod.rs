@@ -125,7 +125,11 @@ impl Device {
                 | wgpu::Features::PIPELINE_CACHE
                 | adapter::MATRICES
         };
-        let features = has & wanted;
+        let mut features = has & wanted;
+        let matrices = adapter::matrices(&adapter, features);
+        if matrices.is_none() {
+            features.remove(adapter::MATRICES);
+        }
         let limits = if options.portable { wgpu::Limits::default() } else { adapter.limits() };
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("webweft"),
@@ -160,7 +164,7 @@ impl Device {
             shader_f16: features.contains(wgpu::Features::SHADER_F16),
             subgroups: !options.portable && adapter::has_subgroups(&wgpu),
             packed_dot: !options.portable && adapter::has_packed_dot(),
-            matrices: adapter::matrices(&adapter, features),
+            matrices,
             processor: options.processor.unwrap_or(!options.portable && info.kind == "CPU"),
             timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
             pipeline_cache: features.contains(wgpu::Features::PIPELINE_CACHE),

@@ -87,13 +87,18 @@ fn main(
     var acc: array<vec4<f32>, ROWS>; // acc[row].column
     for (var k0 = 0u; k0 < k4; k0 += TILE_K4) {
         let k = k0 + fill_k;
+        // Each is given its value here, also past K: Firefox leaves a variable without one as the last turn of the loop left it.
         var xv: array<Tile4, FILL_X>;
         var wv: array<Tile4, FILL_W>;
-        if k < k4 {
-            for (var i = 0u; i < FILL_X; i++) {
+        for (var i = 0u; i < FILL_X; i++) {
+            xv[i] = Tile4();
+            if k < k4 {
                 xv[i] = Tile4(x4(ORDER, min(t0 + fill_row + i * FILL_ROWS, rows - 1u), k));
             }
-            for (var i = 0u; i < FILL_W; i++) {
+        }
+        for (var i = 0u; i < FILL_W; i++) {
+            wv[i] = Tile4();
+            if k < k4 {
                 wv[i] = tiled(weight4(CODES, SCALES, GROUP4, min(n0 + fill_row + i * FILL_ROWS, params.n - 1u), k));
             }
         }

@@ -86,11 +86,10 @@ async fn with_any_number_of_subgroups() {
                 k4: vec4s(inputs as u32),
                 x_stride4: input.dim4(),
                 n: part.rows,
-                first: 0,
                 w_stride4: storage.stride4(inputs as u32),
                 scale_stride: storage.scale_stride(inputs as u32),
                 y_stride4: y.dim4(),
-                site: 0,
+                ..MatmulParams::default()
             };
             let mut operands: Vec<Operand<'_>> = vec![
                 (&step.state).into(),

@@ -217,7 +217,7 @@ impl Choice {
                 all.extend(others.map(|tiles| (named(tiles), Kernels { tiles, ..now })));
                 all.push(("64 x 64", Kernels { tiles: Tiles::F32, large_tiles: u32::MAX, ..now }));
             }
-            // so wide rows a processor makes faster in two
+            // a processor makes rows the same way however many there are
             Self::Normed(_) if now.tiles_alone => {}
             Self::Normed(dim) => {
                 let at_once = Kernels { norm_in_products: now.norm_in_products.max(dim), ..now };

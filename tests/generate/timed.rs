@@ -2,6 +2,7 @@
 
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test;
+use webweft::device::Device;
 use webweft::error::{DeviceError, Error};
 use webweft::graph::{Timed, TimedDispatch};
 use webweft::managers::{KernelProfile, chrome_trace};
@@ -17,12 +18,15 @@ fn prompt() -> Vec<u32> {
     (0..PROMPT as u32).map(|i| (37 * i + 11) % 300).collect()
 }
 
-/// What [`model`]'s steps consist of: 6 dispatches a layer where they decode; of many rows norms and the activation are some, too.
-fn kernels(rows: u64, end: &[&str]) -> Vec<String> {
-    let layer: &[_] = if rows == 1 {
-        &["matmul", "rope_append", "attention", "matmul", "matmul", "matmul"]
-    } else {
-        &["norm", "matmul", "rope_append", "attention", "matmul", "norm", "matmul", "activation", "matmul"]
+/// What [`model`]'s steps consist of: 8 dispatches a layer where they decode, or 6 where products normalize what they read; of many rows the
+/// activation is one, too.
+fn kernels(device: &Device, rows: u64, end: &[&str]) -> Vec<String> {
+    let layer: &[_] = match rows {
+        1 if device.kernels().norm_in_products > 0 => {
+            &["matmul", "rope_append", "attention", "matmul", "matmul", "matmul"]
+        }
+        1 => &["norm", "matmul", "rope_append", "attention", "matmul", "norm", "matmul", "matmul"],
+        _ => &["norm", "matmul", "rope_append", "attention", "matmul", "norm", "matmul", "activation", "matmul"],
     };
     let all = [&["embed"], layer, layer, &["norm", "matmul"], end].concat();
     all.into_iter().map(str::to_owned).collect()
@@ -58,13 +62,14 @@ async fn every_dispatch_is_timed_and_stated() {
     if !has_timestamps().await {
         return;
     }
+    let device = device().await;
     let mut session = open(&model().source(), &F32).await;
     let want = generate(&mut session, &prompt(), options(3)).await;
     let (ids, steps) = timed(&mut session).await;
     assert_eq!(ids, want, "how it is timed changes nothing");
     assert_eq!(steps.iter().map(|s| (s.rows, s.sequences)).collect::<Vec<_>>(), [(20, 1), (1, 1), (1, 1)]);
     for step in &steps {
-        assert_eq!(names(step), kernels(step.rows.into(), &["sample"]));
+        assert_eq!(names(step), kernels(&device, step.rows.into(), &["sample"]));
         // a browser rounds to 100 us
         let is_coarse = cfg!(target_arch = "wasm32");
         assert!(step.dispatches.iter().all(|d| d.end_ns > d.begin_ns || is_coarse && d.end_ns == d.begin_ns));
@@ -92,7 +97,7 @@ async fn every_dispatch_is_timed_and_stated() {
     }
 
     let profile = KernelProfile::of(&steps.iter().collect::<Vec<_>>(), None).unwrap();
-    let dispatches = [PROMPT, 1, 1].map(|rows| kernels(rows, &["sample"]).len());
+    let dispatches = [PROMPT, 1, 1].map(|rows| kernels(&device, rows, &["sample"]).len());
     assert_eq!((profile.dispatches, profile.steps), (dispatches.iter().sum(), 3));
     assert_eq!(profile.kernels.iter().map(|k| k.dispatches).sum::<usize>(), profile.dispatches);
     let trace = chrome_trace(&steps);
@@ -109,20 +114,24 @@ async fn copies_and_layers_that_come_and_go_are_as_ever() {
     if !has_timestamps().await {
         return;
     }
+    let device = device().await;
     let mut session = open(&model().source(), &F32).await;
     let want = session.engine_mut().forward_with_hidden_states(&prompt()).await.unwrap();
     session.engine_mut().time_kernels(true).unwrap();
     let got = session.engine_mut().forward_with_hidden_states(&prompt()).await.unwrap();
     assert_eq!(got, want);
     let steps = session.engine_mut().take_timed();
-    assert_eq!(steps.iter().map(names).collect::<Vec<_>>(), [kernels(PROMPT, &[])]);
+    assert_eq!(steps.iter().map(names).collect::<Vec<_>>(), [kernels(&device, PROMPT, &[])]);
 
     let (ids, _) = timed(&mut session).await;
     let mut offloaded = open(&model().source(), &LoadOptions { gpu_layers: Some(0), ..F32 }).await;
     assert!(offloaded.engine().offloaded().is_some());
     let (same, steps) = timed(&mut offloaded).await;
     assert_eq!(same, ids);
-    assert_eq!(steps.iter().map(names).collect::<Vec<_>>(), [PROMPT, 1, 1].map(|rows| kernels(rows, &["sample"])));
+    assert_eq!(
+        steps.iter().map(names).collect::<Vec<_>>(),
+        [PROMPT, 1, 1].map(|rows| kernels(&device, rows, &["sample"]))
+    );
 }
 
 #[cfg_attr(target_arch = "wasm32", wasm_bindgen_test)]

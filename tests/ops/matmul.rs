@@ -1,6 +1,7 @@
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test;
 
+use webweft::device::Kernels;
 use webweft::ops::{Act, Activated, Affine, Input, NormConfig, NormKind, Normed, Out, Rows, matmul, matmul_activated};
 use webweft::reference;
 use webweft::tensor::{Elem, Storage};
@@ -318,6 +319,8 @@ fn record_normed(
         let x_of = case.input(&x, bucket, inputs, Elem::F32);
         let normed = Input::Normed(Normed { x: &x_of, affine: &affine, config, elem: Elem::F32 });
         let g = &mut case.g;
+        // on every device, narrow rows in one kernel and wide ones in two
+        g.set_kernels(Kernels { norm_in_products: 300, ..g.kernels() });
         let y = if gated {
             let activated = Activated { elem, act: Act::Silu, gated, dim: outputs as u32 };
             matmul_activated(g, normed, &weight, Some(&product_bias), activated, &step)

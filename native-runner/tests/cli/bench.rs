@@ -158,8 +158,9 @@ fn kernels_are_timed_and_traced() {
     let lines: Vec<Value> = out.ok().lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
     let [prefill, decode] = &lines[..] else { panic!("{lines:?}") };
     let number = |of: &Value, name: &str| of[name].as_f64().unwrap_or_else(|| panic!("{name}: {of}"));
-    // 5 layers of 9, or where rows are few of 8; embedding, norm, head and sampler
-    for (line, phase, steps, rows, layer) in [(prefill, "prefill", 2.0, 40.0, 9.0), (decode, "decode", 8.0, 8.0, 8.0)] {
+    // 5 layers of 9, or where rows are few of 8, or 6 where products normalize what they read; embedding, norm, head and sampler
+    let few = if prefill["adapter"].as_str().is_some_and(|adapter| adapter.ends_with("CPU)")) { 8.0 } else { 6.0 };
+    for (line, phase, steps, rows, layer) in [(prefill, "prefill", 2.0, 40.0, 9.0), (decode, "decode", 8.0, 8.0, few)] {
         let dispatches = steps * (5.0 * layer + 4.0);
         assert_eq!((&line["type"], &line["phase"]), (&Value::from("kernels"), &Value::from(phase)));
         assert_eq!([number(line, "steps"), number(line, "rows")], [steps, rows]);
@@ -179,7 +180,7 @@ fn kernels_are_timed_and_traced() {
 
     let events: Vec<Value> = serde_json::from_slice(&fs::read(&trace).expect("a trace")).expect("an array");
     let (steps, dispatches): (Vec<&Value>, Vec<&Value>) = events.iter().partition(|event| event["cat"] == "step");
-    assert_eq!((steps.len(), dispatches.len()), (10, 2 * 49 + 8 * 44));
+    assert_eq!((steps.len(), dispatches.len()), (10, 2 * 49 + 8 * (5 * few as usize + 4)));
     assert!(events.iter().all(|event| event["ph"] == "X" && number(event, "dur") > 0.0), "complete events");
     for dispatch in &dispatches {
         let ends = |event: &Value| number(event, "ts") + number(event, "dur");

@@ -3,13 +3,14 @@
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test;
 use webweft::checkpoint::Dtype as Stored;
+use webweft::device::Device;
 use webweft::generate::GenerateOptions;
 use webweft::managers::Dtype;
 use webweft::session::{LoadOptions, Session};
 
 use super::reference_llama::{Shape, Synthetic};
 use super::{assert_close, generate, open, top2_margin};
-use crate::common::portable_device;
+use crate::common::{device, gpu_device, portable_device};
 
 /// Grouped, multi-query and multi-head attention; heads 6 to 256 wide; widths that are no multiple of 4; each bias; tied or not.
 fn shapes() -> Vec<(Shape, Stored)> {
@@ -103,31 +104,46 @@ async fn partial_rotation_equals_the_scalar_model() {
 #[cfg_attr(not(target_arch = "wasm32"), pollster::test)]
 async fn narrow_types_stay_near_the_scalar_model() {
     for (seed, (shape, stored)) in (100..).step_by(100).zip(shapes()) {
-        let model = Synthetic::new(&shape, stored, seed);
-        let ids = prompt(40, shape.vocab);
-        let (_, want) = model.forward(&ids);
-        let spread = (want.iter().map(|v| v * v).sum::<f32>() / want.len() as f32).sqrt();
-        for (dtype, most) in [(Dtype::F16, 0.01), (Dtype::Q4, 0.5)] {
-            let mut session = open(&model.source(), &LoadOptions { dtype, ..LoadOptions::default() }).await;
+        stay_near(&device().await, &shape, &Synthetic::new(&shape, stored, seed), &[512]).await;
+    }
+}
+
+async fn stay_near(device: &Device, shape: &Shape, model: &Synthetic, chunks: &[u32]) {
+    let ids = prompt(70, shape.vocab);
+    let (_, want) = model.forward(&ids);
+    let spread = (want.iter().map(|v| v * v).sum::<f32>() / want.len() as f32).sqrt();
+    for (dtype, most) in [(Dtype::F16, 0.01), (Dtype::Q4, 0.5)] {
+        let options = LoadOptions { dtype, ..LoadOptions::default() };
+        let mut session = Session::open(device, &model.source(), &options, |_| ()).await.unwrap();
+        for &chunk in chunks {
+            session.engine_mut().set_prefill_chunk(chunk).unwrap();
             let got = session.forward(&ids).await.unwrap().logits;
             let error = (got.iter().zip(&want).map(|(a, b)| (a - b) * (a - b)).sum::<f32>() / want.len() as f32).sqrt();
-            assert!(error / spread < most, "{dtype:?}, {} wide heads: error {error} of {spread}", shape.head_dim);
+            let what = format!("{dtype:?}, {} wide heads, chunks of {chunk}", shape.head_dim);
+            assert!(error / spread < most, "{what}: error {error} of {spread}");
         }
     }
 }
 
-/// The weakest conforming adapter: default limits, no f16, no subgroups.
+/// The weakest conforming adapter (default limits, no f16, no subgroups), and the kernels of GPUs where a processor plays one: in tiles, in a few
+/// rows, and in one.
 #[cfg_attr(target_arch = "wasm32", wasm_bindgen_test)]
 #[cfg_attr(not(target_arch = "wasm32"), pollster::test)]
-async fn default_limits_and_no_features_give_the_same() {
-    let device = portable_device().await;
-    for (shape, stored) in shapes().into_iter().skip(2) {
-        let model = Synthetic::new(&shape, stored, 7);
-        let ids = prompt(70, shape.vocab);
-        let (_, logits) = model.forward(&ids);
-        let options = LoadOptions { dtype: Dtype::F32, ..LoadOptions::default() };
-        let mut session = Session::open(&device, &model.source(), &options, |_| ()).await.unwrap();
-        let got = session.forward(&ids).await.unwrap();
-        assert_close("portable", &got.logits, &logits, 2e-4, 1e-4);
+async fn every_choice_of_kernels_gives_the_same() {
+    for device in [portable_device().await, gpu_device().await] {
+        for (shape, stored) in shapes().into_iter().skip(2) {
+            let model = Synthetic::new(&shape, stored, 7);
+            let ids = prompt(70, shape.vocab);
+            let (_, logits) = model.forward(&ids);
+            let options = LoadOptions { dtype: Dtype::F32, ..LoadOptions::default() };
+            let mut session = Session::open(&device, &model.source(), &options, |_| ()).await.unwrap();
+            for chunk in [512, 7, 1] {
+                session.engine_mut().set_prefill_chunk(chunk).unwrap();
+                let got = session.forward(&ids).await.unwrap();
+                assert_close(&format!("chunks of {chunk}"), &got.logits, &logits, 2e-4, 1e-4);
+            }
+        }
+        let (shape, stored) = shapes().remove(0);
+        stay_near(&device, &shape, &Synthetic::new(&shape, stored, 100), &[512, 7]).await;
     }
 }
